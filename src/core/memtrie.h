@@ -1,0 +1,153 @@
+/* Memory trie: an adaptive radix tree over keys, persistent in the functional sense.
+ *
+ * A root names one immutable state of the tree. A change makes a new root and copies
+ * only the nodes on its path, each at most once a batch: nodes made in the current batch
+ * (memtrie_begin_batch()) are changed in place, for no reader has seen them. What a
+ * change replaced is retired in the arena and stays readable until it is reclaimed.
+ *
+ * Every node knows of its subtree: the number of live entries, the first in popularity
+ * order, and, where there are many current entries, the sum of their hashes. *Current*
+ * is every entry (tombstones and expired ones too); *live* is what record_is_present()
+ * and is not hidden. An entry is hidden once its expiry was settled (memtrie_hide()).
+ *
+ * Order is byte order of keys. A key is 1 to KEY_BYTES_MAX bytes; any byte may occur.
+ *
+ * Threads: roots that were published may be read by any thread; changes and reclaiming
+ * are the writer's alone. Readers take no lock and allocate only in their iterators. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/slice.h"
+#include "base/status.h"
+#include "core/arena.h"
+#include "core/best.h"
+#include "core/record.h"
+
+typedef arena_ref memtrie_root; /* 0: the empty tree. */
+typedef arena_ref memtrie_node; /* A subtree or an entry of some root. */
+
+struct memtrie {
+    struct arena arena;
+    uint32_t batch;
+    uint64_t hash_seed;
+};
+
+enum status memtrie_init(struct memtrie *trie, struct heap *heap, uint64_t hash_seed);
+
+/* Frees every root's memory at once. */
+void memtrie_deinit(struct memtrie *trie);
+
+/* From here on nodes of earlier batches are copied, not changed. */
+void memtrie_begin_batch(struct memtrie *trie);
+
+/* Puts `record` at `key` whatever was there: the caller has joined.
+ *
+ * Owns:   copies key and record.
+ * Errors: STATUS_NOMEM; `*root` is unchanged and still valid.
+ * Cost:   O(length of key). */
+enum status memtrie_put(struct memtrie *trie, memtrie_root *root, struct slice key,
+                        const struct record *record);
+
+/* Takes the entry away (it is current in another layer from now on).
+ * Errors: STATUS_NOT_FOUND, STATUS_NOMEM. */
+enum status memtrie_remove(struct memtrie *trie, memtrie_root *root, struct slice key);
+
+/* Marks the entry hidden: current still, live no longer.
+ * Errors: STATUS_NOT_FOUND, STATUS_NOMEM. */
+enum status memtrie_hide(struct memtrie *trie, memtrie_root *root, struct slice key);
+
+/* The record at `key`; it borrows from the arena while the root's view is held.
+ * `hidden` may be NULL. Errors: STATUS_NOT_FOUND. */
+enum status memtrie_get(const struct memtrie *trie, memtrie_root root, struct slice key,
+                        struct record *record, bool *hidden);
+
+/* Totals of a whole root. */
+struct memtrie_totals {
+    uint64_t current_count; /* All entries. */
+    uint64_t live_count;
+    uint64_t tombstone_count;
+    struct best best;
+    struct sum sum;
+};
+struct memtrie_totals memtrie_totals(const struct memtrie *trie, memtrie_root root);
+
+/* Live entries with key < `key`. Cost: O(length of key x fan-out). */
+uint64_t memtrie_rank(const struct memtrie *trie, memtrie_root root, struct slice key);
+
+/* Live entries whose key starts with `prefix`. Cost: O(length of prefix). */
+uint64_t memtrie_count_prefix(const struct memtrie *trie, memtrie_root root, struct slice prefix);
+
+/* Key of the live entry with exactly `rank` live ones before it, into `key` (cleared first).
+ * Errors: STATUS_NOT_FOUND past the last, STATUS_NOMEM. */
+enum status memtrie_select(const struct memtrie *trie, memtrie_root root, uint64_t rank,
+                           struct buf *key);
+
+/* Sum of the hashes of current entries in [low, high); an empty `high`: to the end.
+ * Cost: O(length of key x fan-out), plus a walk of the two small subtrees at the ends. */
+struct sum memtrie_sum(const struct memtrie *trie, memtrie_root root, struct slice low,
+                       struct slice high);
+
+/* --- Best first ---
+ * The search keeps a heap of nodes by their bound; these three are all it needs. */
+
+struct memtrie_part {
+    memtrie_node node;
+    struct best best;
+    bool is_entry;
+};
+
+/* Largest number of parts that a node has: 256 children and an entry that ends in it. */
+enum { MEMTRIE_PART_COUNT_MAX = 257 };
+
+/* Covers the keys in [low, high) (an empty `high`: to the end) by disjoint subtrees in
+ * key order; `visit` gets each that has something live, with the bytes on the path above
+ * it (valid during the call). A prefix is covered by one subtree.
+ * Errors: those of `visit`, which end the cover; STATUS_NOMEM. */
+enum status memtrie_cover(const struct memtrie *trie, memtrie_root root, struct slice low,
+                          struct slice high, struct heap *heap,
+                          enum status (*visit)(void *context, struct slice path,
+                                               const struct memtrie_part *part),
+                          void *context);
+
+/* The parts of a subtree that have something live, in key order. */
+size_t memtrie_expand(const struct memtrie *trie, memtrie_node node,
+                      struct memtrie_part parts[MEMTRIE_PART_COUNT_MAX]);
+
+/* Appends the bytes between the path above `node` and the path above its part `part`. */
+void memtrie_append_edge(const struct memtrie *trie, memtrie_node node, memtrie_node part,
+                         struct buf *key);
+
+/* For an entry: appends the rest of its key, and gives its record. */
+void memtrie_entry(const struct memtrie *trie, memtrie_node entry, struct buf *key,
+                   struct record *record);
+
+/* --- Walks, over all current entries, both ways --- */
+
+struct memtrie_iterator {
+    const struct memtrie *trie;
+    memtrie_root root;
+    struct heap *heap;
+    struct memtrie_frame *frames; /* Private. */
+    size_t frame_count, frame_capacity;
+    struct buf key_buf;
+
+    struct slice key; /* Of the current entry; valid until the next call. */
+    struct record record;
+    bool hidden;
+};
+
+void memtrie_iterator_init(struct memtrie_iterator *iterator, const struct memtrie *trie,
+                           memtrie_root root, struct heap *heap);
+void memtrie_iterator_deinit(struct memtrie_iterator *iterator);
+
+/* To the first entry with key >= `key`. Errors: STATUS_END, STATUS_NOMEM. */
+enum status memtrie_iterator_seek(struct memtrie_iterator *iterator, struct slice key);
+
+/* To the last entry with key < `key`; an empty `key`: the very last. */
+enum status memtrie_iterator_seek_before(struct memtrie_iterator *iterator, struct slice key);
+
+enum status memtrie_iterator_next(struct memtrie_iterator *iterator);
+enum status memtrie_iterator_previous(struct memtrie_iterator *iterator);

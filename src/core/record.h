@@ -1,0 +1,117 @@
+/* What is stored for one word, and how two such records become one.
+ *
+ * A record is live (a value) or a tombstone (a deletion). Replicas exchange records in
+ * any order, any number of times; record_join() makes them agree. The join is
+ * commutative, associative and idempotent:
+ *
+ *   1. The greater version wins; on equal versions a tombstone, then the larger value
+ *      hash. A tombstone that wins is the whole result.
+ *   2. An older tombstone T joins a live record as {since T, created none, set T, no slots}.
+ *   3. The larger `since` gives `created`; equal ones the smaller `created`, where none is
+ *      the largest and is shown as the version.
+ *   4. The larger `set` gives score, payload, tags, expiry and slots; equal ones merge
+ *      slots, each by its larger sequence.
+ *   5. A live record with `set` = `since` and no slots reads as deleted.
+ *
+ * Expiry is a predicate on (record, now): it replicates nothing.
+ *
+ * Bytes: see docs/format/record.md. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/slice.h"
+#include "base/status.h"
+#include "core/best.h"
+#include "core/version.h"
+
+enum {
+    RECORD_SLOT_BYTES = 24, /* owner u64, sequence u64, sum f64; little-endian. */
+    RECORD_SLOT_COUNT_MAX = 1024,
+};
+
+/* A flat view; the slices borrow from whoever made it. */
+struct record {
+    bool tombstone; /* Then only `version` counts and all else is zero. */
+    bool has_payload;
+    struct version version;
+    struct version since;   /* Newest tombstone replaced; none: 0. */
+    struct version created; /* None: 0, shown as `version`. */
+    struct version set;     /* Last set of the value, or `since` if only increments made it. */
+    double score;           /* As last set; the score shown is record_score(). */
+    uint64_t expires_at;    /* Unix ms; 0: never. */
+    struct slice payload;
+    struct slice tags;  /* Sorted, unique; each as one byte of length, then its bytes. */
+    struct slice slots; /* Sorted by owner; RECORD_SLOT_BYTES each. */
+};
+
+/* A 128-bit sum of record hashes, two independent 64-bit lanes added modulo 2^64. */
+struct sum {
+    uint64_t low, high;
+};
+
+static inline struct sum sum_add(struct sum a, struct sum b)
+{
+    return (struct sum){a.low + b.low, a.high + b.high};
+}
+
+static inline struct sum sum_subtract(struct sum a, struct sum b)
+{
+    return (struct sum){a.low - b.low, a.high - b.high};
+}
+
+static inline bool sum_equal(struct sum a, struct sum b)
+{
+    return a.low == b.low && a.high == b.high;
+}
+
+/* The record that a set at `version` makes without anything before it. */
+struct record record_of_set(struct version version, double score);
+
+struct record record_of_tombstone(struct version version);
+
+/* `score` plus the slots' sums, added in the order of owners. */
+double record_score(const struct record *record);
+
+/* Creation as shown: `created`, or `version` when that is none. */
+struct version record_created(const struct record *record);
+
+/* Not a tombstone and not reading as deleted (rule 5); says nothing of expiry. */
+bool record_is_present(const struct record *record);
+
+static inline bool record_is_expired(const struct record *record, uint64_t now_ms)
+{
+    return record->expires_at != 0 && record->expires_at <= now_ms;
+}
+
+/* Its place in the popularity order; none when it is not present. */
+struct best record_best(const struct record *record);
+
+/* Joins two records of one word into `out`, which borrows from `a`, `b` and `scratch`
+ * (for merged slots; cleared first).
+ *
+ * Errors: STATUS_NOMEM from `scratch`; STATUS_LIMIT if merged slots exceed their maximum. */
+enum status record_join(const struct record *a, const struct record *b, struct buf *scratch,
+                        struct record *out);
+
+/* Appends the canonical bytes: equal records have equal bytes, and only those. */
+void record_encode(const struct record *record, struct buf *out);
+
+/* Reads one record that fills `bytes`; `out` borrows from them.
+ *
+ * Errors: STATUS_CORRUPT unless `bytes` is exactly what record_encode() writes. */
+enum status record_decode(struct slice bytes, struct record *out);
+
+/* Hash for digests: XXH3-128, keyed by `seed`, over the key and the canonical record
+ * with `since` left out and the payload by its own hash. */
+struct sum record_hash(struct slice key, const struct record *record, uint64_t seed);
+
+/* True for {version, score} alone: created = set = version, nothing else present. Such
+ * records take the short path in every layer. */
+bool record_is_plain(const struct record *record);
+
+/* Walks the tags: `*rest` starts as record->tags; false at the end. */
+bool record_tag_next(struct slice *rest, struct slice *tag);
