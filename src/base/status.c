@@ -25,6 +25,7 @@ const char *status_name(enum status status)
         [STATUS_CLOCK_SKEW] = "clock_skew",
         [STATUS_CANCELLED] = "cancelled",
         [STATUS_TIMEOUT] = "timeout",
+        [STATUS_EXISTS] = "exists",
     };
 
     CHECK((unsigned)status < STATUS_COUNT);

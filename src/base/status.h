@@ -26,6 +26,7 @@ enum [[nodiscard]] status {
     STATUS_CLOCK_SKEW,  /* A timestamp is further ahead than is allowed. */
     STATUS_CANCELLED,   /* The caller withdrew the request. */
     STATUS_TIMEOUT,     /* It took too long; the outcome is unknown. */
+    STATUS_EXISTS,      /* A file of that name is there already. */
     STATUS_COUNT,
 };
 
