@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/heap.h"
 #include "base/slice.h"
 #include "base/status.h"
@@ -33,7 +34,13 @@ enum status dictionary_trainer_add(struct dictionary_trainer *trainer, struct sl
 /* An empty sample gives the dictionary of single bytes. */
 enum status dictionary_train(struct dictionary_trainer *trainer, struct dictionary **out);
 
-/* Thread-safe by a copy: builders on other threads take their own. */
+/* An equal one. A dictionary never changes: threads may share it as it is. */
 enum status dictionary_copy(const struct dictionary *dictionary, struct heap *heap,
                             struct dictionary **out);
 void dictionary_destroy(struct dictionary *dictionary);
+
+/* Appends its bytes to `out`; see buf_status(). Equal dictionaries have equal bytes. */
+void dictionary_encode(const struct dictionary *dictionary, struct buf *out);
+
+/* Reads what dictionary_encode() wrote. Errors: STATUS_CORRUPT, STATUS_NOMEM. */
+enum status dictionary_decode(struct heap *heap, struct slice bytes, struct dictionary **out);
