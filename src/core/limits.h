@@ -1,4 +1,5 @@
-/* How large the parts of one word may be: the bounds of the outside contract. */
+/* The bounds of the outside contract: how large the parts of one word, of a question and of
+ * an answer may be. docs/reference/limits.md shows them to users. */
 #pragma once
 
 enum {
@@ -8,4 +9,8 @@ enum {
     TAG_BYTES_MAX = 64,
     NAMESPACE_BYTES_MAX = 64,
     FOLDED_BYTES_MAX = 8192, /* Folding may lengthen a word; beyond this it is refused. */
+
+    SEARCH_LIMIT_DEFAULT = 10,
+    SEARCH_LIMIT_MAX = 1000,
+    IMPORT_ERRORS_MAX = 100, /* Bad lines that the answer to an import lists. */
 };
