@@ -18,6 +18,11 @@ static inline int version_compare(struct version a, struct version b)
     return (a.node > b.node) - (a.node < b.node);
 }
 
+static inline bool version_equal(struct version a, struct version b)
+{
+    return a.time == b.time && a.node == b.node;
+}
+
 static inline bool version_is_none(struct version version)
 {
     return version.time == 0 && version.node == 0;
