@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 struct heap {
-    _Atomic uint64_t used_bytes;  /* Allocated and not yet freed, with malloc's rounding. */
-    uint64_t limit_bytes;         /* 0: none. An allocation that would pass it fails. */
+    _Atomic uint64_t used_bytes;   /* Allocated and not yet freed, with malloc's rounding. */
+    uint64_t limit_bytes;          /* 0: none. An allocation that would pass it fails. */
     _Atomic int64_t failure_after; /* Tests: this many more succeed, then one fails; <0: never. */
 };
 

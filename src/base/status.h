@@ -5,6 +5,8 @@
  * unless its comment says otherwise. */
 #pragma once
 
+/* Version 14 takes the attribute for an initializer. */
+/* clang-format off */
 enum [[nodiscard]] status {
     STATUS_OK,
     STATUS_PARTIAL,     /* A parser needs more bytes. */
@@ -29,6 +31,7 @@ enum [[nodiscard]] status {
     STATUS_EXISTS,      /* A file of that name is there already. */
     STATUS_COUNT,
 };
+/* clang-format on */
 
 /* The constant's name in lower case without its prefix: "not_found". Static storage. */
 const char *status_name(enum status status);

@@ -128,9 +128,8 @@ enum status arena_retire(struct arena *arena, arena_ref ref, size_t size)
 
 enum status arena_seal(struct arena *arena, uint64_t view)
 {
-    size_t sealed =
-        arena->seal_first == arena->seal_end ? arena->retired_first
-                                             : arena->seals[arena->seal_end - 1].end;
+    size_t sealed = arena->seal_first == arena->seal_end ? arena->retired_first
+                                                         : arena->seals[arena->seal_end - 1].end;
     if (sealed == arena->retired_end) return STATUS_OK;
 
     void *items = arena->seals;

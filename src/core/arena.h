@@ -45,7 +45,7 @@ struct arena {
     uint8_t **chunks; /* ARENA_CHUNK_COUNT_MAX of them; never moves. */
     struct heap *heap;
     uint32_t chunk_count;
-    uint32_t top; /* First unit never given out. */
+    uint32_t top;          /* First unit never given out. */
     arena_ref *free_lists; /* By size in units; a free block's first bytes name the next. */
 
     struct arena_retired *retired; /* A queue: [retired_first, retired_end). */

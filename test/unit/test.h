@@ -24,7 +24,9 @@ static uint64_t test_seed __attribute__((unused)) = 1;
         }                                                                                          \
     } while (0)
 
+/* clang-format off */
 #define TEST(function) {#function, test_run_##function, NULL, NULL, NULL}
+/* clang-format on */
 
 /* Wraps a test without arguments for cmocka. */
 #define TEST_CASE(function)                                                                        \

@@ -1,0 +1,82 @@
+# The verbs of everyday work; the building itself is Meson's. `make help` lists them.
+
+BUILD ?= build
+SECONDS ?= 60
+PREFIX ?= /usr/local
+T ?=
+
+export BUILD
+
+all: build
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r verb what; do \
+	  printf '  make %-12s %s\n' "$$verb" "$$what"; done
+
+$(BUILD)/build.ninja:
+	@scripts/setup build
+	@meson setup $(BUILD) --prefix $(PREFIX) >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
+	@mv $(BUILD).log $(BUILD)/setup.log
+
+build: $(BUILD)/build.ninja ## programs and tests, in build/ (the default)
+	@ninja -C $(BUILD)
+
+demo: ## one node with the names of the world's cities; DEMO_EXIT=1 stops it after the samples
+	@scripts/setup build
+	@scripts/demo
+
+test: ## every test but campaigns
+	@scripts/setup build
+	@scripts/test $(BUILD)
+
+check: ## test, lint, sanitizers, short fuzzing: what continuous integration runs
+	@scripts/setup check
+	@scripts/check
+
+lint: $(BUILD)/build.ninja ## layers, clang-format, clang-tidy, cppcheck, links
+	@scripts/setup check
+	@scripts/lint
+
+format: ## rewrites the sources as .clang-format says
+	@scripts/setup check
+	@git ls-files -z '*.[ch]' | xargs -0 clang-format -i
+
+coverage: ## which lines the tests run: build-coverage/coverage.html
+	@scripts/setup check
+	@scripts/coverage
+
+docs: ## checks the links of all pages
+	@scripts/lint docs
+
+fuzz: ## one target: make fuzz T=name SECONDS=60
+	@scripts/setup check
+	@scripts/fuzz one "$(T)" "$(SECONDS)"
+
+fuzz-short: ## every target, some minutes together
+	@scripts/setup check
+	@scripts/fuzz short
+
+campaign: ## every target for an hour each, appended to docs/campaigns.md
+	@scripts/setup check
+	@scripts/fuzz campaign
+
+bench: ## peers and trifecta side by side; rewrites the tables of docs/benchmarks.md
+	@scripts/setup bench data
+	@scripts/bench
+
+data: ## fetches the benchmark's data sets into the cache
+	@scripts/setup build data
+	@scripts/data all
+
+bare-check: ## both README commands in an empty Debian, as root
+	@scripts/bare-check
+
+install: build ## PREFIX=/usr/local, DESTDIR=
+	@meson configure $(BUILD) --prefix $(PREFIX)
+	@meson install -C $(BUILD)
+
+clean: ## removes every build directory
+	rm -rf build build-*
+
+.PHONY: all help build demo test check lint format coverage docs fuzz fuzz-short campaign \
+	bench data bare-check install clean
