@@ -95,8 +95,7 @@ enum status http_request_parse(struct http_request *request, const struct http_l
                                struct slice received);
 
 /* The value of the first header of that name, which is given in lower case; false: none. */
-bool http_request_header(const struct http_request *request, const char *name,
-                         struct slice *value);
+bool http_request_header(const struct http_request *request, const char *name, struct slice *value);
 
 /* "GET". Static storage. */
 const char *http_method_name(enum http_method method);
