@@ -14,9 +14,12 @@ static size_t units_of(size_t size)
 
 enum status arena_init(struct arena *arena, struct heap *heap)
 {
-    *arena = (struct arena){.heap = heap, .top = 1};
-    arena->chunks = heap_zalloc(heap, ARENA_CHUNK_COUNT_MAX * sizeof *arena->chunks);
-    arena->free_lists = heap_zalloc(heap, ARENA_CLASS_COUNT * sizeof *arena->free_lists);
+    *arena = (struct arena){
+        .heap = heap,
+        .top = 1,
+        .chunks = heap_zalloc(heap, ARENA_CHUNK_COUNT_MAX * sizeof *arena->chunks),
+        .free_lists = heap_zalloc(heap, ARENA_CLASS_COUNT * sizeof *arena->free_lists),
+    };
     if (arena->chunks == NULL || arena->free_lists == NULL) {
         arena_deinit(arena);
         return STATUS_NOMEM;
