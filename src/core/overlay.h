@@ -122,9 +122,8 @@ enum status overlay_next_live(const struct overlay_space *space, const struct pa
                               overlay_root root, uint64_t ordinal, uint64_t *out);
 
 /* The greatest current (live) ordinal < `ordinal`. Otherwise as above. */
-enum status overlay_previous_current(const struct overlay_space *space,
-                                     const struct packed *packed, overlay_root root,
-                                     uint64_t ordinal, uint64_t *out);
+enum status overlay_previous_current(const struct overlay_space *space, const struct packed *packed,
+                                     overlay_root root, uint64_t ordinal, uint64_t *out);
 enum status overlay_previous_live(const struct overlay_space *space, const struct packed *packed,
                                   overlay_root root, uint64_t ordinal, uint64_t *out);
 
@@ -139,8 +138,7 @@ enum status overlay_bests(const struct overlay_space *space, const struct packed
 /* The live entries of block `block` one by one: ordinal block * PACKED_BLOCK + i; none for
  * the others. */
 enum status overlay_block_bests(const struct overlay_space *space, const struct packed *packed,
-                                overlay_root root, uint64_t block,
-                                struct best bests[PACKED_BLOCK]);
+                                overlay_root root, uint64_t block, struct best bests[PACKED_BLOCK]);
 
 /* The node that stands for best `index` of `level` >= 1, found from `root`; 0: pristine. */
 overlay_node overlay_find(const struct overlay_space *space, const struct packed *packed,
