@@ -57,7 +57,9 @@ struct reader {
 
 static inline struct reader reader_of(struct slice slice)
 {
-    return (struct reader){slice.data, slice.data + slice.size, false};
+    /* C has no NULL + 0. */
+    const uint8_t *end = slice.size == 0 ? slice.data : slice.data + slice.size;
+    return (struct reader){slice.data, end, false};
 }
 
 static inline size_t reader_left(const struct reader *reader)

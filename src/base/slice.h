@@ -26,6 +26,7 @@ static inline struct slice slice_from_text(const char *text)
 /* The bytes from `start` on. */
 static inline struct slice slice_from(struct slice slice, size_t start)
 {
+    if (start == 0) return slice; /* C has no NULL + 0. */
     return (struct slice){slice.data + start, slice.size - start};
 }
 
