@@ -141,8 +141,8 @@ static enum status join_value(const struct record *a, const struct record *b, st
                               struct record *out)
 {
     int order = set_compare(a, b);
-    bool merge =
-        order == 0 && a->slots.size > 0 && b->slots.size > 0 && !slice_equal(a->slots, b->slots);
+    bool merge = order == 0 && a->slots.size > 0 && b->slots.size > 0 &&
+                 !slice_equal(a->slots, b->slots);
     struct slice slots = a->slots;
     if (order < 0 || (order == 0 && slots.size == 0)) slots = b->slots;
     if (merge) {

@@ -118,7 +118,7 @@ void record_encode(const struct record *record, struct buf *out);
  *
  * Errors: STATUS_CORRUPT unless `bytes` is exactly what record_encode() writes for a record
  * that keeps to the limits and to since < version, since <= set <= version and
- * created <= version, which the join relies on. */
+ * created <= version, which the join relies on, and has no value where set = since. */
 enum status record_decode(struct slice bytes, struct record *out);
 
 /* Hash for digests: XXH3-128, keyed by `seed`, over the key and the canonical record

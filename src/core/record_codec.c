@@ -143,6 +143,14 @@ static bool slots_are_canonical(struct slice slots)
     return true;
 }
 
+/* Where a tombstone or an expiry ended the value, slots alone may have come since. */
+static bool value_is_canonical(const struct record *record)
+{
+    if (!version_equal(record->set, record->since)) return true;
+    return record->score == 0 && record->expires_at == 0 && !record->has_payload &&
+           record->tags.size == 0;
+}
+
 /* The flags say the record's own, and the versions are in the order that the join needs. */
 static bool is_canonical(const struct record *record, uint8_t flags)
 {
@@ -152,8 +160,8 @@ static bool is_canonical(const struct record *record, uint8_t flags)
            version_compare(record->since, record->set) <= 0 &&
            version_compare(record->set, record->version) <= 0 &&
            version_compare(record->created, record->version) <= 0 &&
-           number_is_canonical(record->score) && tags_are_canonical(record->tags) &&
-           slots_are_canonical(record->slots);
+           number_is_canonical(record->score) && value_is_canonical(record) &&
+           tags_are_canonical(record->tags) && slots_are_canonical(record->slots);
 }
 
 enum status record_decode(struct slice bytes, struct record *out)

@@ -113,12 +113,9 @@ enum status write_increment(const struct record *current, uint64_t now_ms, struc
     struct record record = begin(current, now_ms, version);
     bool was_live = is_live(current, now_ms);
     if (was_live) {
-        struct version since = record.since;
-        struct version created = record.created;
         record = *current;
         record.version = version;
-        record.since = since;
-        record.created = created;
+        record.created = record_created(current);
     } else {
         record.set = record.since;
     }
