@@ -45,7 +45,7 @@ const char *http_method_name(enum http_method method)
     return methods[method].name;
 }
 
-static bool is_token(uint8_t byte)
+bool http_is_token(uint8_t byte)
 {
     return classes[byte] & CLASS_TOKEN;
 }
@@ -183,7 +183,7 @@ static enum status read_request_line(struct http_request *request, const struct 
                                      struct slice line)
 {
     size_t method_size = 0;
-    while (method_size < line.size && is_token(line.data[method_size])) method_size++;
+    while (method_size < line.size && http_is_token(line.data[method_size])) method_size++;
     if (method_size == 0 || method_size == line.size || line.data[method_size] != ' ') {
         return refuse(request, 400, "the request line must start with a method and a blank");
     }
@@ -307,7 +307,7 @@ static enum status read_known_header(struct http_request *request, struct slice 
 static enum status read_header(struct http_request *request, struct slice line)
 {
     size_t name_size = 0;
-    while (name_size < line.size && is_token(line.data[name_size])) name_size++;
+    while (name_size < line.size && http_is_token(line.data[name_size])) name_size++;
     if (name_size == 0 && (line.data[0] == ' ' || line.data[0] == '\t')) {
         return refuse(request, 400, "a header must not go on on the next line");
     }

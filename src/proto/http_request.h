@@ -102,3 +102,6 @@ const char *http_method_name(enum http_method method);
 
 /* Whether they are the same but for the case of ASCII letters; `lower` is in lower case. */
 bool http_equal_ignoring_case(struct slice text, const char *lower);
+
+/* Whether names of headers and methods may hold it: RFC 9110, section 5.6.2. */
+bool http_is_token(uint8_t byte);
