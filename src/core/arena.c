@@ -17,6 +17,7 @@ enum status arena_init(struct arena *arena, struct heap *heap)
     *arena = (struct arena){
         .heap = heap,
         .top = 1,
+        .failure_after = -1,
         .chunks = heap_zalloc(heap, ARENA_CHUNK_COUNT_MAX * sizeof *arena->chunks),
         .free_lists = heap_zalloc(heap, ARENA_CLASS_COUNT * sizeof *arena->free_lists),
     };
@@ -49,7 +50,8 @@ static bool make_room(struct arena *arena, size_t units)
 {
     uint64_t end = (uint64_t)arena->chunk_count << ARENA_CHUNK_UNIT_BITS;
     if (arena->top + units <= end) return true;
-    if (arena->chunk_count == ARENA_CHUNK_COUNT_MAX) return false;
+    /* The last chunk is never taken: `top` must not wrap. */
+    if (arena->chunk_count == ARENA_CHUNK_COUNT_MAX - 1) return false;
 
     uint8_t *chunk = heap_alloc(arena->heap, ARENA_CHUNK_BYTES);
     if (chunk == NULL) return false;
@@ -67,9 +69,16 @@ static bool make_room(struct arena *arena, size_t units)
     return true;
 }
 
+/* True when this is the call that a test asked to fail. */
+static bool refused(struct arena *arena)
+{
+    return arena->failure_after >= 0 && arena->failure_after-- == 0;
+}
+
 arena_ref arena_alloc(struct arena *arena, size_t size)
 {
     size_t units = units_of(size);
+    if (refused(arena)) return 0;
     arena_ref ref = arena->free_lists[units];
     if (ref != 0) {
         memcpy(&arena->free_lists[units], arena_at(arena, ref), sizeof ref);
@@ -90,23 +99,43 @@ void arena_free(struct arena *arena, arena_ref ref, size_t size)
     push_free(arena, ref, units);
 }
 
-/* Makes room for one more element at the end of a queue kept in `*items`. */
+/* Makes room for `count` more elements at the end of a queue kept in `*items`. */
 static bool queue_room(struct heap *heap, void **items, size_t *first, size_t *end,
-                       size_t *capacity, size_t item_size)
+                       size_t *capacity, size_t count, size_t item_size)
 {
-    if (*end < *capacity) return true;
-    if (*first > *capacity / 2) {
+    if (count <= *capacity - *end) return true;
+    if (*first > *capacity / 2 && count <= *first) {
         memmove(*items, (uint8_t *)*items + *first * item_size, (*end - *first) * item_size);
         *end -= *first;
         *first = 0;
         return true;
     }
-    size_t larger = size_max(64, *capacity * 2);
+    size_t larger = size_max(size_max(64, *capacity * 2), *end + count);
     void *moved = heap_realloc(heap, *items, larger * item_size);
     if (moved == NULL) return false;
     *items = moved;
     *capacity = larger;
     return true;
+}
+
+static enum status retired_room(struct arena *arena, size_t count)
+{
+    size_t first = arena->retired_first;
+    void *items = arena->retired;
+    if (!queue_room(arena->heap, &items, &arena->retired_first, &arena->retired_end,
+                    &arena->retired_capacity, count, sizeof *arena->retired))
+        return STATUS_NOMEM;
+    arena->retired = items;
+
+    size_t moved = first - arena->retired_first;
+    if (moved == 0) return STATUS_OK;
+    for (size_t i = arena->seal_first; i < arena->seal_end; i++) arena->seals[i].end -= moved;
+    return STATUS_OK;
+}
+
+enum status arena_reserve_retired(struct arena *arena, size_t count)
+{
+    return refused(arena) ? STATUS_NOMEM : retired_room(arena, count);
 }
 
 enum status arena_retire(struct arena *arena, arena_ref ref, size_t size)
@@ -115,15 +144,8 @@ enum status arena_retire(struct arena *arena, arena_ref ref, size_t size)
     size_t bytes = units_of(size) * ARENA_UNIT_BYTES;
     arena->used_bytes -= bytes;
 
-    size_t first = arena->retired_first;
-    void *items = arena->retired;
-    if (!queue_room(arena->heap, &items, &arena->retired_first, &arena->retired_end,
-                    &arena->retired_capacity, sizeof *arena->retired))
-        return STATUS_NOMEM;
-    arena->retired = items;
-    size_t moved = first - arena->retired_first;
-    for (size_t i = arena->seal_first; i < arena->seal_end; i++) arena->seals[i].end -= moved;
-
+    enum status status = retired_room(arena, 1);
+    if (status != STATUS_OK) return status;
     arena->retired[arena->retired_end++] = (struct arena_retired){ref, (uint32_t)bytes};
     arena->retired_bytes += bytes;
     return STATUS_OK;
@@ -137,7 +159,7 @@ enum status arena_seal(struct arena *arena, uint64_t view)
 
     void *items = arena->seals;
     if (!queue_room(arena->heap, &items, &arena->seal_first, &arena->seal_end,
-                    &arena->seal_capacity, sizeof *arena->seals))
+                    &arena->seal_capacity, 1, sizeof *arena->seals))
         return STATUS_NOMEM;
     arena->seals = items;
     arena->seals[arena->seal_end++] = (struct arena_seal){view, arena->retired_end};

@@ -27,7 +27,7 @@ enum {
     ARENA_CHUNK_UNIT_BITS = 17, /* A chunk is 1 MiB. */
     ARENA_CHUNK_BYTES = ARENA_UNIT_BYTES << ARENA_CHUNK_UNIT_BITS,
     ARENA_CHUNK_COUNT_MAX = 1 << (32 - ARENA_CHUNK_UNIT_BITS),
-    ARENA_BLOCK_BYTES_MAX = 64 << 10,
+    ARENA_BLOCK_BYTES_MAX = 128 << 10, /* An encoded record at its largest fits. */
     ARENA_CLASS_COUNT = ARENA_BLOCK_BYTES_MAX / ARENA_UNIT_BYTES + 1,
 };
 
@@ -55,6 +55,10 @@ struct arena {
 
     uint64_t used_bytes; /* Given out and not retired. */
     uint64_t retired_bytes;
+
+    /* Tests: this many more of arena_alloc() and arena_reserve_retired() succeed, then one
+     * fails; <0: never. */
+    int64_t failure_after;
 };
 
 /* Errors: STATUS_NOMEM. */
@@ -71,6 +75,10 @@ arena_ref arena_alloc(struct arena *arena, size_t size);
  *
  * Errors: STATUS_NOMEM: the block is then lost until arena_deinit(), nothing worse. */
 enum status arena_retire(struct arena *arena, arena_ref ref, size_t size);
+
+/* Makes the next `count` calls of arena_retire() succeed, so that a change can be all or
+ * nothing. Errors: STATUS_NOMEM. */
+enum status arena_reserve_retired(struct arena *arena, size_t count);
 
 /* Gives a block back that no view ever saw: it may be used again at once. */
 void arena_free(struct arena *arena, arena_ref ref, size_t size);
