@@ -10,7 +10,7 @@
  * is every entry (tombstones and expired ones too); *live* is what record_is_present()
  * and is not hidden. An entry is hidden once its expiry was settled (memtrie_hide()).
  *
- * Order is byte order of keys. A key is 1 to KEY_BYTES_MAX bytes; any byte may occur.
+ * Order is byte order of keys; any byte may occur in them. One arena may hold several trees.
  *
  * Threads: roots that were published may be read by any thread; changes and reclaiming
  * are the writer's alone. Readers take no lock and allocate only in their iterators. */
@@ -24,7 +24,11 @@
 #include "base/status.h"
 #include "core/arena.h"
 #include "core/best.h"
+#include "core/key.h"
 #include "core/record.h"
+
+/* Room for a key and what an index over keys puts before it. */
+enum { MEMTRIE_KEY_BYTES_MAX = KEY_BYTES_MAX + 16 };
 
 typedef arena_ref memtrie_root; /* 0: the empty tree. */
 typedef arena_ref memtrie_node; /* A subtree or an entry of some root. */
@@ -33,6 +37,9 @@ struct memtrie {
     struct arena arena;
     uint32_t batch;
     uint64_t hash_seed;
+    struct memtrie_step *steps; /* Private: the path of the change at work. */
+    size_t step_capacity;
+    struct buf record_buf;
 };
 
 enum status memtrie_init(struct memtrie *trie, struct heap *heap, uint64_t hash_seed);
@@ -40,14 +47,15 @@ enum status memtrie_init(struct memtrie *trie, struct heap *heap, uint64_t hash_
 /* Frees every root's memory at once. */
 void memtrie_deinit(struct memtrie *trie);
 
-/* From here on nodes of earlier batches are copied, not changed. */
+/* From here on nodes of earlier batches are copied, not changed. To be called before the
+ * first change after a root was published; at most 2^32 - 1 times. */
 void memtrie_begin_batch(struct memtrie *trie);
 
 /* Puts `record` at `key` whatever was there: the caller has joined.
  *
  * Owns:   copies key and record.
  * Errors: STATUS_NOMEM; `*root` is unchanged and still valid.
- * Cost:   O(length of key). */
+ * Cost:   O(length of key); where the best of a subtree got worse, its children's bests. */
 enum status memtrie_put(struct memtrie *trie, memtrie_root *root, struct slice key,
                         const struct record *record);
 
