@@ -19,7 +19,7 @@ struct bytes {
 /* Something done to a file that is not on the device yet. */
 struct file_event {
     enum { EVENT_SECTOR, EVENT_EXTEND, EVENT_TRUNCATE } kind;
-    uint64_t at; /* Of the sector's start, or the new size. */
+    uint64_t at;      /* Of the sector's start, or the new size. */
     uint8_t *content; /* The sector after the write. */
 };
 
@@ -64,8 +64,8 @@ struct sim_disk {
     uint64_t capacity;
     uint64_t change_count;
     uint64_t operation_count;
-    uint64_t crash_at;      /* A change_count; 0: never. */
-    uint64_t failure_at;    /* An operation_count; 0: never. */
+    uint64_t crash_at;   /* A change_count; 0: never. */
+    uint64_t failure_at; /* An operation_count; 0: never. */
     enum status failure;
     uint64_t sync_count;
     uint64_t sync_failure_at;
@@ -387,7 +387,7 @@ static enum status sim_file_write(struct env_file *base, uint64_t offset, const 
     if (disk_fails(file->disk, &status)) {
         if (!file->disk->crashed)
             inode_write(file->inode, offset, data,
-                        prng_below(&file->disk->prng, (uint32_t)size + 1));
+                        size == 0 ? 0 : prng_below(&file->disk->prng, (uint32_t)size));
         return status;
     }
     size_t written = room_for(file, offset, size);

@@ -46,11 +46,12 @@ struct log_options {
 /* What log_open() found; filled on failure too. */
 struct log_report {
     uint64_t visited_count; /* Batches given to `visit`. */
-    uint64_t cut_count;     /* Batches, never known durable, whose headers were found in the cut tail. */
-    uint64_t cut_bytes;     /* Theirs; a batch that lost its header is not counted. */
-    uint64_t segment;       /* Where reading ended: at the cut, or at the damage. */
+    uint64_t
+        cut_count; /* Batches, never known durable, whose headers were found in the cut tail. */
+    uint64_t cut_bytes; /* Theirs; a batch that lost its header is not counted. */
+    uint64_t segment;   /* Where reading ended: at the cut, or at the damage. */
     uint64_t offset;
-    uint64_t sequence;      /* Of the batch that should have been there. */
+    uint64_t sequence; /* Of the batch that should have been there. */
 };
 
 /* A batch read back. Anything but STATUS_OK ends log_open() with that status. */

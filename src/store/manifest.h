@@ -37,18 +37,18 @@ enum manifest_number {
     MANIFEST_HLC_CEILING,     /* No version above this was given out. */
     MANIFEST_SETTLED_MS,      /* Words expired up to here are taken out of the counts. */
     MANIFEST_BOOT_COUNT,
-    MANIFEST_CLEAN_STOP,      /* 1: nothing was written after this edit. */
+    MANIFEST_CLEAN_STOP, /* 1: nothing was written after this edit. */
     MANIFEST_NUMBER_COUNT,
 };
 
 /* A live packed trie. */
 struct manifest_run {
-    uint64_t number;     /* Of its file, above 0. */
-    uint64_t overlay;    /* Of its overlay's file; 0: none. */
+    uint64_t number;  /* Of its file, above 0. */
+    uint64_t overlay; /* Of its overlay's file; 0: none. */
     uint64_t level;
-    uint64_t kind;       /* The store's to define. */
+    uint64_t kind; /* The store's to define. */
     uint64_t size_bytes;
-    struct slice first;  /* Its least and greatest key; empty if not noted. */
+    struct slice first; /* Its least and greatest key; empty if not noted. */
     struct slice last;
 };
 
@@ -71,9 +71,9 @@ struct manifest_state {
 struct manifest;
 
 struct manifest_options {
-    bool create;               /* An empty directory becomes a store. */
-    uint8_t store_id[16];      /* Random: the identity of a store that is created now. */
-    uint64_t rollover_bytes;   /* 0: MANIFEST_ROLLOVER_BYTES. */
+    bool create;             /* An empty directory becomes a store. */
+    uint8_t store_id[16];    /* Random: the identity of a store that is created now. */
+    uint64_t rollover_bytes; /* 0: MANIFEST_ROLLOVER_BYTES. */
 };
 
 /* Why an open failed, or what it did, for a human: complete sentences, no newline. */
@@ -88,8 +88,9 @@ struct manifest_report {
  * Errors, all with `report->text`: STATUS_NOT_FOUND if the directory is empty and
  * `create` is false; STATUS_FOREIGN if it holds what is not ours; STATUS_NEWER;
  * STATUS_CORRUPT; and those of `env`. Nothing is changed by these but by env's. */
-enum status manifest_open(struct env *env, struct heap *heap, const struct manifest_options *options,
-                          struct manifest_report *report, struct manifest **out);
+enum status manifest_open(struct env *env, struct heap *heap,
+                          const struct manifest_options *options, struct manifest_report *report,
+                          struct manifest **out);
 
 /* NULL is accepted. No commit may be in flight. */
 void manifest_close(struct manifest *manifest);
