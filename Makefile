@@ -13,13 +13,9 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r verb what; do \
 	  printf '  make %-12s %s\n' "$$verb" "$$what"; done
 
-$(BUILD)/build.ninja:
+build: ## programs and tests, in build/ (the default)
 	@scripts/setup build
-	@meson setup $(BUILD) --prefix $(PREFIX) >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
-	@mv $(BUILD).log $(BUILD)/setup.log
-
-build: $(BUILD)/build.ninja ## programs and tests, in build/ (the default)
-	@ninja -C $(BUILD)
+	@scripts/build $(BUILD) --prefix $(PREFIX)
 
 demo: ## one node with the names of the world's cities; DEMO_EXIT=1 stops it after the samples
 	@scripts/setup build
@@ -33,7 +29,7 @@ check: ## test, lint, sanitizers, short fuzzing: what continuous integration run
 	@scripts/setup check
 	@scripts/check
 
-lint: $(BUILD)/build.ninja ## layers, clang-format, clang-tidy, cppcheck, links
+lint: build ## layers, clang-format, clang-tidy, cppcheck, links
 	@scripts/setup check
 	@scripts/lint
 
