@@ -127,6 +127,13 @@ enum status overlay_previous_current(const struct overlay_space *space, const st
 enum status overlay_previous_live(const struct overlay_space *space, const struct packed *packed,
                                   overlay_root root, uint64_t ordinal, uint64_t *out);
 
+/* The current (live) ones among the entries of block `block`: bit i for ordinal
+ * block * PACKED_BLOCK + i. */
+uint32_t overlay_block_current(const struct overlay_space *space, const struct packed *packed,
+                               overlay_root root, uint64_t block);
+enum status overlay_block_live(const struct overlay_space *space, const struct packed *packed,
+                               overlay_root root, uint64_t block, uint32_t *live);
+
 /* --- Best first --- */
 
 /* Bests [first, first + count) of `level` with the dead and hidden removed; count <= 16;

@@ -98,6 +98,43 @@ enum status overlay_block_bests(const struct overlay_space *space, const struct 
     return overlay_expand_block(space, packed, leaf, block, bests);
 }
 
+static uint32_t block_existing(const struct packed *packed, uint64_t block)
+{
+    uint64_t left = packed_info(packed)->count - block * PACKED_BLOCK;
+    return (uint32_t)overlay_bits_below((unsigned)u64_min(left, PACKED_BLOCK));
+}
+
+uint32_t overlay_block_current(const struct overlay_space *space, const struct packed *packed,
+                               overlay_root root, uint64_t block)
+{
+    uint32_t existing = block_existing(packed, block);
+    overlay_node leaf = overlay_find(space, packed, root, 1, block / OVERLAY_FAN_OUT);
+    if (leaf == 0) return existing;
+    return existing &
+           ~overlay_block_bits(overlay_leaf_at(space, leaf)->dead, block % OVERLAY_FAN_OUT);
+}
+
+enum status overlay_block_live(const struct overlay_space *space, const struct packed *packed,
+                               overlay_root root, uint64_t block, uint32_t *live)
+{
+    const struct packed_info *info = packed_info(packed);
+    overlay_node leaf = overlay_find(space, packed, root, 1, block / OVERLAY_FAN_OUT);
+    uint32_t gone =
+        leaf == 0 ? 0
+                  : overlay_block_bits(overlay_leaf_at(space, leaf)->gone, block % OVERLAY_FAN_OUT);
+    if (info->present_count == info->count) {
+        *live = block_existing(packed, block) & ~gone;
+        return STATUS_OK;
+    }
+    struct best bests[PACKED_BLOCK];
+    enum status status = packed_block_bests(packed, block, bests);
+    if (status != STATUS_OK) return status;
+    uint32_t present = 0;
+    for (unsigned i = 0; i < PACKED_BLOCK; i++) present |= (uint32_t)!best_is_none(bests[i]) << i;
+    *live = present & ~gone;
+    return STATUS_OK;
+}
+
 /* Gone entries among ordinals [0, ordinal). */
 static uint64_t gone_below(const struct overlay_space *space, overlay_root root,
                            uint64_t ordinal_count, uint64_t ordinal)

@@ -1,0 +1,168 @@
+#include "core/query.h"
+
+#include "base/check.h"
+#include "base/math.h"
+#include "core/query_scratch.h"
+
+enum status query_scratch_create(struct heap *heap, struct query_scratch **out)
+{
+    struct query_scratch *scratch = heap_zalloc(heap, sizeof *scratch);
+    if (scratch == NULL) return STATUS_NOMEM;
+    scratch->heap = heap;
+    spans_init(&scratch->spans, heap);
+    best_search_init(&scratch->search, heap);
+    buf_init(&scratch->key, heap);
+    *out = scratch;
+    return STATUS_OK;
+}
+
+void query_scratch_destroy(struct query_scratch *scratch)
+{
+    if (scratch == NULL) return;
+    spans_deinit(&scratch->spans);
+    best_search_deinit(&scratch->search);
+    buf_deinit(&scratch->key);
+    heap_free(scratch->heap, scratch->windows);
+    heap_free(scratch->heap, scratch);
+}
+
+/* --- One key --- */
+
+static enum status find_in_packed(const struct layer *layer, struct slice key, uint64_t hash,
+                                  struct query_hit *hit)
+{
+    uint64_t ordinal;
+    enum status status = packed_find_hashed(layer->packed, key, hash, &ordinal);
+    if (status != STATUS_OK) return status;
+    enum overlay_state state =
+        overlay_state(layer->overlays, layer->packed, layer->overlay, ordinal);
+    if (state == OVERLAY_DEAD) return STATUS_NOT_FOUND;
+    hit->ordinal = ordinal;
+    hit->hidden = state == OVERLAY_HIDDEN;
+    return packed_record(layer->packed, ordinal, &hit->record);
+}
+
+enum status query_get(const struct query *query, struct slice key, struct query_hit *hit)
+{
+    if (!query_owns(query, key)) return STATUS_NOT_FOUND;
+
+    uint64_t hash = packed_key_hash(key);
+    for (size_t i = 0; i < query->layer_count; i++)
+        if (query->layers[i].packed != NULL) packed_prefetch(query->layers[i].packed, hash);
+
+    for (size_t i = 0; i < query->layer_count; i++) {
+        const struct layer *layer = &query->layers[i];
+        struct query_hit found = {.layer = i};
+        enum status status = layer->packed != NULL ? find_in_packed(layer, key, hash, &found)
+                                                   : memtrie_get(layer->memtrie, layer->root, key,
+                                                                 &found.record, &found.hidden);
+        if (status == STATUS_NOT_FOUND) continue;
+        if (status != STATUS_OK) return status;
+        found.live = !found.hidden && record_is_present(&found.record) &&
+                     !record_is_expired(&found.record, query->now_ms);
+        *hit = found;
+        return STATUS_OK;
+    }
+    return STATUS_NOT_FOUND;
+}
+
+/* --- Best first --- */
+
+/* Answers are found some at a time before their keys are read: the search stays in its
+ * columns, and reading runs over the keys in one go. */
+enum { ANSWERS_AT_ONCE = 32 };
+
+static enum status give(struct query_scratch *scratch, const struct best_answer *answers,
+                        size_t count, query_visit *visit, void *context)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct record record;
+        enum status status =
+            best_search_read(&scratch->search, &answers[i], &scratch->key, &record);
+        if (status == STATUS_OK) status = visit(context, buf_slice(&scratch->key), &record);
+        if (status != STATUS_OK) return status;
+    }
+    return STATUS_OK;
+}
+
+enum status query_best(const struct query *query, struct slice prefix, uint64_t limit,
+                       const struct query_position *after, query_visit *visit, void *context)
+{
+    struct query_scratch *scratch = query->scratch;
+    if (limit == 0) return STATUS_OK;
+    enum status status = spans_of_prefix(&scratch->spans, query, prefix);
+    if (status == STATUS_OK)
+        status = best_search_start(&scratch->search, query, &scratch->spans, after, limit);
+    if (status != STATUS_OK) return status;
+
+    while (limit > 0) {
+        struct best_answer answers[ANSWERS_AT_ONCE];
+        size_t count = 0, wanted = size_min(limit, ANSWERS_AT_ONCE);
+        while (count < wanted && status == STATUS_OK) {
+            status = best_search_next(&scratch->search, &answers[count]);
+            count += status == STATUS_OK;
+        }
+        enum status given = give(scratch, answers, count, visit, context);
+        if (given != STATUS_OK) return given == STATUS_END ? STATUS_OK : given;
+        if (status != STATUS_OK) return status == STATUS_END ? STATUS_OK : status;
+        limit -= count;
+    }
+    return STATUS_OK;
+}
+
+struct query_walk {
+    struct query query;
+    struct spans spans;
+    struct best_search search;
+    struct buf key;
+    struct buf after_key;
+    struct query_position after;
+};
+
+enum status query_walk_open(const struct query *query, struct slice prefix,
+                            const struct query_position *after, struct query_walk **out)
+{
+    struct query_walk *walk = heap_zalloc(query->heap, sizeof *walk);
+    if (walk == NULL) return STATUS_NOMEM;
+    walk->query = *query;
+    spans_init(&walk->spans, query->heap);
+    best_search_init(&walk->search, query->heap);
+    buf_init(&walk->key, query->heap);
+    buf_init(&walk->after_key, query->heap);
+
+    enum status status = spans_of_prefix(&walk->spans, query, prefix);
+    if (status == STATUS_OK) status = spans_own(&walk->spans);
+    if (status == STATUS_OK && after != NULL) {
+        buf_append_slice(&walk->after_key, after->key);
+        walk->after = (struct query_position){after->best, buf_slice(&walk->after_key)};
+        status = buf_status(&walk->after_key);
+    }
+    if (status == STATUS_OK)
+        status = best_search_start(&walk->search, &walk->query, &walk->spans,
+                                   after == NULL ? NULL : &walk->after, UINT64_MAX);
+    if (status != STATUS_OK) {
+        query_walk_close(walk);
+        return status;
+    }
+    *out = walk;
+    return STATUS_OK;
+}
+
+void query_walk_close(struct query_walk *walk)
+{
+    if (walk == NULL) return;
+    spans_deinit(&walk->spans);
+    best_search_deinit(&walk->search);
+    buf_deinit(&walk->key);
+    buf_deinit(&walk->after_key);
+    heap_free(walk->query.heap, walk);
+}
+
+enum status query_walk_next(struct query_walk *walk, struct slice *key, struct record *record)
+{
+    struct best_answer answer;
+    enum status status = best_search_next(&walk->search, &answer);
+    if (status == STATUS_OK) status = best_search_read(&walk->search, &answer, &walk->key, record);
+    if (status == STATUS_OK) *key = buf_slice(&walk->key);
+    return status;
+}

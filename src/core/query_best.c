@@ -1,0 +1,516 @@
+#include "core/query_best.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "core/overlay_node.h"
+
+void best_search_init(struct best_search *search, struct heap *heap)
+{
+    *search = (struct best_search){.heap = heap};
+    buf_init(&search->paths, heap);
+    buf_init(&search->key, heap);
+    buf_init(&search->other_key, heap);
+}
+
+void best_search_deinit(struct best_search *search)
+{
+    for (size_t i = 0; i < search->source_capacity; i++)
+        heap_free(search->heap, search->sources[i].items);
+    heap_free(search->heap, search->sources);
+    heap_free(search->heap, search->order);
+    heap_free(search->heap, search->bounds);
+    heap_free(search->heap, search->trails);
+    heap_free(search->heap, search->chain);
+    buf_deinit(&search->paths);
+    buf_deinit(&search->key);
+    buf_deinit(&search->other_key);
+}
+
+/* --- Keys of memory trie items --- */
+
+/* The bytes above the item's node or entry, into `key`. */
+static enum status spell_path(struct best_search *search, const struct best_source *source,
+                              const struct best_item *item, struct buf *key)
+{
+    const struct memtrie *trie = source->layer->memtrie;
+    size_t size = 0;
+    uint32_t trail = item->above;
+    for (;; trail = search->trails[trail].above) {
+        void *chain = search->chain;
+        if (!query_grow(search->heap, &chain, &search->chain_capacity, size, sizeof *search->chain))
+            return STATUS_NOMEM;
+        search->chain = chain;
+        search->chain[size++] = trail;
+        if (search->trails[trail].node == 0) break;
+    }
+    buf_clear(key);
+    const struct best_trail *start = &search->trails[trail];
+    buf_append(key, search->paths.data + start->path_start, start->path_size);
+    for (size_t i = size - 1; i-- > 0;) {
+        memtrie_node part = i == 0 ? item->node : search->trails[search->chain[i - 1]].node;
+        memtrie_append_edge(trie, search->trails[search->chain[i]].node, part, key);
+    }
+    return buf_status(key);
+}
+
+enum status best_search_read(struct best_search *search, const struct best_answer *answer,
+                             struct buf *key, struct record *record)
+{
+    const struct layer *layer = answer->source->layer;
+    if (layer->packed != NULL) {
+        enum status status = packed_key(layer->packed, answer->item.place, key);
+        return status == STATUS_OK ? packed_record(layer->packed, answer->item.place, record)
+                                   : status;
+    }
+    enum status status = spell_path(search, answer->source, &answer->item, key);
+    if (status != STATUS_OK) return status;
+    memtrie_entry(layer->memtrie, answer->item.node, key, record);
+    return buf_status(key);
+}
+
+/* Where the item's entries begin in key order, at the earliest. */
+static enum status spell(struct best_search *search, const struct best_source *source,
+                         const struct best_item *item, struct buf *key)
+{
+    struct record record;
+    if (!item->is_entry) return spell_path(search, source, item, key);
+    return best_search_read(search, &(struct best_answer){source, *item}, key, &record);
+}
+
+/* --- Heap of one source --- */
+
+/* Of two items of one memory trie with equal bests: does `a` come first in key order? */
+static bool memory_comes_first(struct best_search *search, const struct best_source *source,
+                               const struct best_item *a, const struct best_item *b)
+{
+    if (a->above == b->above) return a->place < b->place;
+    enum status status = spell(search, source, a, &search->key);
+    if (status == STATUS_OK) status = spell(search, source, b, &search->other_key);
+    if (status != STATUS_OK) {
+        search->failure = status;
+        return false;
+    }
+    int order = slice_compare(buf_slice(&search->key), buf_slice(&search->other_key));
+    /* A node at the path of an entry may hold smaller keys, never the other way round. */
+    return order != 0 ? order < 0 : !a->is_entry && b->is_entry;
+}
+
+static inline bool comes_first(struct best_search *search, const struct best_source *source,
+                               const struct best_item *a, const struct best_item *b)
+{
+    int order = best_compare(a->best, b->best);
+    if (order != 0) return order < 0;
+    if (source->layer->packed != NULL) return a->place < b->place;
+    return memory_comes_first(search, source, a, b);
+}
+
+static enum status heap_push(struct best_search *search, struct best_source *source,
+                             const struct best_item *item)
+{
+    void *items = source->items;
+    if (!query_grow(search->heap, &items, &source->capacity, source->count, sizeof *source->items))
+        return STATUS_NOMEM;
+    source->items = items;
+    size_t at = source->count++;
+    while (at > 0) {
+        size_t parent = (at - 1) / 2;
+        if (!comes_first(search, source, item, &source->items[parent])) break;
+        source->items[at] = source->items[parent];
+        at = parent;
+    }
+    source->items[at] = *item;
+    return search->failure;
+}
+
+static void heap_pop(struct best_search *search, struct best_source *source)
+{
+    const struct best_item last = source->items[--source->count];
+    size_t at = 0;
+    for (;;) {
+        size_t child = 2 * at + 1;
+        if (child >= source->count) break;
+        if (child + 1 < source->count &&
+            comes_first(search, source, &source->items[child + 1], &source->items[child]))
+            child++;
+        if (!comes_first(search, source, &source->items[child], &last)) break;
+        source->items[at] = source->items[child];
+        at = child;
+    }
+    source->items[at] = last;
+}
+
+/* --- Pruning --- */
+
+static void floor_insert(struct best_search *search, struct best best)
+{
+    size_t at = search->floor_count;
+    if (at == search->floor_limit)
+        at--;
+    else
+        search->floor_count++;
+    while (at > 0 && best_compare(best, search->floor[at - 1]) < 0) {
+        search->floor[at] = search->floor[at - 1];
+        at--;
+    }
+    search->floor[at] = best;
+}
+
+/* A node gives way to its parts, the best of which has the same bound. */
+static void floor_remove(struct best_search *search, struct best best)
+{
+    for (size_t i = 0; i < search->floor_count; i++) {
+        if (best_compare(search->floor[i], best) != 0) continue;
+        search->floor_count--;
+        memmove(search->floor + i, search->floor + i + 1,
+                (search->floor_count - i) * sizeof *search->floor);
+        return;
+    }
+}
+
+static bool is_before(const struct best_search *search, struct best best)
+{
+    return search->has_after && best_compare(best, search->after.best) < 0;
+}
+
+/* Takes a part into the search unless it cannot matter. */
+static enum status push(struct best_search *search, struct best_source *source,
+                        struct best_item *item)
+{
+    if (item->is_entry && is_before(search, item->best)) return STATUS_OK;
+    if (search->floor_limit != 0) {
+        if (search->floor_count == search->floor_limit &&
+            best_compare(item->best, search->floor[search->floor_count - 1]) > 0)
+            return STATUS_OK;
+        /* What lies at or before the start of the page promises no answer. */
+        if (search->has_after && best_compare(item->best, search->after.best) <= 0)
+            item->is_exact = false;
+        if (item->is_exact &&
+            (search->floor_count < search->floor_limit ||
+             best_compare(item->best, search->floor[search->floor_count - 1]) < 0))
+            floor_insert(search, item->best);
+    }
+    return heap_push(search, source, item);
+}
+
+/* --- Packed tries --- */
+
+static unsigned shift_of(unsigned level)
+{
+    return 5 + 4 * level;
+}
+
+/* Pushes the parts of a packed node: entries of a block, or the sixteen below. */
+static enum status expand_packed(struct best_search *search, struct best_source *source,
+                                 const struct best_item *item)
+{
+    const struct layer *layer = source->layer;
+    const struct best_bounds bounds = search->bounds[item->above];
+    unsigned level = item->level - 1;
+    bool is_block = level == 0;
+    struct best bests[PACKED_BLOCK];
+    overlay_node children[OVERLAY_FAN_OUT];
+    enum status status = is_block
+                             ? overlay_expand_block(layer->overlays, layer->packed, item->node,
+                                                    item->place >> shift_of(0), bests)
+                             : overlay_expand(layer->overlays, layer->packed, item->node, level,
+                                              item->place >> shift_of(level), bests, children);
+    if (status != STATUS_OK) return status;
+
+    unsigned bits = is_block ? 0 : shift_of(level - 1);
+    unsigned count = is_block ? PACKED_BLOCK : PACKED_FAN_OUT;
+    /* Pruning rests on bests that hold: columns that contradict each other end it. */
+    if (!best_is_none(item->best) && best_compare(item->best, overlay_fold(bests, count)) != 0)
+        return STATUS_CORRUPT;
+    for (unsigned i = 0; i < count && status == STATUS_OK; i++) {
+        if (best_is_none(bests[i])) continue;
+        uint64_t first = item->place + ((uint64_t)i << bits);
+        uint64_t end = first + (UINT64_C(1) << bits);
+        if (end <= bounds.low || first >= bounds.high) continue;
+        struct best_item part = {
+            .best = bests[i],
+            .place = first,
+            .node = is_block     ? 0
+                    : level == 1 ? item->node
+                                 : children[i],
+            .above = item->above,
+            .level = (uint8_t)level,
+            .is_entry = is_block,
+            .is_exact = first >= bounds.low && end <= bounds.high,
+        };
+        status = push(search, source, &part);
+    }
+    return status;
+}
+
+/* Begins at the least node over all ordinals of the span. */
+static enum status seed_packed(struct best_search *search, struct best_source *source,
+                               const struct span *span)
+{
+    const struct layer *layer = source->layer;
+    uint64_t low, high;
+    enum status status = span_ordinals(span, layer->packed, &low, &high);
+    if (status != STATUS_OK || low == high) return status;
+
+    void *bounds = search->bounds;
+    if (!query_grow(search->heap, &bounds, &search->bounds_capacity, search->bounds_count,
+                    sizeof *search->bounds))
+        return STATUS_NOMEM;
+    search->bounds = bounds;
+    search->bounds[search->bounds_count] = (struct best_bounds){low, high};
+
+    unsigned level = 0;
+    while (low >> shift_of(level) != (high - 1) >> shift_of(level)) level++;
+    struct best_item item = {
+        .place = low >> shift_of(level) << shift_of(level),
+        .above = (uint32_t)search->bounds_count++,
+        .level = (uint8_t)(level + 1),
+    };
+    uint64_t index = low >> shift_of(level);
+    item.node = level == 0
+                    ? overlay_find(layer->overlays, layer->packed, layer->overlay, 1,
+                                   index / OVERLAY_FAN_OUT)
+                    : overlay_find(layer->overlays, layer->packed, layer->overlay, level, index);
+    return expand_packed(search, source, &item);
+}
+
+/* --- Memory tries --- */
+
+static enum status add_trail(struct best_search *search, struct best_trail trail)
+{
+    void *trails = search->trails;
+    if (!query_grow(search->heap, &trails, &search->trail_capacity, search->trail_count,
+                    sizeof *search->trails))
+        return STATUS_NOMEM;
+    search->trails = trails;
+    search->trails[search->trail_count++] = trail;
+    return STATUS_OK;
+}
+
+struct seed {
+    struct best_search *search;
+    struct best_source *source;
+};
+
+static enum status seed_part(void *context, struct slice path, const struct memtrie_part *part)
+{
+    const struct seed *seed = context;
+    struct best_search *search = seed->search;
+    struct best_trail trail = {.path_start = search->paths.size, .path_size = path.size};
+    buf_append_slice(&search->paths, path);
+    enum status status = buf_status(&search->paths);
+    if (status == STATUS_OK) status = add_trail(search, trail);
+    if (status != STATUS_OK) return status;
+
+    struct best_item item = {
+        .best = part->best,
+        .node = part->node,
+        .above = (uint32_t)(search->trail_count - 1),
+        .is_entry = part->is_entry,
+        .is_exact = true,
+    };
+    return push(search, seed->source, &item);
+}
+
+static enum status seed_memory(struct best_search *search, struct best_source *source,
+                               const struct span *span)
+{
+    struct seed seed = {search, source};
+    return memtrie_cover(source->layer->memtrie, source->layer->root, span->low, span->high,
+                         search->heap, seed_part, &seed);
+}
+
+static enum status expand_memory(struct best_search *search, struct best_source *source,
+                                 const struct best_item *item)
+{
+    enum status status =
+        add_trail(search, (struct best_trail){.node = item->node, .above = item->above});
+    if (status != STATUS_OK) return status;
+
+    struct memtrie_part parts[MEMTRIE_PART_COUNT_MAX];
+    size_t count = memtrie_expand(source->layer->memtrie, item->node, parts);
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        struct best_item part = {
+            .best = parts[i].best,
+            .place = i,
+            .node = parts[i].node,
+            .above = (uint32_t)(search->trail_count - 1),
+            .is_entry = parts[i].is_entry,
+            .is_exact = true,
+        };
+        status = push(search, source, &part);
+    }
+    return status;
+}
+
+/* --- All sources --- */
+
+static enum status prepare_sources(struct best_search *search)
+{
+    size_t count = search->query->layer_count;
+    if (search->source_capacity < count) {
+        void *sources =
+            heap_realloc(search->heap, search->sources, count * sizeof *search->sources);
+        if (sources == NULL) return STATUS_NOMEM;
+        search->sources = sources;
+        void *order = heap_realloc(search->heap, search->order, count * sizeof *search->order);
+        if (order == NULL) return STATUS_NOMEM;
+        search->order = order;
+        for (size_t i = search->source_capacity; i < count; i++)
+            search->sources[i] = (struct best_source){0};
+        search->source_capacity = count;
+    }
+    search->source_count = count;
+    search->floor_count = 0;
+    search->bounds_count = 0;
+    search->trail_count = 0;
+    buf_clear(&search->paths);
+    search->failure = STATUS_OK;
+
+    for (size_t i = 0; i < count; i++) {
+        struct best_source *source = &search->sources[i];
+        source->layer = &search->query->layers[i];
+        source->count = 0;
+        enum status status = query_layer_expires(search->query, source->layer, &source->expires);
+        if (status != STATUS_OK) return status;
+        /* An expired entry may be the best of a node and no answer. */
+        if (source->expires) search->floor_limit = 0;
+    }
+    return STATUS_OK;
+}
+
+static bool source_comes_first(const struct best_source *a, const struct best_source *b)
+{
+    if (a->count == 0 || b->count == 0) return a->count > b->count;
+    return best_compare(a->items[0].best, b->items[0].best) < 0;
+}
+
+/* Puts the source at `at` in the order where its top belongs, further back. */
+static void settle(struct best_search *search, size_t at)
+{
+    uint32_t *order = search->order;
+    uint32_t moved = order[at];
+    for (; at + 1 < search->source_count &&
+           source_comes_first(&search->sources[order[at + 1]], &search->sources[moved]);
+         at++)
+        order[at] = order[at + 1];
+    order[at] = moved;
+}
+
+enum status best_search_start(struct best_search *search, const struct query *query,
+                              const struct spans *spans, const struct query_position *after,
+                              uint64_t limit)
+{
+    search->query = query;
+    search->has_after = after != NULL;
+    if (after != NULL) search->after = *after;
+    search->floor_limit = limit <= BEST_FLOOR_MAX ? limit : 0;
+    enum status status = prepare_sources(search);
+    if (status != STATUS_OK) return status;
+
+    for (size_t i = 0; i < search->source_count; i++) {
+        struct best_source *source = &search->sources[i];
+        for (size_t j = 0; j < spans->count; j++) {
+            status = source->layer->packed != NULL ? seed_packed(search, source, &spans->items[j])
+                                                   : seed_memory(search, source, &spans->items[j]);
+            if (status != STATUS_OK) return status;
+        }
+    }
+    for (size_t i = search->source_count; i-- > 0;) {
+        search->order[i] = (uint32_t)i;
+        settle(search, i);
+    }
+    return STATUS_OK;
+}
+
+/* Expands the node on top of the source at `at` in the order. */
+static enum status expand_top(struct best_search *search, size_t at)
+{
+    struct best_source *source = &search->sources[search->order[at]];
+    struct best_item item = source->items[0];
+    heap_pop(search, source);
+    if (item.is_exact && search->floor_limit != 0) floor_remove(search, item.best);
+    enum status status = source->layer->packed != NULL ? expand_packed(search, source, &item)
+                                                       : expand_memory(search, source, &item);
+    settle(search, at);
+    return status == STATUS_OK ? search->failure : status;
+}
+
+/* Among sources whose tops are entries of equal bests: where in the order is the one with
+ * the least key? Expands what is not an entry yet. `*chosen` is set only when none was. */
+static enum status break_tie(struct best_search *search, size_t *chosen, bool *expanded)
+{
+    struct best best = search->sources[search->order[0]].items[0].best;
+    size_t tied = 1;
+    *expanded = false;
+    for (; tied < search->source_count; tied++) {
+        struct best_source *source = &search->sources[search->order[tied]];
+        if (source->count == 0 || best_compare(source->items[0].best, best) != 0) break;
+        if (!source->items[0].is_entry) {
+            *expanded = true;
+            return expand_top(search, tied);
+        }
+    }
+    *chosen = 0;
+    if (tied == 1) return STATUS_OK;
+
+    struct best_source *source = &search->sources[search->order[0]];
+    enum status status = spell(search, source, &source->items[0], &search->key);
+    for (size_t i = 1; i < tied && status == STATUS_OK; i++) {
+        source = &search->sources[search->order[i]];
+        status = spell(search, source, &source->items[0], &search->other_key);
+        if (status != STATUS_OK) break;
+        if (slice_compare(buf_slice(&search->other_key), buf_slice(&search->key)) >= 0) continue;
+        *chosen = i;
+        struct buf lesser = search->other_key;
+        search->other_key = search->key;
+        search->key = lesser;
+    }
+    return status;
+}
+
+/* Whether an entry is an answer: behind the start of the page, and not expired. */
+static enum status accept(struct best_search *search, const struct best_answer *answer,
+                          bool *accepted)
+{
+    *accepted = true;
+    bool at_start = search->has_after && best_compare(answer->item.best, search->after.best) == 0;
+    if (!at_start && !answer->source->expires) return STATUS_OK;
+
+    struct record record;
+    enum status status = best_search_read(search, answer, &search->key, &record);
+    if (status != STATUS_OK) return status;
+    if (at_start && slice_compare(buf_slice(&search->key), search->after.key) <= 0)
+        *accepted = false;
+    if (answer->source->expires && query_is_unsettled(search->query, &record)) *accepted = false;
+    return STATUS_OK;
+}
+
+enum status best_search_next(struct best_search *search, struct best_answer *answer)
+{
+    if (search->source_count == 0) return STATUS_END;
+    for (;;) {
+        struct best_source *source = &search->sources[search->order[0]];
+        if (source->count == 0) return STATUS_END;
+        size_t chosen = 0;
+        bool expanded = true;
+        enum status status = source->items[0].is_entry ? break_tie(search, &chosen, &expanded)
+                                                       : expand_top(search, 0);
+        if (status != STATUS_OK) return status;
+        if (expanded) continue;
+
+        source = &search->sources[search->order[chosen]];
+        struct best_answer found = {source, source->items[0]};
+        heap_pop(search, source);
+        settle(search, chosen);
+        if (search->failure != STATUS_OK) return search->failure;
+
+        bool accepted;
+        status = accept(search, &found, &accepted);
+        if (status != STATUS_OK) return status;
+        if (accepted) {
+            *answer = found;
+            return STATUS_OK;
+        }
+    }
+}
