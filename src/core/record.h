@@ -121,6 +121,9 @@ void record_encode(const struct record *record, struct buf *out);
  * created <= version, which the join relies on, and has no value where set = since. */
 enum status record_decode(struct slice bytes, struct record *out);
 
+/* Keeps to all that record_decode() demands, so that every other function may take it. */
+bool record_is_canonical(const struct record *record);
+
 /* Hash for digests: XXH3-128, keyed by `seed`, over the key and the canonical record
  * with `since` left out and the payload by its own hash. */
 struct sum record_hash(struct slice key, const struct record *record, uint64_t seed);

@@ -151,11 +151,18 @@ static bool value_is_canonical(const struct record *record)
            record->tags.size == 0;
 }
 
-/* The flags say the record's own, and the versions are in the order that the join needs. */
-static bool is_canonical(const struct record *record, uint8_t flags)
+static bool sizes_are_canonical(const struct record *record)
 {
-    if (version_is_none(record->version) || flags != flags_of(record)) return false;
+    return record->payload.size <= (record->has_payload ? PAYLOAD_BYTES_MAX : 0) &&
+           record->slots.size % RECORD_SLOT_BYTES == 0 &&
+           record->slots.size <= RECORD_SLOT_COUNT_MAX * RECORD_SLOT_BYTES;
+}
+
+bool record_is_canonical(const struct record *record)
+{
+    if (version_is_none(record->version)) return false;
     if (record->tombstone) return true;
+    if (!sizes_are_canonical(record)) return false;
     return version_compare(record->since, record->version) < 0 &&
            version_compare(record->since, record->set) <= 0 &&
            version_compare(record->set, record->version) <= 0 &&
@@ -185,7 +192,7 @@ enum status record_decode(struct slice bytes, struct record *out)
         }
     }
     if (reader.failed || reader_left(&reader) != 0) return STATUS_CORRUPT;
-    if (!is_canonical(&record, flags)) return STATUS_CORRUPT;
+    if (flags != flags_of(&record) || !record_is_canonical(&record)) return STATUS_CORRUPT;
     *out = record;
     return STATUS_OK;
 }
