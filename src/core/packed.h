@@ -129,10 +129,11 @@ enum status packed_expiry_at(const struct packed *packed, uint64_t position, uin
                              uint64_t *ordinal);
 
 struct packed_postings {
-    struct slice bytes; /* Private. */
     uint64_t count;     /* Ordinals that carry the tag. */
+    uint64_t left;      /* Of them still to come. */
+    struct slice bytes; /* Private, as the rest. */
     uint64_t last;
-    uint64_t left;
+    uint64_t ordinal_count;
 };
 
 /* Errors: STATUS_NOT_FOUND when no record carries `tag`. */

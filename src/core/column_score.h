@@ -1,0 +1,52 @@
+/* Scores of up to 32 neighbours in a packed trie, in whichever form is shortest.
+ *
+ *   mode                  bytes
+ *   SCORE_INTEGER         varint zigzag value, the same for all
+ *   SCORE_PACKED          varint zigzag base; u8 width; 32 numbers of `width` bits: value - base
+ *   SCORE_PATCHED         as packed with the low bits alone; then u8 exception count (1..32),
+ *                         u8 width of high bits, a u8 index for each exception (ascending),
+ *                         their high bits
+ *   SCORE_RAW             a double for each
+ *   SCORE_RAW_EQUAL       one double for all
+ *
+ * Integers of up to 53 bits take the first three; any other double the last two. The mode
+ * is kept by the caller. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/bytes.h"
+
+enum { SCORE_BLOCK = 32 };
+
+enum score_mode {
+    SCORE_INTEGER,
+    SCORE_PACKED,
+    SCORE_PATCHED,
+    SCORE_RAW,
+    SCORE_RAW_EQUAL,
+};
+
+/* A view of the bytes, valid while they are. */
+struct score_block {
+    enum score_mode mode;
+    unsigned width, high_width;
+    size_t exception_count;
+    uint64_t base;            /* Two's complement. */
+    const uint8_t *packed;    /* Low bits, or doubles. */
+    const uint8_t *positions; /* Of exceptions. */
+    const uint8_t *high;
+};
+
+/* Appends 1 to 32 finite scores. */
+enum score_mode score_block_append(const double *scores, size_t count, struct buf *out);
+
+/* Reads the form of `count` scores. False when it breaks a rule. */
+bool score_block_read(struct reader *reader, unsigned mode, size_t count, struct score_block *out);
+
+/* Raw scores are as the file has them: they may be anything but finite. */
+double score_block_get(const struct score_block *block, size_t index);
+void score_block_decode(const struct score_block *block, size_t count, double *scores);
