@@ -286,7 +286,7 @@ static enum status find_place(struct change *change)
     struct memtrie *trie = change->trie;
     arena_ref next = *change->root == 0 ? 0 : memtrie_top(trie, *change->root)->node;
     while (next != 0) {
-        const void *node = node_at(change, next);
+        const void *node = memtrie_node_at(trie, next);
         struct slice rest = slice_from(change->key, change->at);
         struct slice own = memtrie_own(node);
         change->place = next;

@@ -31,7 +31,7 @@ void memtrie_iterator_deinit(struct memtrie_iterator *iterator)
 
 static const void *node_at(const struct memtrie_iterator *iterator, memtrie_node node)
 {
-    return arena_at(&iterator->trie->arena, node);
+    return memtrie_node_at(iterator->trie, node);
 }
 
 static enum status push(struct memtrie_iterator *iterator, const struct memtrie_inner *inner,

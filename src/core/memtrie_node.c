@@ -148,30 +148,6 @@ void memtrie_leaf_record(const struct memtrie *trie, const void *leaf, struct re
     }
 }
 
-struct best memtrie_best(const void *node)
-{
-    if (memtrie_kind(node) == MEMTRIE_INNER) return memtrie_inner_best(node);
-    if (!memtrie_leaf_is_live(node)) return (struct best){0};
-    if (memtrie_kind(node) == MEMTRIE_SMALL) {
-        const struct memtrie_small *small = node;
-        return (struct best){score_order_of(small->score), small->time, small->node};
-    }
-    const struct memtrie_wide *wide = node;
-    return (struct best){score_order_of(wide->score), wide->time, wide->node};
-}
-
-uint32_t memtrie_live(const void *node)
-{
-    if (memtrie_kind(node) == MEMTRIE_INNER) return memtrie_inner_live(node);
-    return memtrie_leaf_is_live(node);
-}
-
-uint32_t memtrie_current(const void *node)
-{
-    if (memtrie_kind(node) != MEMTRIE_INNER) return 1;
-    return ((const struct memtrie_inner *)node)->current_count;
-}
-
 size_t memtrie_bytes(const void *node)
 {
     if (memtrie_kind(node) == MEMTRIE_INNER) {

@@ -103,6 +103,15 @@ static inline bool memtrie_has(const void *node, unsigned flag)
     return (*(const uint8_t *)node & flag) != 0;
 }
 
+/* A node to be read in full. Where its children and prefix lie depends on its first bytes;
+ * the next line starts to load before those have arrived. */
+static inline const void *memtrie_node_at(const struct memtrie *trie, memtrie_node node)
+{
+    const uint8_t *at = arena_at(&trie->arena, node);
+    __builtin_prefetch(at + 56);
+    return at;
+}
+
 static inline const struct memtrie_top *memtrie_top(const struct memtrie *trie, memtrie_root root)
 {
     return arena_at(&trie->arena, root);
@@ -219,9 +228,29 @@ void memtrie_leaf_record(const struct memtrie *trie, const void *leaf, struct re
 
 /* --- Either --- */
 
-struct best memtrie_best(const void *node);
-uint32_t memtrie_live(const void *node);
-uint32_t memtrie_current(const void *node);
+static inline struct best memtrie_best(const void *node)
+{
+    if (memtrie_kind(node) == MEMTRIE_INNER) return memtrie_inner_best(node);
+    if (!memtrie_leaf_is_live(node)) return (struct best){0};
+    if (memtrie_kind(node) == MEMTRIE_SMALL) {
+        const struct memtrie_small *small = node;
+        return (struct best){score_order_of(small->score), small->time, small->node};
+    }
+    const struct memtrie_wide *wide = node;
+    return (struct best){score_order_of(wide->score), wide->time, wide->node};
+}
+
+static inline uint32_t memtrie_live(const void *node)
+{
+    if (memtrie_kind(node) == MEMTRIE_INNER) return memtrie_inner_live(node);
+    return memtrie_leaf_is_live(node);
+}
+
+static inline uint32_t memtrie_current(const void *node)
+{
+    if (memtrie_kind(node) != MEMTRIE_INNER) return 1;
+    return ((const struct memtrie_inner *)node)->current_count;
+}
 
 /* Bytes that the node's block holds. */
 size_t memtrie_bytes(const void *node);

@@ -20,7 +20,7 @@ enum status memtrie_get(const struct memtrie *trie, memtrie_root root, struct sl
 {
     memtrie_node next = top_node(trie, root);
     while (next != 0) {
-        const void *node = node_at(trie, next);
+        const void *node = memtrie_node_at(trie, next);
         struct slice own = memtrie_own(node);
         if (memtrie_kind(node) != MEMTRIE_INNER) {
             if (!slice_equal(own, key)) return STATUS_NOT_FOUND;
@@ -77,7 +77,7 @@ uint64_t memtrie_rank(const struct memtrie *trie, memtrie_root root, struct slic
     uint64_t rank = 0;
     memtrie_node next = top_node(trie, root);
     while (next != 0) {
-        const void *node = node_at(trie, next);
+        const void *node = memtrie_node_at(trie, next);
         enum memtrie_side side = memtrie_side(node, key);
         if (side == MEMTRIE_ABOVE) break;
         if (side == MEMTRIE_BELOW) return rank + memtrie_live(node);
@@ -96,7 +96,7 @@ static memtrie_node find_prefix(const struct memtrie *trie, memtrie_root root, s
 {
     memtrie_node next = top_node(trie, root);
     while (next != 0) {
-        const void *node = node_at(trie, next);
+        const void *node = memtrie_node_at(trie, next);
         struct slice own = memtrie_own(node);
         if (slice_starts_with(own, prefix)) return next;
         if (memtrie_kind(node) != MEMTRIE_INNER || !slice_starts_with(prefix, own)) return 0;
@@ -134,7 +134,7 @@ enum status memtrie_select(const struct memtrie *trie, memtrie_root root, uint64
     memtrie_node next = top_node(trie, root);
     if (next == 0 || rank >= memtrie_live(node_at(trie, next))) return STATUS_NOT_FOUND;
     for (;;) {
-        const void *node = node_at(trie, next);
+        const void *node = memtrie_node_at(trie, next);
         buf_append_slice(key, memtrie_own(node));
         if (memtrie_kind(node) != MEMTRIE_INNER) return buf_status(key);
         int index = select_part(trie, node, &rank);
@@ -199,7 +199,7 @@ static uint8_t range_byte(const struct range *range, struct slice bound)
 static enum status take_low_side(struct range *range, memtrie_node node)
 {
     while (node != 0) {
-        const void *at = node_at(range->trie, node);
+        const void *at = memtrie_node_at(range->trie, node);
         enum memtrie_side side = range_side(range, at, range->low);
         if (side == MEMTRIE_BELOW) return STATUS_OK;
         if (side == MEMTRIE_ABOVE) return take(range, true, node);
@@ -222,7 +222,7 @@ static enum status take_low_side(struct range *range, memtrie_node node)
 static enum status take_high_side(struct range *range, memtrie_node node)
 {
     while (node != 0) {
-        const void *at = node_at(range->trie, node);
+        const void *at = memtrie_node_at(range->trie, node);
         enum memtrie_side side = range_side(range, at, range->high);
         if (side == MEMTRIE_ABOVE) return STATUS_OK;
         if (side == MEMTRIE_BELOW) return take(range, false, node);
@@ -265,7 +265,7 @@ static enum status range_take(struct range *range, memtrie_root root)
     memtrie_node node = top_node(range->trie, root);
     range->path.size = 0;
     while (node != 0) {
-        const void *at = node_at(range->trie, node);
+        const void *at = memtrie_node_at(range->trie, node);
         enum memtrie_side low = range_side(range, at, range->low);
         enum memtrie_side high = MEMTRIE_BELOW;
         if (range->high.size != 0) high = range_side(range, at, range->high);
@@ -401,7 +401,7 @@ enum status memtrie_cover(const struct memtrie *trie, memtrie_root root, struct 
 size_t memtrie_expand(const struct memtrie *trie, memtrie_node node,
                       struct memtrie_part parts[MEMTRIE_PART_COUNT_MAX])
 {
-    const struct memtrie_inner *inner = node_at(trie, node);
+    const struct memtrie_inner *inner = memtrie_node_at(trie, node);
     CHECK(memtrie_kind(inner) == MEMTRIE_INNER);
     size_t child_count = memtrie_child_count(inner);
     const arena_ref *children = memtrie_children(inner);
@@ -423,7 +423,7 @@ size_t memtrie_expand(const struct memtrie *trie, memtrie_node node,
 void memtrie_append_edge(const struct memtrie *trie, memtrie_node node, memtrie_node part,
                          struct buf *key)
 {
-    const struct memtrie_inner *inner = node_at(trie, node);
+    const struct memtrie_inner *inner = memtrie_node_at(trie, node);
     CHECK(memtrie_kind(inner) == MEMTRIE_INNER);
     buf_append_slice(key, memtrie_prefix(inner));
     if (part == memtrie_terminal(inner)) return;
