@@ -21,6 +21,7 @@ static const struct entry {
     [PROBLEM_INVALID_PARAMETER] = {"invalid_parameter", "A parameter is not valid", 400},
     [PROBLEM_UNKNOWN_PARAMETER] = {"unknown_parameter", "There is no such parameter", 400},
     [PROBLEM_INVALID_CURSOR] = {"invalid_cursor", "The cursor is altered or of another query", 400},
+    [PROBLEM_INVALID_LINE] = {"invalid_line", "A line is malformed", 400},
     [PROBLEM_LINE_TOO_LONG] = {"line_too_long", "A line is too long", 400},
     [PROBLEM_UNAUTHORIZED] = {"unauthorized", "A key is required", 401},
     [PROBLEM_FORBIDDEN] = {"forbidden", "The key does not allow this", 403},
