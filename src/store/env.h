@@ -49,7 +49,7 @@ enum env_advice {
 };
 
 /* Called for each entry of the directory, in no order; `is_file` is false for
- * directories, links and devices. Any other answer than STATUS_OK ends the listing. */
+ * directories, links and devices. It may remove the entry. Any other answer than STATUS_OK ends the listing. */
 typedef enum status env_visit(void *context, const char *name, bool is_file);
 
 struct env_ops {

@@ -126,12 +126,14 @@ void manifest_edit_set_overlay(struct manifest_edit *edit, uint64_t number, uint
 void manifest_edit_set_value(struct manifest_edit *edit, struct slice key, struct slice value);
 void manifest_edit_remove_value(struct manifest_edit *edit, struct slice key);
 
-/* A commit on its way. */
+/* A commit on its way; the fields are the manifest's own. */
 struct manifest_commit {
     struct manifest *manifest;
     struct manifest_state *next;
-    struct buf frame;
-    bool rollover;
+    struct buf frame;      /* The edit. */
+    struct buf snapshot;   /* A whole new file, when it is time for one; else empty. */
+    struct env_file *file; /* The new file, once it has taken the old one's place. */
+    uint64_t end;          /* Of the file that is current then. */
 };
 
 /* Checks the edit and encodes it; no I/O. One commit at a time.

@@ -213,7 +213,7 @@ static void story_stop(struct story *story)
 
 static void story_restart(struct story *story)
 {
-    bool killed = prng_one_in(&story->prng, 4);
+    bool killed = prng_one_in(&story->prng, 2);
     sim_disk_restart(story->disk, killed ? SIM_DISK_KILLED : SIM_DISK_POWER_LOSS);
 }
 
