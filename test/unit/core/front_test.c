@@ -1,0 +1,259 @@
+#include "core/front.h"
+
+#include "base/prng.h"
+#include "core/key.h"
+#include "test.h"
+
+#include "core/front_image.h"
+
+/* --- The model: sorted strings --- */
+
+struct set {
+    struct slice *keys;
+    size_t count;
+};
+
+static int compare_slices(const void *a, const void *b)
+{
+    return slice_compare(*(const struct slice *)a, *(const struct slice *)b);
+}
+
+static void set_sort(struct set *set)
+{
+    qsort(set->keys, set->count, sizeof *set->keys, compare_slices);
+    size_t to = 0;
+    for (size_t i = 0; i < set->count; i++) {
+        if (to != 0 && slice_equal(set->keys[to - 1], set->keys[i])) {
+            free((void *)(uintptr_t)set->keys[i].data);
+            continue;
+        }
+        set->keys[to++] = set->keys[i];
+    }
+    set->count = to;
+}
+
+static void set_free(struct set *set)
+{
+    for (size_t i = 0; i < set->count; i++) free((void *)(uintptr_t)set->keys[i].data);
+    free(set->keys);
+}
+
+/* How keys are made: `shared` bytes in common with all, then up to `tail` bytes below
+ * `alphabet`, sometimes continuing the key before. */
+struct recipe {
+    size_t count;
+    size_t shared;
+    size_t tail;
+    unsigned alphabet;
+};
+
+static struct set set_make(struct prng *prng, struct recipe recipe)
+{
+    struct set set = {calloc(recipe.count, sizeof(struct slice)), recipe.count};
+    for (size_t i = 0; i < recipe.count; i++) {
+        struct slice before = i == 0 ? (struct slice){NULL, 0} : set.keys[i - 1];
+        size_t shared = recipe.shared;
+        if (before.size > shared && prng_one_in(prng, 2))
+            shared += prng_below(prng, (uint32_t)(before.size - shared) + 1);
+        size_t size = shared + prng_below(prng, (uint32_t)recipe.tail + 1);
+        size = size_min(size, KEY_BYTES_MAX);
+        uint8_t *bytes = malloc(size + 1);
+        for (size_t j = 0; j < size; j++) {
+            uint8_t byte = (uint8_t)prng_below(prng, recipe.alphabet);
+            if (j < recipe.shared) byte = (uint8_t)(j * 7);
+            else if (j < shared && j < before.size) byte = before.data[j];
+            bytes[j] = recipe.alphabet <= 26 && j >= recipe.shared && j >= shared
+                           ? (uint8_t)('a' + byte) : byte;
+        }
+        set.keys[i] = (struct slice){bytes, size};
+    }
+    set_sort(&set);
+    return set;
+}
+
+static size_t model_rank(const struct set *set, struct slice key)
+{
+    size_t low = 0, high = set->count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (slice_compare(set->keys[middle], key) < 0) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+static size_t model_prefix_end(const struct set *set, struct slice prefix, size_t from)
+{
+    while (from < set->count && slice_starts_with(set->keys[from], prefix)) from++;
+    return from;
+}
+
+/* --- Building --- */
+
+static struct dictionary *dictionary_of(struct heap *heap, const struct set *set)
+{
+    struct dictionary_trainer *trainer;
+    EXPECT(dictionary_trainer_create(heap, 1 << 20, &trainer) == STATUS_OK);
+    for (size_t i = 0; i < set->count; i++) {
+        enum status status = dictionary_trainer_add(trainer, set->keys[i], i % 200 == 0);
+        if (status == STATUS_LIMIT) break;
+        EXPECT(status == STATUS_OK);
+    }
+    struct dictionary *dictionary;
+    EXPECT(dictionary_train(trainer, &dictionary) == STATUS_OK);
+    dictionary_trainer_destroy(trainer);
+    return dictionary;
+}
+
+static enum status image_build(struct heap *heap, const struct dictionary *dictionary,
+                               const struct set *set, struct front_image *image)
+{
+    struct front_builder *builder;
+    struct slice sections[FRONT_SECTION_COUNT];
+    enum status status = front_builder_create(heap, dictionary, &builder);
+    if (status != STATUS_OK) return status;
+    for (size_t i = 0; i < set->count && status == STATUS_OK; i++)
+        status = front_builder_add(builder, set->keys[i]);
+    if (status == STATUS_OK) status = front_builder_finish(builder, sections);
+    if (status == STATUS_OK) front_image_init(image, sections);
+    front_builder_destroy(builder);
+    return status;
+}
+
+/* --- Properties --- */
+
+static void expect_query(const struct front *front, const struct set *set, struct slice query)
+{
+    uint64_t ordinal, low, high;
+    bool exact;
+    size_t rank = model_rank(set, query);
+    EXPECT(front_rank(front, query, &ordinal, &exact) == STATUS_OK);
+    EXPECT(ordinal == rank);
+    EXPECT(exact == (rank < set->count && slice_equal(set->keys[rank], query)));
+    EXPECT(front_prefix(front, query, &low, &high) == STATUS_OK);
+    EXPECT(low == rank);
+    EXPECT(high == model_prefix_end(set, query, rank));
+}
+
+/* The key, its prefixes, and what lies directly around it. */
+static void expect_neighbours(const struct front *front, const struct set *set, struct slice key,
+                              struct prng *prng)
+{
+    static uint8_t bytes[KEY_BYTES_MAX + 1];
+    expect_query(front, set, key);
+    memcpy(bytes, key.data, key.size);
+    bytes[key.size] = (uint8_t)prng_below(prng, 256);
+    expect_query(front, set, (struct slice){bytes, key.size + 1});
+    if (key.size == 0) return;
+
+    size_t cut = prng_below(prng, (uint32_t)key.size);
+    expect_query(front, set, slice_prefix(key, cut));
+    expect_query(front, set, slice_prefix(key, key.size - 1));
+    bytes[cut] ^= (uint8_t)(1 + prng_below(prng, 255));
+    expect_query(front, set, (struct slice){bytes, cut + 1});
+    expect_query(front, set, (struct slice){bytes, key.size});
+    bytes[key.size - 1]++;
+    expect_query(front, set, (struct slice){bytes, key.size});
+}
+
+static void expect_walks(struct heap *heap, const struct front *front, const struct set *set,
+                         struct prng *prng)
+{
+    struct front_iterator *iterator;
+    EXPECT(front_iterator_create(heap, front, &iterator) == STATUS_OK);
+    EXPECT(front_iterator_seek(iterator, set->count) == STATUS_END);
+    EXPECT(front_iterator_seek(iterator, 0) == STATUS_OK);
+    for (size_t i = 0; i < set->count; i++) {
+        EXPECT(front_iterator_ordinal(iterator) == i);
+        EXPECT(slice_equal(front_iterator_key(iterator), set->keys[i]));
+        EXPECT(front_iterator_next(iterator) == (i + 1 < set->count ? STATUS_OK : STATUS_END));
+    }
+    EXPECT(front_iterator_seek(iterator, set->count - 1) == STATUS_OK);
+    for (size_t i = set->count; i-- > 0;) {
+        EXPECT(slice_equal(front_iterator_key(iterator), set->keys[i]));
+        EXPECT(front_iterator_previous(iterator) == (i > 0 ? STATUS_OK : STATUS_END));
+    }
+    size_t at = prng_below(prng, (uint32_t)set->count);
+    EXPECT(front_iterator_seek(iterator, at) == STATUS_OK);
+    for (size_t i = 0; i < 200; i++) {
+        bool forward = at == 0 || prng_one_in(prng, 2);
+        if (forward && at + 1 == set->count) break;
+        at = forward ? at + 1 : at - 1;
+        EXPECT((forward ? front_iterator_next(iterator) : front_iterator_previous(iterator)) ==
+               STATUS_OK);
+        EXPECT(front_iterator_ordinal(iterator) == at);
+        EXPECT(slice_equal(front_iterator_key(iterator), set->keys[at]));
+    }
+    front_iterator_destroy(iterator);
+}
+
+static void expect_everything(struct heap *heap, const struct front *front,
+                              const struct set *set, struct prng *prng)
+{
+    struct buf key;
+    buf_init(&key, heap);
+    EXPECT(front_count(front) == set->count);
+    expect_query(front, set, (struct slice){NULL, 0});
+    for (size_t i = 0; i < set->count; i++) {
+        front_prefetch(front, i);
+        EXPECT(front_key(front, i, &key) == STATUS_OK);
+        EXPECT(slice_equal(buf_slice(&key), set->keys[i]));
+        expect_neighbours(front, set, set->keys[i], prng);
+    }
+    expect_walks(heap, front, set, prng);
+    buf_deinit(&key);
+}
+
+static void expect_set(struct set *set, struct prng *prng)
+{
+    struct heap heap;
+    struct front_image image;
+    struct pages pages;
+    struct front *front;
+    heap_init(&heap, 0);
+    struct dictionary *dictionary = dictionary_of(&heap, set);
+    EXPECT(image_build(&heap, dictionary, set, &image) == STATUS_OK);
+    EXPECT(pages_init(&pages, &heap, front_image_slice(&image), image.checksums) == STATUS_OK);
+    EXPECT(front_open(&heap, &pages, image.sections, &front) == STATUS_OK);
+    expect_everything(&heap, front, set, prng);
+    front_close(front);
+    pages_deinit(&pages, &heap);
+    dictionary_destroy(dictionary);
+    front_image_deinit(&image);
+    EXPECT(heap_used_bytes(&heap) == 0);
+}
+
+TEST_CASE(random_sets_answer_like_a_sorted_array)
+{
+    static const struct recipe recipes[] = {
+        {1, 0, 0, 2},       {1, 0, 5, 256},     {2, 0, 1, 2},        {40, 0, 4, 2},
+        {500, 0, 12, 2},    {3000, 0, 8, 4},    {3000, 9, 10, 26},   {2000, 0, 6, 256},
+        {2000, 0, 9, 2},    {300, 700, 30, 3},  {300, 300, 300, 20}, {40, 0, KEY_BYTES_MAX, 4},
+        {60, 20000, 4642, 256}, {70, KEY_BYTES_MAX - 3, 3, 256},
+    };
+    struct prng prng = {.state = test_seed};
+    for (size_t i = 0; i < sizeof recipes / sizeof recipes[0]; i++) {
+        struct set set = set_make(&prng, recipes[i]);
+        expect_set(&set, &prng);
+        set_free(&set);
+    }
+}
+
+TEST_CASE(any_number_of_keys_fills_its_levels)
+{
+    static const size_t counts[] = {1,   31,  32,   33,   63,   64,   65,   511,  512,
+                                    513, 992, 1023, 1024, 1025, 1056, 1057, 32769};
+    struct prng prng = {.state = test_seed};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        struct set set = {calloc(counts[i], sizeof(struct slice)), counts[i]};
+        for (size_t j = 0; j < counts[i]; j++) {
+            uint8_t *bytes = malloc(12);
+            int size = snprintf((char *)bytes, 12, "k%06zu", j * 3);
+            set.keys[j] = (struct slice){bytes, (size_t)size};
+        }
+        expect_set(&set, &prng);
+        set_free(&set);
+    }
+}
+
+TEST_MAIN(TEST(random_sets_answer_like_a_sorted_array), TEST(any_number_of_keys_fills_its_levels))
