@@ -119,6 +119,7 @@ static unsigned group_shift(const struct level *level)
 static void group_finish(struct level *level)
 {
     if (level->group_count == 0) return;
+    if (level->group.failed) level->data.failed = true; /* Clearing the group forgets it. */
 
     static const uint8_t zeros[1 << 15];
     unsigned shift = group_shift(level);
