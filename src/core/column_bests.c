@@ -1,10 +1,9 @@
 #include "core/column_bests.h"
 
-#include <math.h>
-
 #include "base/check.h"
 #include "base/math.h"
 #include "core/column_bits.h"
+#include "core/column_score.h"
 
 enum { SCORE_ORDER_BYTES = 8, NODE_BYTES = 2, ENTRY_BYTES_MAX = 8 + 8 + NODE_BYTES };
 
@@ -128,13 +127,11 @@ struct integers {
 
 static void integers_take(struct integers *integers, double score)
 {
-    static const double limit = 9007199254740992.0; /* 2^53 */
-    if (!(score >= -limit && score <= limit) || floor(score) != score ||
-        (score == 0 && signbit(score))) {
+    int64_t value = 0;
+    if (!score_to_integer(score, &value)) {
         integers->all = false;
         return;
     }
-    int64_t value = (int64_t)score;
     if (value < integers->least) integers->least = value;
     if (value > integers->greatest) integers->greatest = value;
 }

@@ -1,7 +1,5 @@
 #include "core/column_row.h"
 
-#include <math.h>
-
 #include "base/check.h"
 #include "base/math.h"
 #include "core/column_bits.h"

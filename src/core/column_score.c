@@ -17,8 +17,7 @@ static double integer_value(uint64_t bits)
     return (double)(int64_t)bits;
 }
 
-/* False unless it is an integer that a double holds exactly; -0.0 is none. */
-static bool to_integer(double score, int64_t *integer)
+bool score_to_integer(double score, int64_t *integer)
 {
     static const double limit = 9007199254740992.0; /* 2^53 */
     if (!(score >= -limit && score <= limit)) return false;
@@ -86,7 +85,7 @@ enum score_mode score_block_append(const double *scores, size_t count, struct bu
 {
     int64_t integers[SCORE_BLOCK], least = INT64_MAX, greatest = INT64_MIN;
     for (size_t i = 0; i < count; i++) {
-        if (!to_integer(scores[i], &integers[i])) return append_raw(scores, count, out);
+        if (!score_to_integer(scores[i], &integers[i])) return append_raw(scores, count, out);
         if (integers[i] < least) least = integers[i];
         if (integers[i] > greatest) greatest = integers[i];
     }

@@ -41,6 +41,9 @@ struct score_block {
     const uint8_t *high;
 };
 
+/* False unless `score` is an integer of up to 53 bits; -0.0 is none. */
+bool score_to_integer(double score, int64_t *integer);
+
 /* Appends 1 to 32 finite scores. */
 enum score_mode score_block_append(const double *scores, size_t count, struct buf *out);
 
