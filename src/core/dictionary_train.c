@@ -65,8 +65,7 @@ static unsigned delta_base(struct dictionary_trainer *trainer, unsigned shared)
     return base;
 }
 
-enum status dictionary_trainer_add(struct dictionary_trainer *trainer, struct slice key,
-                                   bool first)
+enum status dictionary_trainer_add(struct dictionary_trainer *trainer, struct slice key, bool first)
 {
     CHECK(key.size <= KEY_BYTES_MAX);
 

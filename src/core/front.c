@@ -138,8 +138,10 @@ static enum status block_find(const struct front *front, const struct front_leve
     const uint8_t *slots = group + 4;
     uint64_t start = base, end = level->size;
     if (slot != 0) start += (uint64_t)load_u16le(slots + 2 * slot) << shift;
-    if (needs_next) end = group_start(group + FRONT_GROUP_BYTES);
-    else if (!is_last) end = base + ((uint64_t)load_u16le(slots + 2 * slot + 2) << shift);
+    if (needs_next)
+        end = group_start(group + FRONT_GROUP_BYTES);
+    else if (!is_last)
+        end = base + ((uint64_t)load_u16le(slots + 2 * slot + 2) << shift);
     if (start > end || end > level->size || end - start > UINT32_MAX) return STATUS_CORRUPT;
 
     *bytes = (struct slice){level->data + start, end - start};
@@ -211,12 +213,12 @@ enum status front_expand(const struct front *front, struct slice codes, int32_t 
 
 /* Where a query stands among the items of a block. */
 struct position {
-    unsigned low;    /* Items known to be < the query: all before `low`. */
-    unsigned high;   /* First item past `low` that is > the query and has it not as a prefix. */
-    size_t match;    /* Bytes that item low - 1 has in common with the query. */
-    int32_t shared;  /* `shared` of item low - 1. */
+    unsigned low;        /* Items known to be < the query: all before `low`. */
+    unsigned high;       /* First item past `low` that is > the query and has it not as a prefix. */
+    size_t match;        /* Bytes that item low - 1 has in common with the query. */
+    int32_t shared;      /* `shared` of item low - 1. */
     int32_t high_shared; /* `shared` of item high - 1. */
-    bool exact;      /* Item `low` is the query. */
+    bool exact;          /* Item `low` is the query. */
 };
 
 /* Compares what `codes` stand for with `query` from `*match` on, which grows by what they
@@ -228,7 +230,8 @@ static int codes_compare(const struct front *front, struct slice codes, struct s
     const uint8_t *at = codes.data, *end = codes.data + codes.size;
     *covers = false;
     while (at < end) {
-        struct slice string = symbols_string(front->symbols, symbols_code(front->symbols, &at, end));
+        struct slice string =
+            symbols_string(front->symbols, symbols_code(front->symbols, &at, end));
         struct slice rest = slice_from(query, *match);
         size_t common = slice_common_prefix(string, rest);
         *match += common;
@@ -297,7 +300,7 @@ static bool walk_search(const struct front *front, struct front_walk *walk, stru
             return true;
         }
         position->match = match;
-less:
+    less:
         position->low = walk->index + 1;
         position->shared = walk->shared;
     }
@@ -330,8 +333,8 @@ static uint64_t first_ordinal(unsigned level, uint64_t item)
 /* One end of the search: below block `item` of `level` - 1, whose first key is less than the
  * query and has `match` bytes in common with it. */
 static enum status descend_low(const struct front *front, unsigned level, uint64_t item,
-                               struct slice query, size_t match, int32_t shared,
-                               uint64_t *ordinal, bool *exact)
+                               struct slice query, size_t match, int32_t shared, uint64_t *ordinal,
+                               bool *exact)
 {
     while (level-- > 0) {
         struct front_walk walk;
@@ -381,8 +384,7 @@ static enum status root_position(const struct front *front, struct slice query, 
     return root_search(front, &walk, query, wants_high, position) ? STATUS_OK : STATUS_CORRUPT;
 }
 
-enum status front_rank(const struct front *front, struct slice key, uint64_t *ordinal,
-                       bool *exact)
+enum status front_rank(const struct front *front, struct slice key, uint64_t *ordinal, bool *exact)
 {
     struct position position;
     enum status status = root_position(front, key, false, &position);
@@ -392,8 +394,8 @@ enum status front_rank(const struct front *front, struct slice key, uint64_t *or
     uint64_t found = first_ordinal(level, position.low);
     bool is_exact = position.exact;
     if (position.low != 0 && !position.exact)
-        status = descend_low(front, level, position.low - 1, key, position.match,
-                             position.shared, &found, &is_exact);
+        status = descend_low(front, level, position.low - 1, key, position.match, position.shared,
+                             &found, &is_exact);
     if (status != STATUS_OK) return status;
     if (found > front->count) return STATUS_CORRUPT;
     *ordinal = found;
@@ -415,8 +417,7 @@ enum status front_prefix(const struct front *front, struct slice prefix, uint64_
     uint64_t base = 0;
 
     /* Both ends lie in one block as long as no first key of a block has the prefix. */
-    while (status == STATUS_OK && level > 0 && position.low == position.high &&
-           position.low != 0) {
+    while (status == STATUS_OK && level > 0 && position.low == position.high && position.low != 0) {
         struct front_walk walk;
         base += position.low - 1;
         level--;

@@ -1,8 +1,8 @@
 /* The keys of a packed trie: a static prefix B-tree of front-coded blocks.
  *
  * Keys are strictly ascending and known by their ordinals, from 0. A key is stored as the
- * length it shares with the key before and the rest in symbols of the file's dictionary;
- * what its first 31 of 32 blocks share with their parent is stored once, in the parent.
+ * length it shares with the key before and the rest in symbols of the file's dictionary. The
+ * first key of a block stands in the level above, so nothing is stored twice.
  *
  * The bytes come in FRONT_SECTION_COUNT sections, which the file keeps apart; their layout
  * is the table in core/front_format.h and docs/format/front.md. They are read in place,
@@ -59,8 +59,7 @@ const struct dictionary *front_dictionary(const struct front *front);
 /* Number of keys < `key`. `exact` (may be NULL): the key at that ordinal is `key`.
  *
  * Cost: one block a level, no allocation, no copy of a key. */
-enum status front_rank(const struct front *front, struct slice key, uint64_t *ordinal,
-                       bool *exact);
+enum status front_rank(const struct front *front, struct slice key, uint64_t *ordinal, bool *exact);
 
 /* Ordinals [*low, *high) of the keys that start with `prefix`; where there are none, both
  * are the rank of `prefix`. Cost: one descent, two below the block where the ends part. */

@@ -3,7 +3,7 @@
 #include "core/front_format.h"
 
 enum {
-    PAD_MAX = 2,             /* Padding costs no more than an escape and is read faster. */
+    PAD_MAX = 2, /* Padding costs no more than an escape and is read faster. */
     HEADER_NONE = FRONT_HEADER_ESCAPE,
     HEADER_INDEX_COUNT = 256 * 256,
 };
@@ -11,12 +11,12 @@ enum {
 /* One level while it is built. */
 struct level {
     uint64_t item_count;
-    uint32_t shared;         /* Of the item before. */
-    struct buf before;       /* That item. */
-    struct buf head;         /* The open block: its first item in codes, */
-    struct buf headers;      /* its headers */
-    struct buf entries;      /* and its entries. */
-    struct buf group;        /* Blocks whose offsets are not written yet. */
+    uint32_t shared;    /* Of the item before. */
+    struct buf before;  /* That item. */
+    struct buf head;    /* The open block: its first item in codes, */
+    struct buf headers; /* its headers */
+    struct buf entries; /* and its entries. */
+    struct buf group;   /* Blocks whose offsets are not written yet. */
     uint32_t ends[FRONT_GROUP];
     unsigned group_count;
     struct buf data;
@@ -27,10 +27,10 @@ struct front_builder {
     struct heap *heap;
     const struct dictionary *dictionary;
     struct parser *parser;
-    uint8_t *header_index;   /* By delta as a byte, then size: header or HEADER_NONE. */
+    uint8_t *header_index; /* By delta as a byte, then size: header or HEADER_NONE. */
     unsigned level_count;
     struct level levels[FRONT_LEVEL_MAX];
-    struct buf first;        /* The first key. */
+    struct buf first; /* The first key. */
     struct buf header;
     struct buf dictionary_bytes;
     struct buf index;
@@ -63,7 +63,7 @@ enum status front_builder_create(struct heap *heap, const struct dictionary *dic
     buf_init(&builder->index, heap);
     for (unsigned i = 0; i < FRONT_LEVEL_MAX; i++) {
         struct level *level = &builder->levels[i];
-        struct buf *bufs[] = {&level->before, &level->head,  &level->headers, &level->entries,
+        struct buf *bufs[] = {&level->before, &level->head, &level->headers, &level->entries,
                               &level->group,  &level->data, &level->offsets};
         for (size_t j = 0; j < sizeof bufs / sizeof bufs[0]; j++) buf_init(bufs[j], heap);
     }

@@ -44,9 +44,9 @@
 #include "core/symbols.h"
 
 enum {
-    FRONT_LEVEL_MAX = 13,     /* 32^13 passes 2^64. */
+    FRONT_LEVEL_MAX = 13, /* 32^13 passes 2^64. */
     FRONT_BLOCK_BITS = 5,
-    FRONT_GROUP = 16,         /* Blocks under one base offset. */
+    FRONT_GROUP = 16, /* Blocks under one base offset. */
     FRONT_GROUP_BYTES = 36,
     FRONT_HEADER_ESCAPE = 255,
 };

@@ -101,14 +101,14 @@ struct front_iterator {
     struct heap *heap;
     const struct front *front;
     bool stands;
-    bool is_expanded;          /* The keys of the block are in `block`; else only `key`. */
+    bool is_expanded; /* The keys of the block are in `block`; else only `key`. */
     uint64_t ordinal;
-    struct front_walk head;    /* In level 1, at the first key of the leaf block. */
+    struct front_walk head; /* In level 1, at the first key of the leaf block. */
     struct buf head_key;
     struct front_walk leaf;
     struct buf key;
-    struct buf block;          /* Keys one after the other. */
-    size_t ends[FRONT_BLOCK];  /* Where each ends. */
+    struct buf block;         /* Keys one after the other. */
+    size_t ends[FRONT_BLOCK]; /* Where each ends. */
 };
 
 enum status front_iterator_create(struct heap *heap, const struct front *front,
@@ -164,15 +164,14 @@ static enum status block_open(struct front_iterator *iterator, uint64_t block)
     struct route route;
     enum status status = head_walk(iterator->front, block, &iterator->head, &route);
     if (status == STATUS_OK)
-        status = head_expand(iterator->front, &iterator->head, &route, INT32_MAX,
-                             &iterator->head_key);
+        status =
+            head_expand(iterator->front, &iterator->head, &route, INT32_MAX, &iterator->head_key);
     if (status == STATUS_OK) status = leaf_open(iterator, block);
     return status;
 }
 
 /* Steps `walk` and brings `key` along. */
-static inline enum status step(const struct front *front, struct front_walk *walk,
-                               struct buf *key)
+static inline enum status step(const struct front *front, struct front_walk *walk, struct buf *key)
 {
     if (!front_walk_next(front, walk) || !front_walk_is_inside(walk)) return STATUS_CORRUPT;
 

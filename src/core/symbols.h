@@ -19,19 +19,19 @@
 enum {
     SYMBOL_BYTES_MAX = 48,
     SYMBOL_COUNT_MAX = 15600,
-    SYMBOL_SLACK = 64,      /* Bytes that symbols_expand() may write past what it returns. */
-    SYMBOL_SIZE_BITS = 6,   /* Of a span: the size; the offset above. */
+    SYMBOL_SLACK = 64,    /* Bytes that symbols_expand() may write past what it returns. */
+    SYMBOL_SIZE_BITS = 6, /* Of a span: the size; the offset above. */
 };
 
 struct symbols {
     struct heap *heap;
-    unsigned count;        /* Codes, the empty one included. */
+    unsigned count; /* Codes, the empty one included. */
     unsigned short_count;
-    unsigned size_max;     /* Of the longest symbol. */
+    unsigned size_max; /* Of the longest symbol. */
     size_t span_count;
-    uint32_t *spans;       /* By code: where in `text`, and how long. */
-    uint8_t *first;        /* By code: the first byte. */
-    uint8_t *text;         /* Followed by SYMBOL_SLACK bytes. */
+    uint32_t *spans; /* By code: where in `text`, and how long. */
+    uint8_t *first;  /* By code: the first byte. */
+    uint8_t *text;   /* Followed by SYMBOL_SLACK bytes. */
     size_t text_size;
 };
 

@@ -25,11 +25,11 @@ struct parser {
     const struct symbols *symbols;
     uint64_t *slots;
     size_t slot_count;
-    size_t free_first;    /* No slot below is free, while building. */
-    size_t used_end;      /* All slots from here on are free, while building. */
-    uint16_t *order;      /* Codes by their strings, while building. */
-    uint32_t *costs;      /* Bytes that the text from here on takes. */
-    uint16_t *choices;    /* The symbol to take here. */
+    size_t free_first; /* No slot below is free, while building. */
+    size_t used_end;   /* All slots from here on are free, while building. */
+    uint16_t *order;   /* Codes by their strings, while building. */
+    uint32_t *costs;   /* Bytes that the text from here on takes. */
+    uint16_t *choices; /* The symbol to take here. */
     uint16_t *codes;
     uint8_t *bytes;
 };

@@ -24,7 +24,7 @@
 enum {
     TOKEN_BREAK = UINT16_MAX, /* Between two texts. */
     BYTE_COUNT = 256,
-    USES_MIN = 4,             /* A symbol that is taken less often costs more than it saves. */
+    USES_MIN = 4, /* A symbol that is taken less often costs more than it saves. */
     ROUNDS_MAX = 32,
     SELECT_ROUNDS = 2,
     PAIR_SLOTS_MIN = 1 << 10,
@@ -145,8 +145,8 @@ static void tokens_start(struct training *training)
 
     size_t at = 0;
     for (size_t i = 0; i < training->text_count; i++) {
-        while (at < training->ends[i]) training->tokens[training->token_count++] =
-            training->text[at++];
+        while (at < training->ends[i])
+            training->tokens[training->token_count++] = training->text[at++];
         training->tokens[training->token_count++] = TOKEN_BREAK;
     }
 }
@@ -275,8 +275,7 @@ static int compare_strings(const void *a, const void *b, void *context)
 }
 
 /* The symbols that order[0, count) name, the empty one before them. */
-static enum status symbols_of_order(struct training *training, unsigned count,
-                                    struct symbols **out)
+static enum status symbols_of_order(struct training *training, unsigned count, struct symbols **out)
 {
     struct slice *strings = heap_alloc(training->heap, (count + 1) * sizeof *strings);
     if (strings == NULL) return STATUS_NOMEM;
@@ -332,8 +331,10 @@ static void arrange(struct training *training, unsigned count)
     unsigned fallback_count = 0;
     unsigned to = short_count;
     for (unsigned i = short_count; i < count; i++) {
-        if (order[i] < BYTE_COUNT) fallback[fallback_count++] = order[i];
-        else order[to++] = order[i];
+        if (order[i] < BYTE_COUNT)
+            fallback[fallback_count++] = order[i];
+        else
+            order[to++] = order[i];
     }
     qsort_r(order + short_count, to - short_count, sizeof *order, compare_strings, training);
     qsort_r(fallback, fallback_count, sizeof *fallback, compare_strings, training);

@@ -2,6 +2,8 @@
  * must not be touched, with the checksums of its pages. */
 #pragma once
 
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "base/bytes.h"

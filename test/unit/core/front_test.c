@@ -60,10 +60,13 @@ static struct set set_make(struct prng *prng, struct recipe recipe)
         uint8_t *bytes = malloc(size + 1);
         for (size_t j = 0; j < size; j++) {
             uint8_t byte = (uint8_t)prng_below(prng, recipe.alphabet);
-            if (j < recipe.shared) byte = (uint8_t)(j * 7);
-            else if (j < shared && j < before.size) byte = before.data[j];
+            if (j < recipe.shared)
+                byte = (uint8_t)(j * 7);
+            else if (j < shared && j < before.size)
+                byte = before.data[j];
             bytes[j] = recipe.alphabet <= 26 && j >= recipe.shared && j >= shared
-                           ? (uint8_t)('a' + byte) : byte;
+                           ? (uint8_t)('a' + byte)
+                           : byte;
         }
         set.keys[i] = (struct slice){bytes, size};
     }
@@ -76,8 +79,10 @@ static size_t model_rank(const struct set *set, struct slice key)
     size_t low = 0, high = set->count;
     while (low < high) {
         size_t middle = (low + high) / 2;
-        if (slice_compare(set->keys[middle], key) < 0) low = middle + 1;
-        else high = middle;
+        if (slice_compare(set->keys[middle], key) < 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low;
 }
@@ -187,8 +192,8 @@ static void expect_walks(struct heap *heap, const struct front *front, const str
     front_iterator_destroy(iterator);
 }
 
-static void expect_everything(struct heap *heap, const struct front *front,
-                              const struct set *set, struct prng *prng)
+static void expect_everything(struct heap *heap, const struct front *front, const struct set *set,
+                              struct prng *prng)
 {
     struct buf key;
     buf_init(&key, heap);
@@ -226,9 +231,12 @@ static void expect_set(struct set *set, struct prng *prng)
 TEST_CASE(random_sets_answer_like_a_sorted_array)
 {
     static const struct recipe recipes[] = {
-        {1, 0, 0, 2},       {1, 0, 5, 256},     {2, 0, 1, 2},        {40, 0, 4, 2},
-        {500, 0, 12, 2},    {3000, 0, 8, 4},    {3000, 9, 10, 26},   {2000, 0, 6, 256},
-        {2000, 0, 9, 2},    {300, 700, 30, 3},  {300, 300, 300, 20}, {40, 0, KEY_BYTES_MAX, 4},
+        {1, 0, 0, 2},           {1, 0, 5, 256},
+        {2, 0, 1, 2},           {40, 0, 4, 2},
+        {500, 0, 12, 2},        {3000, 0, 8, 4},
+        {3000, 9, 10, 26},      {2000, 0, 6, 256},
+        {2000, 0, 9, 2},        {300, 700, 30, 3},
+        {300, 300, 300, 20},    {40, 0, KEY_BYTES_MAX, 4},
         {60, 20000, 4642, 256}, {70, KEY_BYTES_MAX - 3, 3, 256},
     };
     struct prng prng = {.state = test_seed};
@@ -256,4 +264,136 @@ TEST_CASE(any_number_of_keys_fills_its_levels)
     }
 }
 
-TEST_MAIN(TEST(random_sets_answer_like_a_sorted_array), TEST(any_number_of_keys_fills_its_levels))
+/* --- Damage and shortage --- */
+
+/* What a damaged image answers is right or refused, for some keys all over it. */
+static void expect_right_or_refused(struct heap *heap, const struct front_image *image,
+                                    const struct set *set, bool must_be_right)
+{
+    struct pages pages;
+    struct front *front;
+    struct buf key;
+    buf_init(&key, heap);
+    EXPECT(pages_init(&pages, heap, front_image_slice(image), image->checksums) == STATUS_OK);
+    if (front_open(heap, &pages, image->sections, &front) == STATUS_OK) {
+        for (size_t i = 0; i < set->count; i += 29) {
+            uint64_t ordinal, low, high;
+            bool exact;
+            bool ranked = front_rank(front, set->keys[i], &ordinal, &exact) == STATUS_OK;
+            if (ranked && must_be_right) EXPECT(exact && ordinal == i);
+            bool found = front_prefix(front, set->keys[i], &low, &high) == STATUS_OK;
+            if (found && must_be_right) EXPECT(low == i && high > low);
+            if (i >= front_count(front)) break;
+            bool read = front_key(front, i, &key) == STATUS_OK;
+            if (read && must_be_right) EXPECT(slice_equal(buf_slice(&key), set->keys[i]));
+        }
+        front_close(front);
+    }
+    pages_deinit(&pages, heap);
+    buf_deinit(&key);
+}
+
+TEST_CASE(every_bit_flip_is_survived_and_found_by_the_checksum)
+{
+    struct heap heap;
+    struct front_image image;
+    struct prng prng = {.state = test_seed};
+    struct set set = set_make(&prng, (struct recipe){120, 5, 6, 20});
+    heap_init(&heap, 0);
+    struct dictionary *dictionary = dictionary_of(&heap, &set);
+    EXPECT(image_build(&heap, dictionary, &set, &image) == STATUS_OK);
+    for (size_t bit = 0; bit < image.size * 8; bit++) {
+        image.bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        expect_right_or_refused(&heap, &image, &set, true);
+        front_image_seal(&image); /* Now the checksum hides the flip. */
+        expect_right_or_refused(&heap, &image, &set, false);
+        image.bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        front_image_seal(&image);
+    }
+    expect_right_or_refused(&heap, &image, &set, true);
+    dictionary_destroy(dictionary);
+    front_image_deinit(&image);
+    set_free(&set);
+    EXPECT(heap_used_bytes(&heap) == 0);
+}
+
+static enum status train_build_open(struct heap *heap, const struct set *set)
+{
+    struct dictionary_trainer *trainer;
+    struct dictionary *dictionary = NULL;
+    struct front_image image;
+    enum status status = dictionary_trainer_create(heap, 1 << 16, &trainer);
+    if (status != STATUS_OK) return status;
+    for (size_t i = 0; i < set->count && status == STATUS_OK; i++)
+        status = dictionary_trainer_add(trainer, set->keys[i], i == 0);
+    if (status == STATUS_OK) status = dictionary_train(trainer, &dictionary);
+    dictionary_trainer_destroy(trainer);
+    if (status != STATUS_OK) return status;
+
+    status = image_build(heap, dictionary, set, &image);
+    dictionary_destroy(dictionary);
+    if (status != STATUS_OK) return status;
+
+    struct pages pages;
+    struct front *front;
+    status = pages_init(&pages, heap, front_image_slice(&image), image.checksums);
+    if (status == STATUS_OK) {
+        status = front_open(heap, &pages, image.sections, &front);
+        if (status == STATUS_OK) front_close(front);
+        pages_deinit(&pages, heap);
+    }
+    front_image_deinit(&image);
+    return status;
+}
+
+TEST_CASE(any_allocation_may_fail)
+{
+    struct heap heap;
+    struct prng prng = {.state = test_seed};
+    struct set set = set_make(&prng, (struct recipe){1200, 0, 7, 10});
+    enum status status = STATUS_NOMEM;
+    heap_init(&heap, 0);
+    for (int64_t after = 0; status != STATUS_OK; after++) {
+        atomic_store(&heap.failure_after, after);
+        status = train_build_open(&heap, &set);
+        EXPECT(status == STATUS_OK || status == STATUS_NOMEM);
+        EXPECT(heap_used_bytes(&heap) == 0);
+    }
+    set_free(&set);
+}
+
+/* The example of docs/format/front.md. */
+TEST_CASE(the_worked_example_has_these_bytes)
+{
+    static const char *const texts[] = {"trial", "triathlon", "trie"};
+    struct slice keys[3];
+    for (int i = 0; i < 3; i++) keys[i] = slice_from_text(texts[i]);
+    struct set set = {keys, 3};
+    struct set nothing = {keys, 0};
+    struct heap heap;
+    struct front_image image;
+    heap_init(&heap, 0);
+    struct dictionary *dictionary = dictionary_of(&heap, &nothing);
+    EXPECT(image_build(&heap, dictionary, &set, &image) == STATUS_OK);
+
+    char hex[512];
+    size_t size = 0;
+    for (size_t i = 0; i < image.size; i++)
+        size += (size_t)snprintf(hex + size, 4, "%02x", image.bytes[i]);
+    static const char expected[] = "03000000000000000700000000000000" /* count, bytes of level 1 */
+                                   "000000" /* dictionary: no headers, no listed symbols */
+                                   "000000000000000000000000000000000000000000000000000000000000000"
+                                   "000000000"      /* offsets of level 1 */
+                                   "050075736a626d" /* level 1: "trial" whole */
+                                   "000000000000000000000000000000000000000000000000000000000000000"
+                                   "000000000" /* offsets of level 0 */
+                                   "ffff040575696d706f030166" /* level 0 */;
+    if (strcmp(hex, expected) != 0) fprintf(stderr, "%s\n", hex);
+    EXPECT(strcmp(hex, expected) == 0);
+    dictionary_destroy(dictionary);
+    front_image_deinit(&image);
+}
+
+TEST_MAIN(TEST(random_sets_answer_like_a_sorted_array), TEST(any_number_of_keys_fills_its_levels),
+          TEST(every_bit_flip_is_survived_and_found_by_the_checksum), TEST(any_allocation_may_fail),
+          TEST(the_worked_example_has_these_bytes))
