@@ -140,7 +140,12 @@ static enum status listing_read(struct listing *listing, struct reader *reader)
         if (!symbol_read(reader, &listing->text, before)) return STATUS_CORRUPT;
         if (buf_status(&listing->text) != STATUS_OK) return STATUS_NOMEM;
         before = start;
-        if (listing->text.size - start == 1) listing->is_listed[listing->text.data[start]] = true;
+        if (listing->text.size - start == 1) {
+            /* Twice would be encoded as once, and all codes behind would move. */
+            bool *is_listed = &listing->is_listed[listing->text.data[start]];
+            if (*is_listed) return STATUS_CORRUPT;
+            *is_listed = true;
+        }
         listing->ends[listing->count++] = (uint32_t)listing->text.size;
     }
     if (reader_left(reader) != 0) return STATUS_CORRUPT;
