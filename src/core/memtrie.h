@@ -51,7 +51,8 @@ void memtrie_deinit(struct memtrie *trie);
  * first change after a root was published; at most 2^32 - 1 times. */
 void memtrie_begin_batch(struct memtrie *trie);
 
-/* Puts `record` at `key` whatever was there: the caller has joined.
+/* Puts `record`, canonical as record_decode() wants it, at `key` whatever was there: the
+ * caller has joined.
  *
  * Owns:   copies key and record.
  * Errors: STATUS_NOMEM; `*root` is unchanged and still valid.
