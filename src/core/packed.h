@@ -45,16 +45,16 @@ enum {
 struct packed;
 
 struct packed_info {
-    uint64_t count;           /* Ordinals. */
+    uint64_t count; /* Ordinals. */
     uint64_t tombstone_count;
-    uint64_t present_count;   /* record_is_present(), expired or not. */
+    uint64_t present_count; /* record_is_present(), expired or not. */
     uint64_t file_bytes;
-    uint64_t key_bytes;       /* Sum of the lengths of all keys. */
-    struct version oldest, newest; /* Over all versions. */
-    uint64_t expires_first;   /* Least expires_at; 0: none expires. */
+    uint64_t key_bytes;               /* Sum of the lengths of all keys. */
+    struct version oldest, newest;    /* Over all versions. */
+    uint64_t expires_first;           /* Least expires_at; 0: none expires. */
     struct slice key_first, key_last; /* Borrowed from the packed trie. */
-    struct sum sum;           /* Over all records. */
-    unsigned level_count;     /* Levels of bests; the top one has at most PACKED_FAN_OUT. */
+    struct sum sum;                   /* Over all records. */
+    unsigned level_count;             /* Levels of bests; the top one has at most PACKED_FAN_OUT. */
 };
 
 /* Opens over `file`, which must stay mapped until packed_close(). Checks the footer, the
@@ -148,7 +148,7 @@ enum status packed_postings_next(struct packed_postings *postings, uint64_t *ord
 struct packed_iterator {
     const struct packed *packed;
     uint64_t ordinal;
-    struct slice key; /* Valid until the next call. */
+    struct slice key;             /* Valid until the next call. */
     struct front_iterator *front; /* Private. */
 };
 

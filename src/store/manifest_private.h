@@ -24,7 +24,7 @@ struct manifest {
     struct heap *heap;
     uint64_t rollover_bytes; /* As the options say. */
     uint64_t rollover_at;    /* A commit at or after this end begins a new file. */
-    uint64_t number; /* Of the current file. */
+    uint64_t number;         /* Of the current file. */
     struct env_file *file;
     uint64_t end;      /* Where the next edit goes. */
     uint64_t sequence; /* Of the newest edit. */

@@ -37,7 +37,8 @@ TEST_CASE(the_documented_example_holds)
         cursor_query_hash(SLICE_LITERAL("default"), SLICE_LITERAL("tri"), SLICE_LITERAL(""));
     cursor_encode(&popular, hash, &text);
     buf_append_u8(&text, 0);
-    assert_string_equal((const char *)text.data, "AQAAAAAAAABFQAEAAIBW_rwYBwBkZWZhdWx0AHRyaWFsjLhagv3WsDA");
+    assert_string_equal((const char *)text.data,
+                        "AQAAAAAAAABFQAEAAIBW_rwYBwBkZWZhdWx0AHRyaWFsjLhagv3WsDA");
     end();
 }
 

@@ -167,8 +167,9 @@ TEST_CASE(bounds_hold_to_the_byte)
 }
 
 static const char *const samples[] = {
-    "{\"word\":\"tri\\u0061l\",\"score\":12.5,\"payload\":\"p\",\"tags\":[\"a\",\"b\"],\"ttl_ms\":"
-    "5}",
+    /* clang takes two adjacent literals in a list for a forgotten comma. */
+    ("{\"word\":\"tri\\u0061l\",\"score\":12.5,\"payload\":\"p\","
+     "\"tags\":[\"a\",\"b\"],\"ttl_ms\":5}"),
     "{\"expires_at\":1700000000000,\"word\":{\"base64\":\"/w==\"},\"score\":-1e-3}",
     "{ \"word\" : \"caf\xc3\xa9 \\\"\\\\\\/\\b\\f\\n\\r\\t\\ud83d\\ude00\" }",
 };

@@ -91,7 +91,7 @@ TEST_CASE(a_line_that_is_too_long_is_passed_over)
 
     for (int format = LINES_CSV; format <= LINES_TSV; format++) {
         for (int over = 0; over < 2; over++) {
-            size_t size = (size_t)(LINES_TEXT_BYTES_MAX + over);
+            size_t size = (size_t)LINES_TEXT_BYTES_MAX + (size_t)over;
             memset(text, 'a', size);
             strcpy(text + size, "\nnext\n");
             for (size_t step = 1000; step < 40000; step += 777) {
