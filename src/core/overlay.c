@@ -172,9 +172,8 @@ static void commit(const struct strike *strike)
         head->best = overlay_fold(overlay_bests_of(head, height), OVERLAY_FAN_OUT);
 
         overlay_node before = strike->before[height];
-        /* Without memory for the note the block is lost until the arena goes, no more. */
         if (before != 0 && before != strike->after[height])
-            (void)arena_retire(&space->arena, before, overlay_node_bytes(height));
+            CHECK(arena_retire(&space->arena, before, overlay_node_bytes(height)) == STATUS_OK);
     }
 }
 
@@ -190,12 +189,12 @@ static enum status strike_entry(struct strike *strike, overlay_root *root)
     enum status status = plan_block(strike, &changes);
     if (status != STATUS_OK || !changes) return status;
 
-    for (unsigned height = 0; height <= strike->height; height++) {
+    status = arena_reserve_retired(&strike->space->arena, strike->height + 1);
+    for (unsigned height = 0; height <= strike->height && status == STATUS_OK; height++)
         status = prepare_node(strike, height);
-        if (status != STATUS_OK) {
-            drop_copies(strike);
-            return status;
-        }
+    if (status != STATUS_OK) {
+        drop_copies(strike);
+        return status;
     }
     commit(strike);
     *root = strike->after[strike->height];
@@ -223,6 +222,7 @@ static void retire_node(struct overlay_space *space, overlay_node node, unsigned
     if (height > 0)
         for (unsigned i = 0; i < OVERLAY_FAN_OUT; i++)
             retire_node(space, overlay_inner_at(space, node)->children[i], height - 1);
+    /* Without memory for the note the block is lost until the space goes, no more. */
     (void)arena_retire(&space->arena, node, overlay_node_bytes(height));
 }
 
