@@ -1,0 +1,331 @@
+/* Measures queries over layers: engine_query FILE.tsv, with a word, a tab and a score a line.
+ *
+ * Three stacks of the same words: one memory trie; one packed trie; eight packed tries in
+ * which 30 % of the words were overwritten by a newer one. Each with the scores of the file
+ * and with equal ones. Prefixes are cut from random words; a figure is the mean of a length,
+ * in microseconds of the processor, the least of three rounds. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/check.h"
+#include "base/math.h"
+#include "base/prng.h"
+#include "core/dictionary.h"
+#include "core/key.h"
+#include "core/query.h"
+
+enum {
+    LAYER_MAX = 8,
+    PREFIX_MAX = 20,
+    SAMPLE_COUNT = 2000,
+    ROUND_COUNT = 3,
+    RESULT_COUNT = 10,
+    NAMESPACE_SIZE = 8, /* "default" and its zero. */
+    HASH_SEED = 1,
+    DICTIONARY_SAMPLE_BYTES = 512 << 10,
+};
+
+struct word {
+    struct slice key;
+    double score;
+    size_t line;
+    unsigned layer; /* Where it is current, and where an older copy is; equal: none is. */
+    unsigned stale_layer;
+};
+
+struct data {
+    struct heap heap;
+    struct buf keys;
+    struct word *words; /* In key order. */
+    size_t count;
+};
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+static int compare_words(const void *a, const void *b)
+{
+    const struct word *x = a, *y = b;
+    return slice_compare(x->key, y->key);
+}
+
+static void add_line(struct data *data, const char *line, size_t size, struct buf *key)
+{
+    const char *tab = memchr(line, '\t', size);
+    struct slice text = slice_of(line, tab == NULL ? size : (size_t)(tab - line));
+    if (key_encode(SLICE_LITERAL("default"), text, FOLD_CASE, key) != STATUS_OK) return;
+    if ((data->count & (data->count - 1)) == 0) {
+        data->words = realloc(data->words, (data->count * 2 + 1) * sizeof *data->words);
+        CHECK(data->words != NULL);
+    }
+    struct word *word = &data->words[data->count];
+    *word = (struct word){.key.size = key->size, .line = data->count++};
+    word->score = tab == NULL ? 1 : strtod(tab + 1, NULL);
+    buf_append_slice(&data->keys, buf_slice(key));
+}
+
+static void load(struct data *data, const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) {
+        perror(path);
+        exit(1);
+    }
+    *data = (struct data){0};
+    heap_init(&data->heap, 0);
+    buf_init(&data->keys, &data->heap);
+    struct buf key;
+    buf_init(&key, &data->heap);
+    char *line = NULL;
+    size_t capacity = 0;
+    for (ssize_t size; (size = getline(&line, &capacity, file)) > 0;)
+        add_line(data, line, (size_t)size - (line[size - 1] == '\n'), &key);
+    free(line);
+    fclose(file);
+    buf_deinit(&key);
+    CHECK(buf_status(&data->keys) == STATUS_OK);
+
+    const uint8_t *at = data->keys.data;
+    for (size_t i = 0; i < data->count; i++) {
+        data->words[i].key.data = at;
+        at += data->words[i].key.size;
+    }
+    qsort(data->words, data->count, sizeof *data->words, compare_words);
+    size_t kept = 0;
+    for (size_t i = 0; i < data->count; i++)
+        if (kept == 0 || !slice_equal(data->words[kept - 1].key, data->words[i].key))
+            data->words[kept++] = data->words[i];
+    data->count = kept;
+}
+
+static struct record record_of(const struct word *word, bool equal)
+{
+    struct version version = {(UINT64_C(1700000000000) << 16) + word->line, 1};
+    return record_of_set(version, equal ? 1 : word->score);
+}
+
+/* --- Stacks --- */
+
+struct stack {
+    struct layer layers[LAYER_MAX];
+    size_t layer_count;
+    struct memtrie trie;
+    struct overlay_space space;
+    struct buf files[LAYER_MAX];
+    uint8_t *bytes[LAYER_MAX];
+    struct packed *packed[LAYER_MAX];
+};
+
+static struct dictionary *train(struct data *data)
+{
+    struct dictionary_trainer *trainer;
+    struct dictionary *dictionary;
+    CHECK(dictionary_trainer_create(&data->heap, DICTIONARY_SAMPLE_BYTES, &trainer) == STATUS_OK);
+    for (size_t i = 0; i < data->count; i++) {
+        if (i / 128 % 8 != 0) continue;
+        if (dictionary_trainer_add(trainer, data->words[i].key, i % 128 == 0) != STATUS_OK) break;
+    }
+    CHECK(dictionary_train(trainer, &dictionary) == STATUS_OK);
+    dictionary_trainer_destroy(trainer);
+    return dictionary;
+}
+
+static enum status write_file(void *context, const void *data, size_t size)
+{
+    buf_append(context, data, size);
+    return buf_status(context);
+}
+
+static bool is_in(const struct word *word, unsigned layer)
+{
+    return word->layer == layer || word->stale_layer == layer;
+}
+
+static void pack_layer(struct data *data, struct stack *stack, unsigned index,
+                       const struct dictionary *dictionary, bool equal)
+{
+    struct packed_builder *builder;
+    CHECK(packed_builder_create(&data->heap, dictionary, HASH_SEED, &builder) == STATUS_OK);
+    for (size_t i = 0; i < data->count; i++) {
+        const struct word *word = &data->words[i];
+        struct record record = record_of(word, equal);
+        if (is_in(word, index)) CHECK(packed_builder_add(builder, word->key, &record) == STATUS_OK);
+    }
+    struct buf *file = &stack->files[index];
+    buf_init(file, &data->heap);
+    struct packed_sink sink = {write_file, file};
+    CHECK(packed_builder_finish(builder, &sink) == STATUS_OK);
+    packed_builder_destroy(builder);
+
+    size_t size = u64_align(file->size, PACKED_PAGE_BYTES);
+    stack->bytes[index] = aligned_alloc(PACKED_PAGE_BYTES, size);
+    CHECK(stack->bytes[index] != NULL);
+    memcpy(stack->bytes[index], file->data, file->size);
+    struct slice bytes = slice_of(stack->bytes[index], file->size);
+    CHECK(packed_open(&data->heap, bytes, &stack->packed[index]) == STATUS_OK);
+}
+
+static void kill_stale(struct data *data, struct stack *stack, unsigned index)
+{
+    struct layer *layer = &stack->layers[index];
+    uint64_t ordinal = 0;
+    for (size_t i = 0; i < data->count; i++) {
+        const struct word *word = &data->words[i];
+        if (!is_in(word, index)) continue;
+        if (word->layer != index)
+            CHECK(overlay_kill(&stack->space, layer->packed, &layer->overlay, ordinal,
+                               (struct sum){1, 1}) == STATUS_OK);
+        ordinal++;
+    }
+}
+
+static void pack(struct data *data, struct stack *stack, unsigned layer_count, bool equal)
+{
+    struct prng prng = {.state = 3};
+    struct dictionary *dictionary = train(data);
+    CHECK(overlay_space_init(&stack->space, &data->heap) == STATUS_OK);
+    for (size_t i = 0; i < data->count; i++) {
+        struct word *word = &data->words[i];
+        word->layer = word->stale_layer = prng_below(&prng, layer_count);
+        if (layer_count > 1 && prng_below(&prng, 10) < 3)
+            word->stale_layer = (word->layer + 1) % layer_count;
+    }
+    stack->layer_count = layer_count;
+    for (unsigned i = 0; i < layer_count; i++) {
+        pack_layer(data, stack, i, dictionary, equal);
+        stack->layers[i] = (struct layer){.packed = stack->packed[i], .overlays = &stack->space};
+        kill_stale(data, stack, i);
+    }
+    dictionary_destroy(dictionary);
+}
+
+static void unpack(struct data *data, struct stack *stack)
+{
+    for (size_t i = 0; i < stack->layer_count; i++) {
+        packed_close(stack->packed[i]);
+        free(stack->bytes[i]);
+        buf_deinit(&stack->files[i]);
+    }
+    overlay_space_deinit(&stack->space);
+}
+
+static void insert(struct data *data, struct stack *stack, bool equal)
+{
+    struct layer *layer = &stack->layers[0];
+    CHECK(memtrie_init(&stack->trie, &data->heap, HASH_SEED) == STATUS_OK);
+    *layer = (struct layer){.memtrie = &stack->trie};
+    stack->layer_count = 1;
+    struct prng prng = {.state = 1};
+    uint32_t *order = malloc(data->count * sizeof *order);
+    CHECK(order != NULL);
+    for (size_t i = 0; i < data->count; i++) {
+        size_t j = prng_below(&prng, (uint32_t)i + 1);
+        order[i] = order[j];
+        order[j] = (uint32_t)i;
+    }
+    for (size_t i = 0; i < data->count; i++) {
+        struct record record = record_of(&data->words[order[i]], equal);
+        CHECK(memtrie_put(&stack->trie, &layer->root, data->words[order[i]].key, &record) ==
+              STATUS_OK);
+    }
+    free(order);
+}
+
+/* --- Figures --- */
+
+static enum status take(void *context, struct slice key, const struct record *record)
+{
+    *(double *)context += record->score + (double)key.size;
+    return STATUS_OK;
+}
+
+enum question { BEST, COUNT, SCAN };
+
+static void ask(const struct query *query, enum question question, struct slice prefix,
+                double *total)
+{
+    uint64_t count = 0;
+    enum status status;
+    if (question == BEST)
+        status = query_best(query, prefix, RESULT_COUNT, NULL, take, total);
+    else if (question == COUNT)
+        status = query_count(query, prefix, &count);
+    else
+        status = query_scan(query, prefix, &(struct query_from){0}, RESULT_COUNT, take, total);
+    CHECK(status == STATUS_OK);
+    *total += (double)count;
+}
+
+static double measure(const struct data *data, const struct query *query, enum question question,
+                      size_t size)
+{
+    static struct slice prefixes[SAMPLE_COUNT];
+    struct prng prng = {.state = size + 10};
+    size_t count = 0;
+    for (int tries = 0; tries < 100 * SAMPLE_COUNT && count < SAMPLE_COUNT; tries++) {
+        struct slice key = data->words[prng_below(&prng, (uint32_t)data->count)].key;
+        if (key.size >= NAMESPACE_SIZE + size)
+            prefixes[count++] = slice_prefix(key, NAMESPACE_SIZE + size);
+    }
+    if (count == 0) return 0;
+    double least = 1e9, total = 0;
+    for (int round = 0; round < ROUND_COUNT; round++) {
+        double start = now();
+        for (size_t i = 0; i < count; i++) ask(query, question, prefixes[i], &total);
+        double mean = (now() - start) / (double)count * 1e6;
+        if (mean < least) least = mean;
+    }
+    CHECK(total >= 0 || total < 0);
+    return least;
+}
+
+static void report(struct data *data, struct stack *stack, const char *name)
+{
+    struct query query = {.layers = stack->layers, .layer_count = stack->layer_count};
+    query.heap = &data->heap;
+    CHECK(query_scratch_create(&data->heap, &query.scratch) == STATUS_OK);
+    static const char *const questions[] = {"best 10", "count", "first 10"};
+    for (int question = BEST; question <= SCAN; question++) {
+        double worst = 0;
+        printf("%-14s %-8s", name, questions[question]);
+        for (size_t size = 0; size <= PREFIX_MAX; size++) {
+            double mean = measure(data, &query, (enum question)question, size);
+            if (mean > worst) worst = mean;
+            printf(" %5.2f", mean);
+            fflush(stdout);
+        }
+        printf("  worst %.2f\n", worst);
+    }
+    query_scratch_destroy(query.scratch);
+}
+
+int main(int count, char **arguments)
+{
+    if (count != 2) {
+        fprintf(stderr, "usage: %s FILE.tsv\n", arguments[0]);
+        return 2;
+    }
+    static struct data data;
+    static struct stack stack;
+    load(&data, arguments[1]);
+    printf("%zu words; microseconds by length of prefix, 0 to %d\n", data.count, PREFIX_MAX);
+    for (int equal = 0; equal < 2; equal++) {
+        insert(&data, &stack, equal);
+        report(&data, &stack, equal ? "memory, equal" : "memory");
+        memtrie_deinit(&stack.trie);
+        pack(&data, &stack, 1, equal);
+        report(&data, &stack, equal ? "packed, equal" : "packed");
+        unpack(&data, &stack);
+        pack(&data, &stack, LAYER_MAX, equal);
+        report(&data, &stack, equal ? "eight, equal" : "eight");
+        unpack(&data, &stack);
+    }
+    free(data.words);
+    buf_deinit(&data.keys);
+    return 0;
+}
