@@ -173,15 +173,19 @@ static bool is_before(const struct best_search *search, struct best best)
     return search->has_after && best_compare(best, search->after.best) < 0;
 }
 
+/* True when `floor_limit` answers that are known of are all better. */
+static inline bool is_pruned(const struct best_search *search, struct best best)
+{
+    return search->floor_count != 0 && search->floor_count == search->floor_limit &&
+           best_compare(best, search->floor[search->floor_count - 1]) > 0;
+}
+
 /* Takes a part into the search unless it cannot matter. */
 static enum status push(struct best_search *search, struct best_source *source,
                         struct best_item *item)
 {
     if (item->is_entry && is_before(search, item->best)) return STATUS_OK;
     if (search->floor_limit != 0) {
-        if (search->floor_count == search->floor_limit &&
-            best_compare(item->best, search->floor[search->floor_count - 1]) > 0)
-            return STATUS_OK;
         /* What lies at or before the start of the page promises no answer. */
         if (search->has_after && best_compare(item->best, search->after.best) <= 0)
             item->is_exact = false;
@@ -223,7 +227,7 @@ static enum status expand_packed(struct best_search *search, struct best_source 
     if (!best_is_none(item->best) && best_compare(item->best, overlay_fold(bests, count)) != 0)
         return STATUS_CORRUPT;
     for (unsigned i = 0; i < count && status == STATUS_OK; i++) {
-        if (best_is_none(bests[i])) continue;
+        if (best_is_none(bests[i]) || is_pruned(search, bests[i])) continue;
         uint64_t first = item->place + ((uint64_t)i << bits);
         uint64_t end = first + (UINT64_C(1) << bits);
         if (end <= bounds.low || first >= bounds.high) continue;
@@ -302,6 +306,7 @@ static enum status seed_part(void *context, struct slice path, const struct memt
     if (status == STATUS_OK) status = add_trail(search, trail);
     if (status != STATUS_OK) return status;
 
+    if (is_pruned(search, part->best)) return STATUS_OK;
     struct best_item item = {
         .best = part->best,
         .node = part->node,
@@ -330,6 +335,7 @@ static enum status expand_memory(struct best_search *search, struct best_source 
     struct memtrie_part parts[MEMTRIE_PART_COUNT_MAX];
     size_t count = memtrie_expand(source->layer->memtrie, item->node, parts);
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        if (is_pruned(search, parts[i].best)) continue;
         struct best_item part = {
             .best = parts[i].best,
             .place = i,
