@@ -232,7 +232,7 @@ static double run(struct bench *bench)
     uint64_t begin = now_ns();
     uint64_t end = begin + bench->duration_s * 1000000000;
     uint64_t now = begin;
-    while (now < end && bench->failure == NULL && !http_client_is_interrupted()) {
+    while (now < end && bench->failure == NULL && !http_client_interrupted) {
         int count = epoll_wait(bench->epoll, events, EVENT_COUNT, 100);
         for (int i = 0; i < count && bench->failure == NULL; i++) {
             struct bench_connection *connection = events[i].data.ptr;
@@ -317,7 +317,7 @@ static enum cli_exit measure(struct bench *bench, const struct cli_arguments *ar
         return CLI_CONNECTION;
     }
     print_results(bench, seconds);
-    if (http_client_is_interrupted()) return CLI_INTERRUPTED;
+    if (http_client_interrupted) return CLI_INTERRUPTED;
     return bench->errors == 0 ? CLI_DONE : CLI_FAILED;
 }
 

@@ -153,7 +153,7 @@ static enum cli_exit run_line(struct cli *cli, char *line)
         if (strncmp(words[i], "--url", 5) == 0) once.client = NULL;
     }
     bool borrowed = once.client == cli->client;
-    http_client_interrupt(false);
+    http_client_interrupted = 0;
     enum cli_exit code = cli_run(&once, count, words);
     if (borrowed)
         cli->client = once.client;

@@ -77,7 +77,8 @@ static void print_highlighted(const struct cli *cli, const json_t *result)
 static void print_number(double value)
 {
     uint8_t text[NUMBER_BYTES_MAX];
-    fwrite(text, 1, number_put(value, text), stdout);
+    size_t size = number_put(value, text);
+    fwrite(text, 1, size, stdout);
 }
 
 static void print_results(const struct cli *cli, const json_t *answer, bool scores)

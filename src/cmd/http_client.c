@@ -3,7 +3,6 @@
 #include "proto/url.h"
 
 #include <curl/curl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,17 +22,7 @@ struct transfer {
     struct http_response *response;
 };
 
-static volatile sig_atomic_t interrupted;
-
-void http_client_interrupt(bool on)
-{
-    interrupted = on;
-}
-
-bool http_client_is_interrupted(void)
-{
-    return interrupted;
-}
+volatile sig_atomic_t http_client_interrupted;
 
 struct http_client *http_client_create(const char *url)
 {
@@ -62,7 +51,7 @@ void http_client_destroy(struct http_client *client)
 static size_t on_read(char *data, size_t size, size_t count, void *context)
 {
     struct transfer *transfer = context;
-    if (interrupted) return CURL_READFUNC_ABORT;
+    if (http_client_interrupted) return CURL_READFUNC_ABORT;
     return transfer->request->read(transfer->request->context, (uint8_t *)data, size * count);
 }
 
@@ -84,7 +73,7 @@ static int on_progress(void *context, curl_off_t download_total, curl_off_t down
 {
     struct transfer *transfer = context;
     if (transfer->request->tick != NULL) transfer->request->tick(transfer->request->context);
-    return interrupted;
+    return http_client_interrupted;
 }
 
 static void set_body(CURL *curl, struct transfer *transfer)
@@ -169,7 +158,7 @@ enum http_result http_client_send(struct http_client *client, const struct http_
     if (code != CURLE_OK && client->error[0] == '\0') {
         snprintf(client->error, sizeof client->error, "%s", curl_easy_strerror(code));
     }
-    return interrupted ? HTTP_INTERRUPTED : result_of(code);
+    return http_client_interrupted ? HTTP_INTERRUPTED : result_of(code);
 }
 
 const char *http_client_error(const struct http_client *client)

@@ -1,6 +1,7 @@
 /* One HTTP connection to a node, for the command line: libcurl behind a request and an answer. */
 #pragma once
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,7 +15,7 @@ enum http_result {
     HTTP_ANSWERED,    /* With any status. */
     HTTP_UNREACHABLE, /* No connection, or it broke before the answer was whole. */
     HTTP_TIMED_OUT,
-    HTTP_INTERRUPTED, /* http_client_interrupt() was called. */
+    HTTP_INTERRUPTED, /* See http_client_interrupted. */
     HTTP_NO_MEMORY,
 };
 
@@ -50,9 +51,9 @@ enum http_result http_client_send(struct http_client *client, const struct http_
 /* What went wrong in the last http_client_send() that was not answered. Valid until the next. */
 const char *http_client_error(const struct http_client *client);
 
-/* Ends the request under way, and later ones until `false` is set. Safe in a signal handler. */
-void http_client_interrupt(bool on);
-bool http_client_is_interrupted(void);
+/* While it is not 0, requests end as interrupted, the one under way within a second. A plain
+ * variable, so that a signal handler may set it. */
+extern volatile sig_atomic_t http_client_interrupted;
 
 /* Appends `name=value` to a path, percent-encoded, behind `?` or `&`. */
 void http_query_append(struct buf *path, const char *name, struct slice value);

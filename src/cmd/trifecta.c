@@ -12,8 +12,8 @@ enum { TIMEOUT_MS = 30000 };
 /* The first interrupt lets the command end in order; a second one does not wait. */
 static void on_interrupt(int signal_number)
 {
-    if (http_client_is_interrupted()) _exit(CLI_INTERRUPTED);
-    http_client_interrupt(true);
+    if (http_client_interrupted) _exit(CLI_INTERRUPTED);
+    http_client_interrupted = 1;
 }
 
 int main(int argument_count, char **arguments)

@@ -160,6 +160,7 @@ TEST_CASE(the_command_names_action_and_file)
     const char *arguments[] = {"trifectad", "--config=c.yaml", "--print-config"};
     enum config_action action;
     const char *file_name;
+    buf_deinit(&message);
     heap_init(&heap, 0);
     buf_init(&message, &heap);
     EXPECT(config_command(3, arguments, &action, &file_name, &message) == STATUS_OK);
