@@ -137,7 +137,9 @@ static void group_finish(struct level *level)
         if (i < level->group_count) {
             buf_append(&level->data, zeros, padding);
             offset += padding;
-            buf_append(&level->data, level->group.data + start, level->ends[i] - start);
+            struct slice blocks = buf_slice(&level->group); /* No bytes: all is in the parent. */
+            blocks = slice_prefix(blocks, level->ends[i]);
+            if (blocks.size > start) buf_append_slice(&level->data, slice_from(blocks, start));
             start = level->ends[i];
         } else {
             offset = 0;
