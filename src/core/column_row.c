@@ -146,7 +146,6 @@ enum status rows_record(const struct rows *rows, uint64_t ordinal, bool absent,
 
 /* Corrects the bests of entries that have an extra: another creation, slots in the score. */
 static enum status row_extra_bests(const struct rows *rows, struct row *row,
-                                   const struct version *versions, const double *scores,
                                    struct best bests[ROW_ORDINALS])
 {
     uint64_t body = row->body;
@@ -155,7 +154,8 @@ static enum status row_extra_bests(const struct rows *rows, struct row *row,
         struct extra extra;
         struct slice bytes = {NULL, 0};
         if (i >= row->count) return STATUS_CORRUPT;
-        if (!extra_read(&row->extras, versions[i], rows->nodes, &extra)) return STATUS_CORRUPT;
+        struct version version = {bests[i].created_time, bests[i].created_node};
+        if (!extra_read(&row->extras, version, rows->nodes, &extra)) return STATUS_CORRUPT;
         enum status status = bodies_find(rows, &extra, body, &bytes);
         if (status != STATUS_OK) return status;
         body += bytes.size;
@@ -164,7 +164,8 @@ static enum status row_extra_bests(const struct rows *rows, struct row *row,
             bytes = slice_from(bytes, bytes.size - extra.slots_bytes);
             status = pages_touch_slice(rows->pages, bytes);
             if (status != STATUS_OK) return status;
-            bests[i].score_order = score_order_of(score_with_slots(scores[i], bytes));
+            double score = score_block_get(&row->scores, i);
+            bests[i].score_order = score_order_of(score_with_slots(score, bytes));
         }
         if (!version_is_none(extra.created)) {
             bests[i].created_time = extra.created.time;
@@ -181,17 +182,11 @@ enum status rows_bests(const struct rows *rows, uint64_t row_index, uint32_t abs
     enum status status = row_read(rows, row_index, &row);
     if (status != STATUS_OK) return status;
 
-    double scores[ROW_ORDINALS];
-    struct version versions[ROW_ORDINALS];
-    score_block_decode(&row.scores, row.count, scores);
-    if (!version_block_decode(&row.versions, rows->nodes, row.count, versions))
+    score_block_orders(&row.scores, row.count, bests);
+    if (!version_block_creations(&row.versions, rows->nodes, row.count, bests))
         return STATUS_CORRUPT;
-    for (size_t i = 0; i < row.count; i++) {
-        bests[i] = (struct best){score_order_of(scores[i]), versions[i].time, versions[i].node};
-    }
     for (size_t i = row.count; i < ROW_ORDINALS; i++) bests[i] = (struct best){0};
-
-    if (row.extra_mask != 0) status = row_extra_bests(rows, &row, versions, scores, bests);
+    if (row.extra_mask != 0) status = row_extra_bests(rows, &row, bests);
     for (uint32_t mask = absent_mask; mask != 0; mask &= mask - 1)
         bests[__builtin_ctz(mask)] = (struct best){0};
     return status;

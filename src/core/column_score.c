@@ -170,17 +170,28 @@ double score_block_get(const struct score_block *block, size_t index)
     return integer_value(block->base + delta);
 }
 
-void score_block_decode(const struct score_block *block, size_t count, double *scores)
+void score_block_orders(const struct score_block *block, size_t count, struct best *bests)
 {
-    if (block->mode == SCORE_PACKED || block->mode == SCORE_PATCHED) {
-        const uint8_t *packed = block->packed;
-        unsigned width = block->width;
-        uint64_t base = block->base;
-        for (size_t i = 0; i < count; i++)
-            scores[i] = integer_value(base + bits_get(packed, i, width));
-        for (size_t i = 0; i < block->exception_count; i++)
-            scores[block->positions[i]] = score_block_get(block, block->positions[i]);
+    if (block->mode == SCORE_INTEGER || block->mode == SCORE_RAW_EQUAL) {
+        uint64_t order = score_order_of(score_block_get(block, 0));
+        for (size_t i = 0; i < count; i++) bests[i].score_order = order;
         return;
     }
-    for (size_t i = 0; i < count; i++) scores[i] = score_block_get(block, i);
+    if (block->mode == SCORE_RAW) {
+        for (size_t i = 0; i < count; i++)
+            bests[i].score_order = score_order_of(score_block_get(block, i));
+        return;
+    }
+
+    const uint8_t *packed = block->packed;
+    unsigned width = block->width;
+    uint64_t base = block->base, mask = bits_mask(width);
+    for (size_t i = 0, bit = 0; i < count; i++, bit += width) {
+        uint64_t delta = load_u64le(packed + bit / 8) >> bit % 8 & mask;
+        bests[i].score_order = score_order_of(integer_value(base + delta));
+    }
+    for (size_t i = 0; i < block->exception_count; i++) {
+        size_t at = block->positions[i];
+        bests[at].score_order = score_order_of(score_block_get(block, at));
+    }
 }

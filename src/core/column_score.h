@@ -19,6 +19,7 @@
 
 #include "base/buf.h"
 #include "base/bytes.h"
+#include "core/best.h"
 
 enum { SCORE_BLOCK = 32 };
 
@@ -50,6 +51,8 @@ enum score_mode score_block_append(const double *scores, size_t count, struct bu
 /* Reads the form of `count` scores. False when it breaks a rule. */
 bool score_block_read(struct reader *reader, unsigned mode, size_t count, struct score_block *out);
 
-/* Raw scores are as the file has them: they may be anything but finite. */
+/* A raw score is as the file has it: it may be infinite or not a number. */
 double score_block_get(const struct score_block *block, size_t index);
-void score_block_decode(const struct score_block *block, size_t count, double *scores);
+
+/* All scores at once, each as score_order_of() into its best. */
+void score_block_orders(const struct score_block *block, size_t count, struct best *bests);

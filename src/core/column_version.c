@@ -130,25 +130,31 @@ bool version_block_get(const struct version_block *block, struct node_table node
     return true;
 }
 
-bool version_block_decode(const struct version_block *block, struct node_table nodes, size_t count,
-                          struct version *versions)
+bool version_block_creations(const struct version_block *block, struct node_table nodes,
+                             size_t count, struct best *bests)
 {
-    bool known = true;
     if (block->raw || block->node_bits > 0) {
-        for (size_t i = 0; i < count; i++)
-            known &= version_block_get(block, nodes, i, &versions[i]);
-        return known;
+        for (size_t i = 0; i < count; i++) {
+            struct version version = {0};
+            if (!version_block_get(block, nodes, i, &version)) return false;
+            bests[i].created_time = version.time;
+            bests[i].created_node = version.node;
+        }
+        return true;
     }
 
     /* One node, the common case. */
     uint16_t node;
     if (!node_at(nodes, 0, &node)) return false;
-    uint64_t base_ms = block->base_ms, counter_mask = bits_mask(block->counter_bits);
-    for (size_t i = 0; i < count; i++) {
-        uint64_t value = bits_get(block->packed, i, block->width);
-        uint64_t ms = base_ms + (value >> block->counter_bits);
-        versions[i].time = ms << HLC_COUNTER_BITS | (value & counter_mask);
-        versions[i].node = node;
+    const uint8_t *packed = block->packed;
+    unsigned width = block->width, counter_bits = block->counter_bits;
+    uint64_t base_ms = block->base_ms, mask = bits_mask(width);
+    uint64_t counter_mask = bits_mask(counter_bits);
+    for (size_t i = 0, bit = 0; i < count; i++, bit += width) {
+        uint64_t value = load_u64le(packed + bit / 8) >> bit % 8 & mask;
+        uint64_t ms = base_ms + (value >> counter_bits);
+        bests[i].created_time = ms << HLC_COUNTER_BITS | (value & counter_mask);
+        bests[i].created_node = node;
     }
     return true;
 }

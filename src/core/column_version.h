@@ -17,6 +17,7 @@
 
 #include "base/buf.h"
 #include "base/bytes.h"
+#include "core/best.h"
 #include "core/version.h"
 
 enum { VERSION_BLOCK = 32 };
@@ -59,5 +60,7 @@ bool version_block_read(struct reader *reader, size_t count, uint64_t epoch_ms,
 /* False when a node is not in the table. */
 bool version_block_get(const struct version_block *block, struct node_table nodes, size_t index,
                        struct version *version);
-bool version_block_decode(const struct version_block *block, struct node_table nodes, size_t count,
-                          struct version *versions);
+
+/* All versions at once, each as the creation of its best. */
+bool version_block_creations(const struct version_block *block, struct node_table nodes,
+                             size_t count, struct best *bests);
