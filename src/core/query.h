@@ -185,3 +185,8 @@ enum status query_expiry_put(struct memtrie *trie, memtrie_root *expiry, uint64_
 /* Takes a note away, if it is there. Errors: STATUS_NOMEM. */
 enum status query_expiry_remove(struct memtrie *trie, memtrie_root *expiry, uint64_t expires_at,
                                 struct slice key);
+
+/* The note of the earliest time: its key goes into `key`, which is cleared first.
+ * Errors: STATUS_NOT_FOUND when there is none, STATUS_NOMEM. */
+enum status query_expiry_first(const struct memtrie *trie, memtrie_root expiry,
+                               uint64_t *expires_at, struct buf *key);

@@ -59,6 +59,22 @@ enum status query_expiry_remove(struct memtrie *trie, memtrie_root *expiry, uint
     return change_note(trie, expiry, expires_at, key, false);
 }
 
+enum status query_expiry_first(const struct memtrie *trie, memtrie_root expiry,
+                               uint64_t *expires_at, struct buf *key)
+{
+    struct memtrie_iterator notes;
+    memtrie_iterator_init(&notes, trie, expiry, trie->arena.heap);
+    enum status status = memtrie_iterator_seek(&notes, SLICE_LITERAL("\0"));
+    if (status == STATUS_OK) {
+        buf_clear(key);
+        buf_append_slice(key, slice_from(notes.key, NOTE_TIME_BYTES));
+        *expires_at = load_time(notes.key);
+        status = buf_status(key);
+    }
+    memtrie_iterator_deinit(&notes);
+    return status == STATUS_END ? STATUS_NOT_FOUND : status;
+}
+
 enum status query_layer_expires(const struct query *query, const struct layer *layer, bool *expires)
 {
     *expires = false;

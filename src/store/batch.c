@@ -1,0 +1,45 @@
+#include "store/batch.h"
+
+#include "core/key.h"
+
+void batch_append_record(struct buf *batch, struct slice key, struct slice encoded)
+{
+    buf_append_u8(batch, BATCH_RECORD);
+    buf_append_varint(batch, key.size);
+    buf_append_slice(batch, key);
+    buf_append_varint(batch, encoded.size);
+    buf_append_slice(batch, encoded);
+}
+
+void batch_append_ceiling(struct buf *batch, hlc_time ceiling)
+{
+    buf_append_u8(batch, BATCH_CEILING);
+    buf_append_u64le(batch, ceiling);
+}
+
+static enum status record_next(struct reader *reader, struct batch_entry *entry)
+{
+    uint64_t key_size = reader_varint(reader);
+    if (key_size == 0 || key_size > KEY_BYTES_MAX) return STATUS_CORRUPT;
+    entry->key = reader_bytes(reader, key_size);
+
+    uint64_t record_size = reader_varint(reader);
+    struct slice encoded = reader_bytes(reader, record_size);
+    if (reader->failed) return STATUS_CORRUPT;
+    return record_decode(encoded, &entry->record);
+}
+
+enum status batch_next(struct reader *reader, struct batch_entry *entry)
+{
+    if (reader_left(reader) == 0) return STATUS_END;
+
+    *entry = (struct batch_entry){.kind = (enum batch_kind)reader_u8(reader)};
+    switch (entry->kind) {
+    case BATCH_RECORD:
+        return record_next(reader, entry);
+    case BATCH_CEILING:
+        entry->ceiling = reader_u64le(reader);
+        return reader->failed ? STATUS_CORRUPT : STATUS_OK;
+    }
+    return STATUS_CORRUPT;
+}

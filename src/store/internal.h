@@ -1,0 +1,167 @@
+/* What the files of the store share. Nobody else includes this.
+ *
+ * The writer works on the *tip*: the newest state, which may hold batches that are not
+ * durable yet. Each commit freezes the tip into a pending view; a view is published when
+ * its log sequence is durable, or at once, as the options say. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "core/memtrie.h"
+#include "core/overlay.h"
+#include "core/packed.h"
+#include "core/query.h"
+#include "store/log.h"
+#include "store/manifest.h"
+#include "store/names.h"
+#include "store/reserve.h"
+#include "store/run.h"
+#include "store/store.h"
+
+enum {
+    STORE_RUN_COUNT_MAX = 4096,
+    STORE_LAYER_COUNT_MAX = STORE_RUN_COUNT_MAX + 2,
+    STORE_BOTTOM_LEVEL = 3,           /* Levels below it are tiers. */
+    STORE_SETTLE_STEP = 4096,         /* Words hidden in one tick at most. */
+    STORE_RESOLVE_STEP = 1024,        /* Touched keys taken in by one call. */
+    STORE_CHECKPOINT_KILLS = 1 << 20, /* Overlays are stored after so many kills. */
+    STORE_CEILING_STEP_MS = 2000,     /* How far ahead the clock's ceiling is persisted. */
+    STORE_CEILING_MARGIN_MS = 1000,   /* It is raised when the clock comes this near. */
+};
+
+/* One memory trie with its place in the log. */
+struct generation {
+    struct memtrie trie;
+    memtrie_root root;       /* Of the tip. */
+    memtrie_root expiry;     /* Index of its words that expire, likewise. */
+    uint64_t sequence_last;  /* Once frozen: the last batch that wrote to it. */
+    bool pinned;             /* A job reads a root of it: nothing is reclaimed meanwhile. */
+    uint64_t retired_in;     /* Once replaced: the last view that can see it; 0: in use. */
+    struct generation *next; /* In the list of retired ones. */
+};
+
+/* A view that waits for its batches to become durable. */
+struct pending_view {
+    struct view *view;
+    struct pending_view *next;
+};
+
+struct store {
+    struct env *env;
+    struct heap *heap;
+    struct store_options options;
+    bool locked;
+
+    struct log *log;
+    struct manifest *manifest;
+    struct hlc clock;
+    hlc_time ceiling; /* Logged; durable once `ceiling_sequence` is. */
+    uint64_t ceiling_sequence;
+    uint64_t now_ms; /* As last told. */
+
+    /* The tip. */
+    struct generation *active;
+    struct generation *frozen; /* NULL, or waiting for or under a flush. */
+    struct overlay_space overlays;
+    struct run **runs; /* Newest number first; any order would be right. */
+    size_t run_count, run_capacity;
+    uint64_t settled_ms;
+    uint64_t kills_unstored; /* Since overlays were last stored. */
+
+    /* The batch under way. */
+    struct buf batch;
+    uint64_t batch_count;
+    struct buf scratch, scratch_key, encoded;
+    uint64_t flushed_sequence;  /* The log after it is replayed at the next start. */
+    _Atomic uint64_t next_file; /* Number of the next run or overlay. */
+
+    /* Views. */
+    _Atomic(struct view *) view;
+    struct pending_view *pending_first, *pending_last;
+    uint64_t view_last; /* Number of the newest view made, published or not. */
+    struct view *retired_views;
+    struct run *retired_runs;
+    struct generation *retired_generations;
+
+    enum status failed; /* Why nothing is written any more; STATUS_OK while it is. */
+    bool full;
+    bool sync_under_way;
+    struct store_job *job;
+    struct name damaged_file;  /* The first one found; empty: none. */
+    struct store_stats totals; /* Counters that only grow. */
+};
+
+/* Where a key's current record lies. */
+enum place_kind { PLACE_NOWHERE, PLACE_ACTIVE, PLACE_FROZEN, PLACE_RUN };
+
+struct place {
+    enum place_kind kind;
+    struct run *run;
+    uint64_t ordinal;
+    bool hidden;
+};
+
+/* --- write.c --- */
+
+/* The current record of `key` at the tip. Errors: STATUS_CORRUPT, STATUS_NOMEM. */
+enum status store_find(struct store *store, struct slice key, struct place *place,
+                       struct record *record);
+
+/* Makes `record` the current one of `key`: puts it into the active memory trie and kills
+ * the former one at `place`.
+ *
+ * Errors: STATUS_NOMEM, STATUS_CORRUPT; if only the kill failed, the store is poisoned. */
+enum status store_install(struct store *store, struct slice key, const struct record *record,
+                          const struct place *place, const struct record *former);
+
+/* Joins `record` into the store and, if that changes anything and it is to be `logged`,
+ * appends the result to the batch. */
+enum status store_merge(struct store *store, struct slice key, const struct record *record,
+                        bool logged, struct store_outcome *outcome);
+
+/* From here on every write fails with `status`; views that are pending are dropped. */
+void store_poison(struct store *store, enum status status);
+
+/* --- open.c --- */
+
+/* Errors: STATUS_NOMEM, STATUS_LIMIT; the run is then still the caller's. */
+enum status store_add_run(struct store *store, struct run *run);
+
+/* --- views.c --- */
+
+struct generation *generation_create(struct store *store);
+void generation_destroy(struct store *store, struct generation *generation);
+
+/* Freezes the tip into a pending view and publishes what may be.
+ * Errors: STATUS_NOMEM poisons the store. */
+enum status store_make_view(struct store *store);
+void store_publish(struct store *store);
+void store_drop_pending(struct store *store);
+
+/* Frees all that waits for a grace period, and removes its files; no reader may be left. */
+void store_free_retired(struct store *store);
+void store_retire_run(struct store *store, struct run *run);
+void store_retire_generation(struct store *store, struct generation *generation);
+
+/* --- upkeep.c --- */
+
+/* Hides what of `run` expires after `after_ms` and up to `upto_ms`. */
+enum status store_settle_run(struct store *store, struct run *run, uint64_t after_ms,
+                             uint64_t upto_ms);
+
+/* --- plan.c --- */
+
+struct plan {
+    struct run *runs[STORE_RUN_COUNT_MAX];
+    size_t run_count;
+    unsigned level; /* Of the output. */
+};
+
+/* Which runs to merge next. False: none. */
+bool plan_compaction(const struct store *store, struct plan *plan);
+
+/* --- job.c --- */
+
+/* Tells the job under way that `key`, current in one of its inputs, is so no more, or that a key
+ * in its range was written. */
+void store_job_touch(struct store *store, struct slice key, const struct place *place);

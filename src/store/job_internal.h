@@ -1,0 +1,90 @@
+/* A job: files built beside the store, then taken in. See store.h for its life.
+ *
+ * While it is built the writer notes every key that stops being current in one of the
+ * inputs (an ingest: every key written in its range). What is noted is killed in the
+ * outputs' overlays before they are shown, so that each key stays current once. */
+#pragma once
+
+#include "core/dictionary.h"
+#include "store/internal.h"
+
+enum {
+    JOB_STEP_ENTRIES = 4096, /* Built in one step. */
+    JOB_SAMPLE_RUN = 128,    /* Neighbouring keys of a dictionary's sample. */
+    JOB_TRAIN_BYTES_MAX = 2 << 20,
+    JOB_TRAIN_BYTES_FLUSH = 512 << 10, /* A flush trains only where no dictionary is yet. */
+    JOB_OUTPUT_COUNT_MAX = 1024,
+};
+
+enum job_stage {
+    JOB_TRAIN,
+    JOB_BUILD,
+    JOB_BUILT,
+    JOB_WAITING, /* For the log to become durable. */
+    JOB_READY,   /* To commit. */
+    JOB_COMMITTED,
+};
+
+/* An overlay to be stored by the commit. */
+struct job_overlay {
+    struct run *run;
+    uint64_t number;
+    uint64_t change_count;
+    struct buf bytes;
+};
+
+struct store_job {
+    enum store_job_kind kind;
+    struct store *store; /* The building reads of it only what never changes. */
+    struct heap *heap;
+    struct env *env;
+    enum job_stage stage;
+
+    /* Inputs: their state when the job began. */
+    struct generation *frozen;
+    struct run **inputs;
+    size_t input_count;
+    struct overlay_space overlays; /* Private copies: the store's own are reclaimed meanwhile. */
+    struct layer *layers;
+    size_t layer_count;
+    struct buf low, high; /* Range: of an export, and of an ingest's keys. */
+    struct key_range range;
+    uint64_t purge_ms; /* Tombstones and expired words up to here are dropped; 0: none. */
+
+    /* Building. */
+    struct dictionary *dictionary;
+    struct query_iterator *iterator;
+    bool iterator_started;
+    struct packed_builder *builder;
+    uint64_t file_bytes; /* Where outputs are cut; 0: one output. */
+    unsigned level;
+    struct run **outputs;
+    size_t output_count;
+    uint64_t written_bytes;
+    char file_name[NAME_BYTES_MAX]; /* Of an export, or an ingest's source. */
+    uint64_t page;                  /* Next to be scrubbed. */
+    struct packed_iterator overlap; /* An ingest's keys, compared with what is there. */
+    bool overlap_started;
+
+    /* Taking in. */
+    struct buf touched; /* Varint size, key; the writer's. */
+    size_t touched_done;
+    uint64_t needed_sequence;
+    uint64_t settled_ms; /* Up to when the outputs' overlays hide what expired. */
+    struct job_overlay *stored;
+    size_t stored_count;
+    struct manifest_edit edit;
+    struct manifest_commit commit;
+    bool commit_begun;
+};
+
+/* --- job_build.c --- */
+
+enum status job_train(struct store_job *job);
+enum status job_build(struct store_job *job);
+enum status job_ingest_step(struct store_job *job);
+enum status job_scrub_step(struct store_job *job);
+
+/* --- job.c --- */
+
+void job_destroy(struct store_job *job);

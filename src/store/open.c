@@ -1,0 +1,291 @@
+/* Opening: what the manifest names, then the log after it. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/math.h"
+#include "store/batch.h"
+#include "store/internal.h"
+
+struct store_options store_options_default(void)
+{
+    return (struct store_options){
+        .hash_seed = UINT64_C(0x7472696665637461),
+        .node_id = 1,
+        .publish_after_sync = true,
+        .memtrie_bytes_max = UINT64_C(192) << 20,
+        .log_bytes_max = UINT64_C(256) << 20,
+        .log_segment_bytes = UINT64_C(16) << 20,
+        .file_bytes = UINT64_C(64) << 20,
+        .tier_runs_max = 4,
+        .low_water_bytes = UINT64_C(128) << 20,
+        .reserve_bytes = UINT64_C(32) << 20,
+        .gc_age_ms = UINT64_C(10) * 24 * 3600 * 1000,
+    };
+}
+
+__attribute__((format(printf, 2, 3))) static void explain(struct store_report *report,
+                                                          const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    vsnprintf(report->detail, sizeof report->detail, format, list);
+    va_end(list);
+}
+
+static enum status load_overlay(struct store *store, struct run *run, uint64_t number)
+{
+    struct env_file *file;
+    struct env_map *map;
+
+    enum status status = env_open(store->env, name_of(NAME_OVERLAY, number).text, ENV_READ, &file);
+    if (status != STATUS_OK) return status;
+    status = env_file_map(file, &map);
+    env_file_close(file);
+    if (status != STATUS_OK) return status;
+
+    status = overlay_decode(&store->overlays, map->bytes, packed_info(run->packed)->count,
+                            &run->overlay);
+    if (status == STATUS_OK && env_map_damaged(map)) status = STATUS_CORRUPT;
+    env_unmap(map);
+    if (status == STATUS_OK) run->overlay_number = number;
+    return status;
+}
+
+enum status store_add_run(struct store *store, struct run *run)
+{
+    if (store->run_count == STORE_RUN_COUNT_MAX) return STATUS_LIMIT;
+    if (store->run_count == store->run_capacity) {
+        size_t capacity = size_max(16, store->run_capacity * 2);
+        struct run **runs = heap_realloc(store->heap, store->runs, capacity * sizeof *runs);
+        if (runs == NULL) return STATUS_NOMEM;
+        store->runs = runs;
+        store->run_capacity = capacity;
+    }
+    memmove(store->runs + 1, store->runs, store->run_count * sizeof *store->runs);
+    store->runs[0] = run;
+    store->run_count++;
+    return STATUS_OK;
+}
+
+static enum status load_run(struct store *store, const struct manifest_run *entry,
+                            struct store_report *report)
+{
+    struct run *run;
+    enum name_kind kind = NAME_RUN;
+    uint64_t number = entry->number;
+
+    enum status status = run_open(store->env, store->heap, number, (unsigned)entry->level, &run);
+    if (status == STATUS_OK) {
+        status = store_add_run(store, run);
+        if (status != STATUS_OK) run_close(run);
+    }
+    if (status == STATUS_OK && entry->overlay != 0) {
+        kind = NAME_OVERLAY;
+        number = entry->overlay;
+        status = load_overlay(store, run, number);
+    }
+    if (status == STATUS_OK) return STATUS_OK;
+
+    explain(report,
+            "%s, named by the manifest, cannot be opened (%s); restore it from a backup "
+            "or another node, or check the directory with: trifecta verify DIR",
+            name_of(kind, number).text, status_name(status));
+    return status;
+}
+
+static enum status load_runs(struct store *store, struct store_report *report)
+{
+    const struct manifest_state *state = manifest_state(store->manifest);
+    overlay_begin_batch(&store->overlays);
+    for (size_t i = 0; i < state->run_count; i++) {
+        enum status status = load_run(store, &state->runs[i], report);
+        if (status != STATUS_OK) return status;
+    }
+    return STATUS_OK;
+}
+
+struct replay {
+    struct store *store;
+    struct store_report *report;
+};
+
+static enum status replay_batch(void *context, uint64_t sequence, struct slice payload)
+{
+    struct replay *replay = context;
+    struct store *store = replay->store;
+    struct reader reader = reader_of(payload);
+    struct batch_entry entry;
+    enum status status;
+
+    replay->report->replayed_batches++;
+    replay->report->replayed_bytes += payload.size;
+    while ((status = batch_next(&reader, &entry)) == STATUS_OK) {
+        if (entry.kind == BATCH_CEILING) {
+            store->ceiling = u64_max(store->ceiling, entry.ceiling);
+            continue;
+        }
+        struct store_outcome outcome = {.status = STATUS_OK};
+        status = store_merge(store, entry.key, &entry.record, false, &outcome);
+        if (status != STATUS_OK) return status;
+        store->clock.last = u64_max(store->clock.last, entry.record.version.time);
+        replay->report->replayed_records++;
+    }
+    return status == STATUS_END ? STATUS_OK : status;
+}
+
+static enum status open_log(struct store *store, struct store_report *report)
+{
+    const struct manifest_state *state = manifest_state(store->manifest);
+    struct log_report log_report = {0};
+    struct log_options options = {
+        .replay_sequence = u64_max(1, state->numbers[MANIFEST_REPLAY_SEQUENCE]),
+        .durable_sequence = state->numbers[MANIFEST_LOG_DURABLE],
+        .expect_segments = state->numbers[MANIFEST_LOG_BEGUN] != 0,
+        .segment_bytes = store->options.log_segment_bytes,
+    };
+    memcpy(options.store_id, state->store_id, sizeof options.store_id);
+    store->flushed_sequence = options.replay_sequence - 1;
+
+    struct replay replay = {store, report};
+    memtrie_begin_batch(&store->active->trie);
+    overlay_begin_batch(&store->overlays);
+    enum status status = log_open(store->env, store->heap, &options, replay_batch, &replay,
+                                  &log_report, &store->log);
+    report->torn_bytes = log_report.cut_bytes;
+    if (status != STATUS_OK && report->detail[0] == '\0')
+        explain(report, "the log cannot be replayed (%s): %s at offset %llu, batch %llu",
+                status_name(status), name_of(NAME_LOG, log_report.segment).text,
+                (unsigned long long)log_report.offset, (unsigned long long)log_report.sequence);
+    return status;
+}
+
+/* From the first opened log on, a directory without one is damaged. */
+static enum status note_boot(struct store *store)
+{
+    const struct manifest_state *state = manifest_state(store->manifest);
+    struct manifest_edit edit;
+    manifest_edit_init(&edit, store->heap);
+    manifest_edit_set_number(&edit, MANIFEST_LOG_BEGUN, 1);
+    manifest_edit_set_number(&edit, MANIFEST_CLEAN_STOP, 0);
+    manifest_edit_set_number(&edit, MANIFEST_BOOT_COUNT, state->numbers[MANIFEST_BOOT_COUNT] + 1);
+    enum status status = manifest_commit(store->manifest, &edit);
+    manifest_edit_deinit(&edit);
+    return status;
+}
+
+static void count_leftover(void *context, const char *name)
+{
+    struct store_report *report = context;
+    (void)name;
+    report->leftover_files++;
+}
+
+static enum status recover(struct store *store, const uint8_t identity[16],
+                           struct store_report *report)
+{
+    struct manifest_options options = {.create = true};
+    struct manifest_report manifest_report = {0};
+    memcpy(options.store_id, identity, sizeof options.store_id);
+
+    enum status status =
+        manifest_open(store->env, store->heap, &options, &manifest_report, &store->manifest);
+    if (status != STATUS_OK) {
+        explain(report, "%s", manifest_report.text);
+        return status;
+    }
+    report->created = manifest_report.created;
+    const struct manifest_state *state = manifest_state(store->manifest);
+    atomic_init(&store->next_file, u64_max(1, state->numbers[MANIFEST_NEXT_FILE]));
+    store->ceiling = state->numbers[MANIFEST_HLC_CEILING];
+    store->settled_ms = state->numbers[MANIFEST_SETTLED_MS];
+
+    status = manifest_remove_leftovers(store->manifest, count_leftover, report);
+    if (status == STATUS_OK) status = load_runs(store, report);
+    if (status == STATUS_OK) status = open_log(store, report);
+    if (status == STATUS_OK) status = note_boot(store);
+    if (status != STATUS_OK) return status;
+
+    /* Nothing that was given out before is given out again, whatever the clock says now. */
+    store->clock.last = u64_max(store->clock.last, store->ceiling);
+    return store_make_view(store);
+}
+
+static enum status create_parts(struct store *store)
+{
+    enum status status = overlay_space_init(&store->overlays, store->heap);
+    if (status != STATUS_OK) return status;
+    store->active = generation_create(store);
+    return store->active == NULL ? STATUS_NOMEM : STATUS_OK;
+}
+
+/* The reserve is a comfort: a device too full for it still serves what it has. */
+static enum status hold_reserve(struct store *store)
+{
+    enum status status = reserve_restore(store->env, store->options.reserve_bytes);
+    return status == STATUS_FULL ? STATUS_OK : status;
+}
+
+enum status store_open(struct env *env, struct heap *heap, const struct store_options *options,
+                       const uint8_t identity[16], uint64_t now_ms, struct store **out,
+                       struct store_report *report)
+{
+    *report = (struct store_report){0};
+
+    struct store *store = heap_zalloc(heap, sizeof *store);
+    if (store == NULL) return STATUS_NOMEM;
+    store->env = env;
+    store->heap = heap;
+    store->options = *options;
+    store->now_ms = now_ms;
+    buf_init(&store->batch, heap);
+    buf_init(&store->scratch, heap);
+    buf_init(&store->scratch_key, heap);
+    buf_init(&store->encoded, heap);
+
+    enum status status = env_lock(env);
+    if (status != STATUS_OK) {
+        explain(report, "the data directory cannot be locked (%s)%s", status_name(status),
+                status == STATUS_LOCKED ? ": another trifectad is running on it" : "");
+        goto fail;
+    }
+    store->locked = true;
+    status = create_parts(store);
+    if (status == STATUS_OK) status = recover(store, identity, report);
+    if (status == STATUS_OK) status = hold_reserve(store);
+    if (status != STATUS_OK) goto fail;
+
+    store_tick(store, now_ms);
+    *out = store;
+    return STATUS_OK;
+
+fail:
+    if (report->detail[0] == '\0') explain(report, "opening failed: %s", status_name(status));
+    store_close(store);
+    return status;
+}
+
+void store_close(struct store *store)
+{
+    if (store == NULL) return;
+    CHECK(store->job == NULL);
+
+    store_drop_pending(store);
+    struct view *view = atomic_load_explicit(&store->view, memory_order_relaxed);
+    heap_free(store->heap, view);
+    store_free_retired(store);
+    for (size_t i = 0; i < store->run_count; i++) run_close(store->runs[i]);
+    heap_free(store->heap, store->runs);
+    generation_destroy(store, store->active);
+    generation_destroy(store, store->frozen);
+    overlay_space_deinit(&store->overlays);
+    log_close(store->log);
+    manifest_close(store->manifest);
+    if (store->locked) env_unlock(store->env);
+    buf_deinit(&store->batch);
+    buf_deinit(&store->scratch);
+    buf_deinit(&store->scratch_key);
+    buf_deinit(&store->encoded);
+    heap_free(store->heap, store);
+}

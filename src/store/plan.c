@@ -1,0 +1,112 @@
+/* Which runs to merge: lazy levelling.
+ *
+ * Levels 0 to 2 are tiers: runs of any key range, merged into one run of the next level
+ * when there are `tier_runs_max`. The bottom level holds files of disjoint key ranges.
+ * The tiers go down when the last one is full, or together reach a quarter of the bottom.
+ * A run with more than a quarter dead is written again where it stands. So an entry is
+ * written about 1 (flush) + 2 (tiers) + 5 (bottom) times.
+ *
+ * Source: Dayan and Idreos, "Dostoevsky", SIGMOD 2018, section 4.2 (lazy leveling). */
+#include "store/internal.h"
+
+enum {
+    PLAN_BOTTOM_SHARE = 4,      /* Tiers go down at 1/4 of the bottom. */
+    PLAN_DEAD_SHARE = 4,        /* A run is rewritten with more than 1/4 dead. */
+    PLAN_DEAD_COUNT_MIN = 4096, /* Below that nothing is to be gained. */
+};
+
+static uint64_t level_bytes(const struct store *store, unsigned level, size_t *count)
+{
+    uint64_t bytes = 0;
+    *count = 0;
+    for (size_t i = 0; i < store->run_count; i++) {
+        if (store->runs[i]->level != level) continue;
+        bytes += packed_info(store->runs[i]->packed)->file_bytes;
+        ++*count;
+    }
+    return bytes;
+}
+
+static bool ranges_overlap(const struct packed_info *a, const struct packed_info *b)
+{
+    return slice_compare(a->key_first, b->key_last) <= 0 &&
+           slice_compare(b->key_first, a->key_last) <= 0;
+}
+
+static void take_level(const struct store *store, unsigned level, struct plan *plan)
+{
+    for (size_t i = 0; i < store->run_count; i++)
+        if (store->runs[i]->level == level) plan->runs[plan->run_count++] = store->runs[i];
+}
+
+/* The tiers and every bottom file that one of them overlaps. */
+static void take_down(const struct store *store, struct plan *plan)
+{
+    for (unsigned level = 0; level < STORE_BOTTOM_LEVEL; level++) take_level(store, level, plan);
+
+    size_t tiers = plan->run_count;
+    for (size_t i = 0; i < store->run_count; i++) {
+        struct run *run = store->runs[i];
+        if (run->level != STORE_BOTTOM_LEVEL) continue;
+        bool overlaps = false;
+        for (size_t tier = 0; tier < tiers && !overlaps; tier++)
+            overlaps =
+                ranges_overlap(packed_info(run->packed), packed_info(plan->runs[tier]->packed));
+        if (overlaps) plan->runs[plan->run_count++] = run;
+    }
+    plan->level = STORE_BOTTOM_LEVEL;
+}
+
+static bool plan_tiers(const struct store *store, struct plan *plan)
+{
+    uint64_t tier_bytes = 0;
+    size_t tier_count = 0;
+    size_t count;
+    size_t counts[STORE_BOTTOM_LEVEL];
+
+    for (unsigned level = 0; level < STORE_BOTTOM_LEVEL; level++) {
+        tier_bytes += level_bytes(store, level, &counts[level]);
+        tier_count += counts[level];
+    }
+    uint64_t bottom_bytes = level_bytes(store, STORE_BOTTOM_LEVEL, &count);
+    bool last_full = counts[STORE_BOTTOM_LEVEL - 1] >= store->options.tier_runs_max;
+    bool share_reached = tier_count >= store->options.tier_runs_max &&
+                         tier_bytes >= bottom_bytes / PLAN_BOTTOM_SHARE;
+    if (last_full || (share_reached && bottom_bytes > 0)) {
+        take_down(store, plan);
+        return true;
+    }
+
+    for (unsigned level = 0; level + 1 < STORE_BOTTOM_LEVEL; level++) {
+        if (counts[level] < store->options.tier_runs_max) continue;
+        take_level(store, level, plan);
+        plan->level = level + 1;
+        return true;
+    }
+    return false;
+}
+
+static bool plan_rewrite(const struct store *store, struct plan *plan)
+{
+    for (size_t i = 0; i < store->run_count; i++) {
+        struct run *run = store->runs[i];
+        uint64_t count = packed_info(run->packed)->count;
+        struct overlay_totals totals;
+        if (overlay_totals(&store->overlays, run->packed, run->overlay, &totals) != STATUS_OK)
+            continue; /* A damaged run is not rewritten: what can still be read stays as it is. */
+        uint64_t dead = totals.dead_count;
+        bool wasteful = dead >= PLAN_DEAD_COUNT_MIN && dead > count / PLAN_DEAD_SHARE;
+        if (!wasteful && dead < count) continue;
+        plan->runs[plan->run_count++] = run;
+        plan->level = run->level;
+        return true;
+    }
+    return false;
+}
+
+bool plan_compaction(const struct store *store, struct plan *plan)
+{
+    plan->run_count = 0;
+    plan->level = 0;
+    return plan_tiers(store, plan) || plan_rewrite(store, plan);
+}

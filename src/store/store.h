@@ -1,0 +1,241 @@
+/* Store: an LSM of tries with at most one current record a key over all its layers.
+ *
+ * A write looks up the current record (memory tries, then filters of packed tries; the
+ * search ends at the hit), makes the resulting record, puts it into the memory trie and
+ * marks the former one dead where it lies. So counts and bests add up over layers, and
+ * readers never meet a dead record.
+ *
+ * Nothing here reads a clock or waits. What takes time is a begin/complete pair that the
+ * shell drives, or the simulator interleaves:
+ *
+ *   batch    store_batch_begin, store_write..., store_batch_commit   (writer thread)
+ *   sync     store_sync_begin -> log_sync_run -> store_sync_complete
+ *   prepare  store_prepare_begin -> log_prepare_run -> store_prepare_complete
+ *   job      store_job_begin -> store_job_step... -> store_job_resolve... ->
+ *            store_job_commit -> store_job_finish: flush, compaction, ingest, export
+ *   grace    store_reclaim, once no reader can see older views
+ *
+ * Functions marked (any thread) touch only what they are given; all others belong to the
+ * one writer thread. A batch becomes visible when it is durable (`sync` always), or when
+ * it is appended (an interval): in both cases in order, and acknowledged after it.
+ *
+ * Invariants
+ *   1. Every key has at most one current record over all layers of a view.
+ *   2. A view shows exactly the batches up to its sequence.
+ *   3. Files named by the manifest, plus the log after the manifest's replay sequence,
+ *      are the state: a crash anywhere loses nothing that was durable.
+ *   4. Before a manifest edit commits, the log is durable past every kill that the
+ *      edit's overlays contain.
+ *   5. After a failed sync nothing is written until the store is opened again.
+ *
+ * Design: docs/design/store.md. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/heap.h"
+#include "base/slice.h"
+#include "base/status.h"
+#include "core/hlc.h"
+#include "core/record.h"
+#include "store/env.h"
+#include "store/log.h"
+#include "store/view.h"
+
+struct store;
+
+struct store_options {
+    uint64_t hash_seed;         /* Keys the record hashes; the same on all replicas. */
+    uint16_t node_id;           /* Goes into versions. */
+    bool publish_after_sync;    /* `sync` always; else a batch shows once it is appended. */
+    uint64_t memtrie_bytes_max; /* A larger memory trie is flushed. */
+    uint64_t log_bytes_max;     /* So is one whose log is longer: replay stays bounded. */
+    uint64_t log_segment_bytes;
+    uint64_t file_bytes;      /* Packed files of the bottom level are cut at this size. */
+    unsigned tier_runs_max;   /* Runs of one tier before they are merged. */
+    uint64_t low_water_bytes; /* Puts stop when less is free on the device. */
+    uint64_t reserve_bytes;   /* Kept for deletes, flush and manifest when it is full. */
+    uint64_t gc_age_ms;       /* Tombstones younger than this stay. */
+};
+
+/* The documented defaults. */
+struct store_options store_options_default(void);
+
+/* What opening found, for the operator. */
+struct store_report {
+    bool created;
+    uint64_t replayed_batches, replayed_records, replayed_bytes;
+    uint64_t torn_bytes;     /* Cut from the log's end: never acknowledged as durable. */
+    uint64_t leftover_files; /* Removed: a crash had left them unnamed. */
+    char detail[256];        /* On failure: which file, what is wrong, what to do. */
+};
+
+/* Opens the directory behind `env`, or creates a store in an empty one. Recovers: loads
+ * the files that the manifest names, replays the log after them, removes leftovers.
+ * `identity` seeds a new store's identity.
+ *
+ * Owns:   `env` and `heap` are borrowed until store_close().
+ * Errors: STATUS_LOCKED, STATUS_FOREIGN, STATUS_NEWER, STATUS_CORRUPT, STATUS_IO,
+ *         STATUS_FULL, STATUS_DENIED, STATUS_NOMEM; `report->detail` names the thing. */
+enum status store_open(struct env *env, struct heap *heap, const struct store_options *options,
+                       const uint8_t identity[16], uint64_t now_ms, struct store **out,
+                       struct store_report *report);
+
+/* Frees everything; flush and sync first for a clean stop (store_is_clean()). */
+void store_close(struct store *store);
+
+/* --- Reading (any thread under a grace period) --- */
+
+const struct view *store_view(const struct store *store);
+
+/* A query over a view, of everything; the caller sets `ranges` if it answers for less. */
+struct query store_query(const struct view *view, uint64_t now_ms, struct heap *heap,
+                         struct query_scratch *scratch);
+
+/* --- Writing --- */
+
+enum store_write_kind {
+    STORE_SET,
+    STORE_REMOVE,
+    STORE_INCREMENT,
+    STORE_MERGE, /* A record from a replica, a backup or repair: joined, not stamped. */
+};
+
+struct store_write {
+    enum store_write_kind kind;
+    struct slice key;
+    double score; /* STORE_SET: the score; STORE_INCREMENT: by how much. */
+    bool has_payload;
+    struct slice payload;
+    struct slice tags; /* As in struct record. */
+    uint64_t expires_at;
+    const struct record *record; /* STORE_MERGE. */
+};
+
+struct store_outcome {
+    enum status status;     /* Of this write alone; the batch goes on. */
+    bool was_live;          /* A live word stood there before. */
+    bool changed;           /* False: nothing was written (removing what is not there). */
+    struct version version; /* Of the record that now stands. */
+    double score;           /* As shown. */
+};
+
+/* OK; STATUS_READ_ONLY after a failed sync; STATUS_FULL below the low-water mark (removals
+ * still go); STATUS_BUSY while memory waits for a flush: ask again after a job. */
+enum status store_can_write(const struct store *store);
+
+void store_batch_begin(struct store *store, uint64_t now_ms);
+
+/* Resolves one write into the batch. Errors come in `outcome->status`. */
+void store_write(struct store *store, const struct store_write *write,
+                 struct store_outcome *outcome);
+
+/* Appends the batch's resulting records to the log. `*sequence` is what
+ * store_visible_sequence() must reach before it may be acknowledged; an empty batch
+ * gives the last one.
+ *
+ * Errors: STATUS_IO, STATUS_FULL, STATUS_NOMEM, STATUS_READ_ONLY: the whole batch and every
+ * later one is dropped; nothing of it was or will be visible. */
+enum status store_batch_commit(struct store *store, uint64_t *sequence);
+
+/* Batches up to here are visible and may be acknowledged. */
+uint64_t store_visible_sequence(const struct store *store);
+
+/* --- Sync --- */
+
+/* STATUS_END when nothing waits for a sync, STATUS_BUSY while one is in flight. The slow
+ * part is log_sync_run(sync), by any thread. */
+enum status store_sync_begin(struct store *store, struct log_sync *sync);
+
+/* Publishes what became durable. On a failed sync drops every batch that is not, and the
+ * store is read-only from then on. */
+void store_sync_complete(struct store *store, const struct log_sync *sync, enum status status);
+
+/* With an interval: true when a batch waits for a sync all the same (a clock ceiling). */
+bool store_sync_is_urgent(const struct store *store);
+
+/* Log segments written in advance: false when none is needed. The slow part is
+ * log_prepare_run(prepare), by any thread. */
+bool store_prepare_begin(struct store *store, struct log_prepare *prepare);
+void store_prepare_complete(struct store *store, struct log_prepare *prepare, enum status status);
+
+/* --- Time and reclaiming --- */
+
+/* Hides words whose expiry has come, looks at the device's free space, and decides what
+ * store_job_begin() will find. Call about every 100 ms. */
+void store_tick(struct store *store, uint64_t now_ms);
+
+/* Number of the newest view; views before it can be reclaimed after a grace period. */
+uint64_t store_view_number(const struct store *store);
+
+/* No reader holds a view with a number up to `view` any more. */
+void store_reclaim(struct store *store, uint64_t view);
+
+/* --- Jobs --- */
+
+struct store_job;
+
+enum store_job_kind {
+    STORE_JOB_FLUSH,      /* Oldest memory trie to a packed trie. */
+    STORE_JOB_COMPACT,    /* Several packed tries to fewer. */
+    STORE_JOB_INGEST,     /* A packed trie from elsewhere, merged by the join. */
+    STORE_JOB_EXPORT,     /* A key range as one packed trie, tombstones included. */
+    STORE_JOB_CHECKPOINT, /* Overlays alone: many kills since they were stored. */
+    STORE_JOB_SCRUB,      /* Reads and checks every page of one file. */
+};
+
+/* The most urgent job, or STATUS_END. At most one job is under way at a time. */
+enum status store_job_begin(struct store *store, struct store_job **job);
+
+/* Asks for work that does not come by itself; STATUS_BUSY while a job is under way. */
+enum status store_flush_begin(struct store *store, struct store_job **job);
+enum status store_ingest_begin(struct store *store, const char *file_name, struct store_job **job);
+enum status store_export_begin(struct store *store, const struct key_range *range,
+                               const char *file_name, struct store_job **job);
+
+/* Of the file with the least number above `after`; STATUS_END past the last. */
+enum status store_scrub_begin(struct store *store, uint64_t after, struct store_job **job);
+
+/* A bounded piece of the building (any thread, one at a time). STATUS_PARTIAL: call again;
+ * `*bytes` is what it read and wrote, for pacing. */
+enum status store_job_step(struct store_job *job, uint64_t *bytes);
+
+/* Once built: takes in what was written meanwhile, in bounded pieces. STATUS_PARTIAL: more
+ * to take in; STATUS_BUSY: the log must become durable first (sync, then call again). */
+enum status store_job_resolve(struct store *store, struct store_job *job);
+
+/* Makes the manifest edit durable (any thread). */
+enum status store_job_commit(struct store_job *job);
+
+/* Publishes the outcome, or undoes what an error left; frees the job in either case.
+ * `status` is that of the last step. */
+enum status store_job_finish(struct store *store, struct store_job *job, enum status status);
+
+enum store_job_kind store_job_kind(const struct store_job *job);
+
+/* Number of the file that a scrub reads: the next scrub goes on after it. */
+uint64_t store_job_file(const struct store_job *job);
+const char *store_job_name(enum store_job_kind kind);
+
+/* --- Facts --- */
+
+/* Everything is in packed files and durable: the next start replays nothing. */
+bool store_is_clean(const struct store *store);
+
+struct store_stats {
+    uint64_t live_count, current_count, tombstone_count;
+    uint64_t memtrie_count, memtrie_bytes, run_count, run_bytes, dead_count;
+    uint64_t log_bytes; /* To replay after a crash now. */
+    uint64_t log_written_bytes, run_written_bytes, manifest_written_bytes, user_bytes;
+    uint64_t batches, writes, syncs, flushes, compactions, scrubbed_pages;
+    uint64_t sequence_appended, sequence_durable, sequence_visible;
+    uint64_t view_number, settled_ms;
+    uint64_t free_bytes;
+    bool read_only, full, damaged;
+};
+void store_stats(const struct store *store, struct store_stats *stats);
+
+/* Name of the first damaged file, or NULL. */
+const char *store_damaged_file(const struct store *store);

@@ -1,0 +1,292 @@
+/* The write path: resolve, put, kill, append. */
+#include "core/write.h"
+
+#include "base/check.h"
+#include "base/math.h"
+#include "store/batch.h"
+#include "store/internal.h"
+
+static enum status find_in_runs(struct store *store, struct slice key, struct place *place,
+                                struct record *record)
+{
+    uint64_t hash = packed_key_hash(key);
+    for (size_t i = 0; i < store->run_count; i++) packed_prefetch(store->runs[i]->packed, hash);
+
+    for (size_t i = 0; i < store->run_count; i++) {
+        struct run *run = store->runs[i];
+        uint64_t ordinal;
+        enum status status = packed_find_hashed(run->packed, key, hash, &ordinal);
+        if (status == STATUS_NOT_FOUND) continue;
+        if (status != STATUS_OK) return status;
+
+        enum overlay_state state =
+            overlay_state(&store->overlays, run->packed, run->overlay, ordinal);
+        if (state == OVERLAY_DEAD) continue;
+        status = packed_record(run->packed, ordinal, record);
+        if (status != STATUS_OK) return status;
+        *place = (struct place){PLACE_RUN, run, ordinal, state == OVERLAY_HIDDEN};
+        return STATUS_OK;
+    }
+    *place = (struct place){.kind = PLACE_NOWHERE};
+    return STATUS_OK;
+}
+
+enum status store_find(struct store *store, struct slice key, struct place *place,
+                       struct record *record)
+{
+    struct generation *const generations[] = {store->active, store->frozen};
+    for (int i = 0; i < 2 && generations[i] != NULL; i++) {
+        bool hidden;
+        enum status status =
+            memtrie_get(&generations[i]->trie, generations[i]->root, key, record, &hidden);
+        if (status == STATUS_NOT_FOUND) continue;
+        *place = (struct place){.kind = i == 0 ? PLACE_ACTIVE : PLACE_FROZEN, .hidden = hidden};
+        return status;
+    }
+    return find_in_runs(store, key, place, record);
+}
+
+static enum status kill(struct store *store, struct slice key, const struct place *place,
+                        const struct record *former)
+{
+    store_job_touch(store, key, place);
+    switch (place->kind) {
+    case PLACE_NOWHERE:
+    case PLACE_ACTIVE:
+        return STATUS_OK; /* Putting replaced it. */
+    case PLACE_FROZEN:
+        return memtrie_remove(&store->frozen->trie, &store->frozen->root, key);
+    case PLACE_RUN:
+        break;
+    }
+    store->kills_unstored++;
+    place->run->change_count++;
+    return overlay_kill(&store->overlays, place->run->packed, &place->run->overlay, place->ordinal,
+                        record_hash(key, former, store->options.hash_seed));
+}
+
+enum status store_install(struct store *store, struct slice key, const struct record *record,
+                          const struct place *place, const struct record *former)
+{
+    struct generation *active = store->active;
+    if (record->expires_at != 0) {
+        enum status status =
+            query_expiry_put(&active->trie, &active->expiry, record->expires_at, key);
+        if (status != STATUS_OK) return status;
+    }
+    enum status status = memtrie_put(&active->trie, &active->root, key, record);
+    if (status != STATUS_OK) return status;
+
+    /* Put and not killed, the key would be current twice: nothing may be built on that. */
+    status = kill(store, key, place, former);
+    if (status != STATUS_OK) store_poison(store, status);
+    return status;
+}
+
+/* Appends the result to the batch and installs it; a failure takes it back out. */
+static enum status apply(struct store *store, struct slice key, const struct record *record,
+                         const struct place *place, const struct record *former)
+{
+    size_t before = store->batch.size;
+    buf_clear(&store->encoded);
+    record_encode(record, &store->encoded);
+    if (buf_status(&store->encoded) != STATUS_OK) return STATUS_NOMEM;
+    batch_append_record(&store->batch, key, buf_slice(&store->encoded));
+    if (buf_status(&store->batch) != STATUS_OK) {
+        buf_clear(&store->batch);
+        buf_commit(&store->batch, before);
+        return STATUS_NOMEM;
+    }
+
+    enum status status = store_install(store, key, record, place, former);
+    if (status != STATUS_OK) {
+        store->batch.size = before;
+        return status;
+    }
+    store->batch_count++;
+    store->totals.user_bytes += key.size + sizeof(double) + sizeof(uint64_t);
+    return STATUS_OK;
+}
+
+/* A version above everything given out and above the record that stands: a skewed clock
+ * must not make an acknowledged write lose against what it replaced. */
+static struct version stamp(struct store *store, const struct record *current)
+{
+    if (current != NULL && current->version.time > store->clock.last)
+        store->clock.last = current->version.time;
+    return (struct version){hlc_tick(&store->clock, store->now_ms), store->options.node_id};
+}
+
+static enum status make_record(struct store *store, const struct store_write *write,
+                               const struct record *current, struct record *record,
+                               struct write_outcome *outcome)
+{
+    struct version version = stamp(store, current);
+    switch (write->kind) {
+    case STORE_SET:
+        return write_set(current, store->now_ms, version,
+                         &(struct write_value){
+                             .score = write->score,
+                             .has_payload = write->has_payload,
+                             .payload = write->payload,
+                             .tags = write->tags,
+                             .expires_at = write->expires_at,
+                         },
+                         record, outcome);
+    case STORE_REMOVE:
+        return write_remove(current, store->now_ms, version, record, outcome);
+    case STORE_INCREMENT:
+        return write_increment(current, store->now_ms, version, write->score,
+                               store->options.node_id, &store->scratch, record, outcome);
+    case STORE_MERGE:
+        break;
+    }
+    CHECK(false);
+    return STATUS_INVALID;
+}
+
+static bool is_live(const struct store *store, const struct record *current,
+                    const struct place *place)
+{
+    return current != NULL && !place->hidden && record_is_present(current) &&
+           !record_is_expired(current, store->now_ms);
+}
+
+enum status store_merge(struct store *store, struct slice key, const struct record *record,
+                        bool logged, struct store_outcome *outcome)
+{
+    struct place place;
+    struct record current;
+    struct record joined;
+
+    enum status status = store_find(store, key, &place, &current);
+    if (status != STATUS_OK) return status;
+    bool present = place.kind != PLACE_NOWHERE;
+    outcome->was_live = is_live(store, present ? &current : NULL, &place);
+
+    joined = *record;
+    if (present) {
+        status = record_join(&current, record, &store->scratch, &joined);
+        if (status != STATUS_OK) return status;
+    }
+    outcome->version = joined.version;
+    outcome->score = record_score(&joined);
+    if (present && record_equal(&current, &joined)) return STATUS_OK;
+
+    outcome->changed = true;
+    return logged ? apply(store, key, &joined, &place, &current)
+                  : store_install(store, key, &joined, &place, &current);
+}
+
+static enum status write_local(struct store *store, const struct store_write *write,
+                               struct store_outcome *outcome)
+{
+    struct place place;
+    struct record found;
+    struct record result;
+
+    enum status status = store_find(store, write->key, &place, &found);
+    if (status != STATUS_OK) return status;
+    const struct record *current = place.kind == PLACE_NOWHERE ? NULL : &found;
+    outcome->was_live = is_live(store, current, &place);
+
+    /* Removing what is not there writes nothing: no replica can hold anything older. */
+    if (write->kind == STORE_REMOVE && (current == NULL || current->tombstone)) {
+        if (current != NULL) outcome->version = current->version;
+        return STATUS_OK;
+    }
+
+    struct write_outcome made;
+    status = make_record(store, write, current, &result, &made);
+    if (status != STATUS_OK) return status;
+    outcome->changed = true;
+    outcome->version = result.version;
+    outcome->score = made.score;
+    return apply(store, write->key, &result, &place, &found);
+}
+
+enum status store_can_write(const struct store *store)
+{
+    if (store->failed != STATUS_OK) return STATUS_READ_ONLY;
+    if (store->full) return STATUS_FULL;
+
+    /* A second memory trie fills while the first is flushed; a third would only hide
+     * that writes come faster than the disk takes them. */
+    if (store->frozen != NULL &&
+        arena_footprint_bytes(&store->active->trie.arena) > store->options.memtrie_bytes_max)
+        return STATUS_BUSY;
+    return STATUS_OK;
+}
+
+void store_batch_begin(struct store *store, uint64_t now_ms)
+{
+    store->now_ms = u64_max(store->now_ms, now_ms);
+    buf_clear(&store->batch);
+    store->batch_count = 0;
+    memtrie_begin_batch(&store->active->trie);
+    if (store->frozen != NULL) memtrie_begin_batch(&store->frozen->trie);
+    overlay_begin_batch(&store->overlays);
+}
+
+void store_write(struct store *store, const struct store_write *write,
+                 struct store_outcome *outcome)
+{
+    *outcome = (struct store_outcome){.status = STATUS_OK};
+    store->totals.writes++;
+    if (store->failed != STATUS_OK) {
+        outcome->status = STATUS_READ_ONLY;
+        return;
+    }
+    if (store->full && write->kind != STORE_REMOVE) {
+        outcome->status = STATUS_FULL;
+        return;
+    }
+    outcome->status = write->kind == STORE_MERGE
+                          ? store_merge(store, write->key, write->record, true, outcome)
+                          : write_local(store, write, outcome);
+}
+
+/* Versions given out stay under a ceiling that is in the log before they are: a clock set
+ * back over a restart cannot give one out twice. */
+static void raise_ceiling(struct store *store)
+{
+    hlc_time margin = (hlc_time)STORE_CEILING_MARGIN_MS << HLC_COUNTER_BITS;
+    if (store->clock.last + margin < store->ceiling) return;
+
+    store->ceiling = store->clock.last + ((hlc_time)STORE_CEILING_STEP_MS << HLC_COUNTER_BITS);
+    batch_append_ceiling(&store->batch, store->ceiling);
+    store->ceiling_sequence = log_last(store->log) + 1;
+}
+
+enum status store_batch_commit(struct store *store, uint64_t *sequence)
+{
+    if (store->failed != STATUS_OK) return STATUS_READ_ONLY;
+    if (store->batch_count == 0) {
+        *sequence = log_last(store->log);
+        return STATUS_OK;
+    }
+    raise_ceiling(store);
+
+    enum status status = buf_status(&store->batch);
+    if (status == STATUS_OK) status = log_append(store->log, buf_slice(&store->batch), sequence);
+    if (status == STATUS_FULL) {
+        /* The low-water mark refuses puts long before; this is for what got in under it. */
+        store->full = true;
+        status = reserve_release(store->env);
+        if (status == STATUS_OK)
+            status = log_append(store->log, buf_slice(&store->batch), sequence);
+    }
+    if (status != STATUS_OK) {
+        store_poison(store, status);
+        return status;
+    }
+    store->totals.batches++;
+    store->totals.log_written_bytes += store->batch.size;
+    return store_make_view(store);
+}
+
+void store_poison(struct store *store, enum status status)
+{
+    if (store->failed == STATUS_OK) store->failed = status;
+    store_drop_pending(store);
+}

@@ -1,0 +1,183 @@
+/* The store against a dumb model: random writes, syncs, jobs, restarts and crashes. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/prng.h"
+#include "sim/store_world.h"
+#include "test.h"
+
+enum { KEY_COUNT = 400 };
+
+/* What should stand for each key: by number, so the model is an array. */
+struct model_word {
+    bool live;
+    double score;
+    uint64_t expires_at;
+};
+
+struct tester {
+    struct store_world world;
+    struct prng prng;
+    struct model_word words[KEY_COUNT];
+};
+
+static struct slice key_of(uint32_t number, char text[32])
+{
+    /* Prefixes of many lengths: 3 digits in base 8 after a shared head. */
+    int size = snprintf(text, 32, "ns%c%o", 0, number * 7919u % 100000);
+    return slice_of(text, (size_t)size);
+}
+
+static bool is_live(const struct tester *tester, uint32_t number)
+{
+    const struct model_word *word = &tester->words[number];
+    return word->live && (word->expires_at == 0 || word->expires_at > tester->world.now_ms);
+}
+
+static void write_some(struct tester *tester, size_t count)
+{
+    enum { BATCH_MAX = 64 };
+    struct store_write writes[BATCH_MAX] = {0};
+    struct store_outcome outcomes[BATCH_MAX];
+    uint32_t numbers[BATCH_MAX];
+    char keys[BATCH_MAX][32];
+    uint64_t sequence;
+
+    for (size_t i = 0; i < count; i++) {
+        numbers[i] = prng_below(&tester->prng, KEY_COUNT);
+        uint32_t dice = prng_below(&tester->prng, 10);
+        writes[i] = (struct store_write){
+            .kind = dice < 6   ? STORE_SET
+                    : dice < 8 ? STORE_REMOVE
+                               : STORE_INCREMENT,
+            .key = key_of(numbers[i], keys[i]),
+            .score = prng_below(&tester->prng, 20),
+        };
+        if (writes[i].kind == STORE_SET && prng_one_in(&tester->prng, 5))
+            writes[i].expires_at = tester->world.now_ms + 1 + prng_below(&tester->prng, 500);
+    }
+    EXPECT(store_world_write(&tester->world, writes, count, outcomes, &sequence) == STATUS_OK);
+    for (size_t i = 0; i < count; i++) {
+        struct model_word *word = &tester->words[numbers[i]];
+        bool live = is_live(tester, numbers[i]);
+        EXPECT(outcomes[i].status == STATUS_OK);
+        EXPECT(outcomes[i].was_live == live);
+        if (writes[i].kind == STORE_REMOVE) {
+            *word = (struct model_word){0};
+        } else if (writes[i].kind == STORE_SET) {
+            *word = (struct model_word){true, writes[i].score, writes[i].expires_at};
+        } else {
+            if (!live) *word = (struct model_word){.live = true};
+            word->score += writes[i].score;
+        }
+        if (writes[i].kind != STORE_REMOVE) EXPECT(outcomes[i].score == word->score);
+    }
+}
+
+struct walk {
+    const struct tester *tester;
+    uint64_t count;
+    double last_score;
+    struct version last_created;
+    char last_key[32];
+    size_t last_size;
+    bool by_score;
+};
+
+static enum status check_word(void *context, struct slice key, const struct record *record)
+{
+    struct walk *walk = context;
+    char text[32];
+    uint32_t number = 0;
+    while (number < KEY_COUNT && !slice_equal(key_of(number, text), key)) number++;
+    EXPECT(number < KEY_COUNT);
+    EXPECT(is_live(walk->tester, number));
+    EXPECT(record_score(record) == walk->tester->words[number].score);
+    if (walk->count > 0 && walk->by_score) {
+        double score = record_score(record);
+        EXPECT(score <= walk->last_score);
+        if (score == walk->last_score)
+            EXPECT(version_compare(walk->last_created, record_created(record)) < 0);
+    } else if (walk->count > 0) {
+        EXPECT(slice_compare(slice_of(walk->last_key, walk->last_size), key) < 0);
+    }
+    walk->last_score = record_score(record);
+    walk->last_created = record_created(record);
+    walk->last_size = key.size;
+    memcpy(walk->last_key, key.data, key.size);
+    walk->count++;
+    return STATUS_OK;
+}
+
+static void check_all(struct tester *tester)
+{
+    uint64_t expected = 0, count;
+    for (uint32_t i = 0; i < KEY_COUNT; i++) expected += is_live(tester, i);
+
+    struct query query = store_world_query(&tester->world);
+    EXPECT(query_count(&query, (struct slice){0}, &count) == STATUS_OK);
+    EXPECT(count == expected);
+    struct walk walk = {.tester = tester};
+    struct query_from from = {0};
+    EXPECT(query_scan(&query, (struct slice){0}, &from, UINT64_MAX, check_word, &walk) ==
+           STATUS_OK);
+    EXPECT(walk.count == expected);
+    walk = (struct walk){.tester = tester, .by_score = true};
+    EXPECT(query_best(&query, (struct slice){0}, UINT64_MAX, NULL, check_word, &walk) == STATUS_OK);
+    EXPECT(walk.count == expected);
+}
+
+static void act(struct tester *tester)
+{
+    struct store_world *world = &tester->world;
+    enum status status = STATUS_OK;
+    world->now_ms += prng_below(&tester->prng, 20);
+    switch (prng_below(&tester->prng, 8)) {
+    case 0:
+        store_tick(world->store, world->now_ms);
+        break;
+    case 1:
+    case 2:
+    case 3:
+        status = store_world_job_step(world);
+        EXPECT(status == STATUS_OK || status == STATUS_PARTIAL || status == STATUS_END);
+        break;
+    case 4:
+        store_world_reclaim(world);
+        break;
+    default:
+        write_some(tester, 1 + prng_below(&tester->prng, 60));
+        break;
+    }
+    EXPECT(store_world_sync(world) == STATUS_OK);
+}
+
+TEST_CASE(a_store_agrees_with_a_model_through_jobs_and_restarts)
+{
+    for (uint64_t round = 0; round < 10; round++) {
+        struct tester *tester = calloc(1, sizeof *tester);
+        struct store_options options = store_world_options();
+        tester->prng.state = test_seed + round;
+        EXPECT(store_world_init(&tester->world, test_seed + round, &options) == STATUS_OK);
+        for (int step = 0; step < 400; step++) {
+            act(tester);
+            if (step % 10 == 0) check_all(tester);
+            if (step % 50 == 49) {
+                EXPECT(store_world_restart(&tester->world, step % 100 == 99
+                                                               ? SIM_DISK_POWER_LOSS
+                                                               : SIM_DISK_KILLED) == STATUS_OK);
+                check_all(tester);
+            }
+            if (step % 170 == 169) {
+                EXPECT(store_world_settle_down(&tester->world) == STATUS_OK);
+                EXPECT(store_is_clean(tester->world.store));
+                check_all(tester);
+            }
+        }
+        store_world_deinit(&tester->world);
+        free(tester);
+    }
+}
+
+TEST_MAIN(TEST(a_store_agrees_with_a_model_through_jobs_and_restarts))
