@@ -11,7 +11,8 @@ struct slice {
     size_t size;
 };
 
-#define SLICE_LITERAL(text) ((struct slice){(const uint8_t *)(text), sizeof(text) - 1})
+#define SLICE_INITIALIZER(text) {(const uint8_t *)(text), sizeof(text) - 1} /* Of a constant. */
+#define SLICE_LITERAL(text) ((struct slice)SLICE_INITIALIZER(text))
 
 static inline struct slice slice_of(const void *data, size_t size)
 {

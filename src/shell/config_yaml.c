@@ -180,7 +180,9 @@ enum status config_yaml_read(const char *file_name, struct slice file, struct co
 {
     struct yaml_reader reader = {.file_name = file_name, .config = config, .message = message};
     if (!yaml_parser_initialize(&reader.parser)) return STATUS_NOMEM;
-    yaml_parser_set_input_string(&reader.parser, file.data, file.size);
+    /* An empty slice may have no address, which libyaml does not take. */
+    const uint8_t *text = file.size == 0 ? (const uint8_t *)"" : file.data;
+    yaml_parser_set_input_string(&reader.parser, text, file.size);
     yaml_parser_set_encoding(&reader.parser, YAML_UTF8_ENCODING);
     enum status status = read_stream(&reader);
     yaml_event_delete(&reader.event);
