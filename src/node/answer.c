@@ -1,0 +1,209 @@
+/* Routes, refusals and the frame of every answer. */
+#include "base/check.h"
+#include "node/node.h"
+#include "proto/http_response.h"
+
+struct route {
+    struct slice path;
+    enum http_method method;
+    enum node_endpoint endpoint;
+};
+
+static const struct route routes[] = {
+    {SLICE_INITIALIZER("/search"), HTTP_GET, NODE_SEARCH_PLAIN},
+    {SLICE_INITIALIZER("/api/v1/search"), HTTP_GET, NODE_SEARCH},
+    {SLICE_INITIALIZER("/api/v1/words"), HTTP_POST, NODE_WORD_SET},
+    {SLICE_INITIALIZER("/api/v1/words"), HTTP_GET, NODE_WORD_GET},
+    {SLICE_INITIALIZER("/api/v1/words"), HTTP_DELETE, NODE_WORD_REMOVE},
+    {SLICE_INITIALIZER("/api/v1/words/increment"), HTTP_POST, NODE_WORD_INCREMENT},
+    {SLICE_INITIALIZER("/api/v1/count"), HTTP_GET, NODE_COUNT},
+    {SLICE_INITIALIZER("/api/v1/import"), HTTP_POST, NODE_IMPORT},
+    {SLICE_INITIALIZER("/api/v1/export"), HTTP_GET, NODE_EXPORT},
+    {SLICE_INITIALIZER("/api/v1/stats"), HTTP_GET, NODE_STATS},
+    {SLICE_INITIALIZER("/metrics"), HTTP_GET, NODE_METRICS},
+    {SLICE_INITIALIZER("/live"), HTTP_GET, NODE_LIVE},
+    {SLICE_INITIALIZER("/livez"), HTTP_GET, NODE_LIVE},
+    {SLICE_INITIALIZER("/ready"), HTTP_GET, NODE_READY},
+    {SLICE_INITIALIZER("/readyz"), HTTP_GET, NODE_READY},
+    {SLICE_INITIALIZER("/healthz"), HTTP_GET, NODE_READY},
+};
+
+enum { ROUTE_COUNT = sizeof routes / sizeof *routes };
+
+enum node_endpoint node_route(const struct http_request *request)
+{
+    enum http_method method = request->method == HTTP_HEAD ? HTTP_GET : request->method;
+    for (int i = 0; i < ROUTE_COUNT; i++)
+        if (routes[i].method == method && slice_equal(request->path, routes[i].path))
+            return routes[i].endpoint;
+    return NODE_UNKNOWN;
+}
+
+/* The methods of a path for `Allow`; empty when there is no such path. */
+static void append_methods(struct slice path, struct buf *out)
+{
+    for (int i = 0; i < ROUTE_COUNT; i++) {
+        if (!slice_equal(path, routes[i].path)) continue;
+        if (out->size > 0) buf_append_text(out, ", ");
+        buf_append_text(out, http_method_name(routes[i].method));
+        if (routes[i].method == HTTP_GET) buf_append_text(out, ", HEAD");
+    }
+}
+
+struct node_reply node_reply_of(const struct http_request *request)
+{
+    struct slice id;
+    struct node_reply reply = {
+        .minor = request->minor,
+        .keep_alive = request->keep_alive,
+        .head_only = request->method == HTTP_HEAD,
+    };
+    if (http_request_header(request, "x-request-id", &id) && id.size > 0 &&
+        id.size <= sizeof reply.request_id) {
+        memcpy(reply.request_id, id.data, id.size);
+        reply.request_id_size = (uint8_t)id.size;
+    }
+    return reply;
+}
+
+static struct slice reply_id(const struct node_reply *reply)
+{
+    return slice_of(reply->request_id, reply->request_id_size);
+}
+
+/* `reader->headers` holds what is to be added. */
+static void append_answer(struct node_reader *reader, const struct node_reply *reply,
+                          uint16_t status, const char *content_type, struct slice body,
+                          struct buf *out)
+{
+    if (reply->request_id_size > 0)
+        http_header_append(&reader->headers, "X-Request-Id", reply_id(reply));
+    http_response_append(out, &(struct http_response){
+                                  .status = status,
+                                  .minor = reply->minor,
+                                  .keep_alive = reply->keep_alive,
+                                  .body = HTTP_BODY_LENGTH,
+                                  .content_length = body.size,
+                                  .content_type = content_type,
+                                  .headers = buf_slice(&reader->headers),
+                              });
+    if (!reply->head_only) buf_append_slice(out, body);
+    unsigned digit = status / 100;
+    CHECK(digit < 6);
+    atomic_fetch_add_explicit(&reader->counters.answers[digit], 1, memory_order_relaxed);
+}
+
+void node_answer(struct node_reader *reader, const struct node_reply *reply, uint16_t status,
+                 const char *content_type, struct slice body, struct buf *out)
+{
+    buf_clear(&reader->headers);
+    append_answer(reader, reply, status, content_type, body, out);
+}
+
+static void refuse(struct node_reader *reader, const struct node_reply *reply,
+                   enum problem_code code, const char *detail, const char *field, struct buf *out)
+{
+    buf_clear(&reader->error);
+    problem_append(&reader->error,
+                   &(struct problem){
+                       .code = code,
+                       .detail = detail,
+                       .field = field == NULL ? (struct slice){0} : slice_from_text(field),
+                       .request_id = reply_id(reply),
+                   });
+    append_answer(reader, reply, problem_status(code), "application/problem+json",
+                  buf_slice(&reader->error), out);
+}
+
+void node_refuse(struct node_reader *reader, const struct node_reply *reply, enum problem_code code,
+                 const char *detail, const char *field, struct buf *out)
+{
+    uint16_t status = problem_status(code);
+    buf_clear(&reader->headers);
+    if (status == 503 || status == 429)
+        http_header_append(&reader->headers, "Retry-After", SLICE_LITERAL("1"));
+    refuse(reader, reply, code, detail, field, out);
+}
+
+void node_refuse_route(struct node_reader *reader, const struct http_request *request,
+                       struct buf *out)
+{
+    struct node_reply reply = node_reply_of(request);
+    buf_clear(&reader->body);
+    append_methods(request->path, &reader->body);
+    buf_clear(&reader->headers);
+    if (reader->body.size == 0) {
+        refuse(reader, &reply, PROBLEM_NOT_FOUND, "there is no such route", NULL, out);
+        return;
+    }
+    http_header_append(&reader->headers, "Allow", buf_slice(&reader->body));
+    refuse(reader, &reply, PROBLEM_METHOD_NOT_ALLOWED,
+           "the route does not take this method; Allow names those that it takes", NULL, out);
+}
+
+enum problem_code node_problem_of(enum status status)
+{
+    switch (status) {
+    case STATUS_INVALID:
+    case STATUS_LIMIT:
+        return PROBLEM_BAD_REQUEST;
+    case STATUS_NOT_FOUND:
+        return PROBLEM_NOT_FOUND;
+    case STATUS_FULL:
+        return PROBLEM_DISK_FULL;
+    case STATUS_READ_ONLY:
+    case STATUS_IO:
+        return PROBLEM_READ_ONLY;
+    case STATUS_BUSY:
+    case STATUS_NOMEM:
+        return PROBLEM_OVERLOADED;
+    case STATUS_TIMEOUT:
+        return PROBLEM_TIMEOUT;
+    default:
+        return PROBLEM_INTERNAL;
+    }
+}
+
+enum fold node_fold(struct slice name)
+{
+    (void)name; /* Namespace settings come with the admin routes; until then all fold alike. */
+    return FOLD_CASE;
+}
+
+void node_count(struct node_reader *reader, enum node_endpoint endpoint, uint64_t took_us)
+{
+    struct node_counters *counters = &reader->counters;
+    int bucket = 0;
+    while (bucket < NODE_LATENCY_BUCKET_COUNT && took_us > node_latency_bound_us(bucket)) bucket++;
+    atomic_fetch_add_explicit(&counters->requests[endpoint], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&counters->latency[endpoint][bucket], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&counters->latency_us_sum[endpoint], took_us, memory_order_relaxed);
+}
+
+uint64_t node_latency_bound_us(int bucket)
+{
+    static const uint64_t bounds_us[NODE_LATENCY_BUCKET_COUNT] = {
+        10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 50000, 250000, 1000000, 5000000,
+    };
+    return bounds_us[bucket];
+}
+
+enum status node_reader_init(struct node_reader *reader, struct heap *heap)
+{
+    *reader = (struct node_reader){.heap = heap};
+    struct buf *const bufs[] = {&reader->decoded, &reader->prefix, &reader->key,
+                                &reader->word,    &reader->body,   &reader->headers,
+                                &reader->cursor,  &reader->error};
+    for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++) buf_init(bufs[i], heap);
+    return query_scratch_create(heap, &reader->scratch);
+}
+
+void node_reader_deinit(struct node_reader *reader)
+{
+    struct buf *const bufs[] = {&reader->decoded, &reader->prefix, &reader->key,
+                                &reader->word,    &reader->body,   &reader->headers,
+                                &reader->cursor,  &reader->error};
+    for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++) buf_deinit(bufs[i]);
+    query_scratch_destroy(reader->scratch);
+    reader->scratch = NULL;
+}

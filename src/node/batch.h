@@ -1,0 +1,84 @@
+/* Writes on their way: taken from requests or lines, submitted together, answered in order.
+ *
+ * Everything a write needs is copied into the batch, so requests and lines may go. The
+ * life of a batch: add, node_batch_seal(), submit `writes` and `outcomes` to the store's
+ * writer, then read the outcomes; node_batch_clear() and again. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/slice.h"
+#include "base/status.h"
+#include "node/node.h"
+#include "store/store.h"
+
+enum {
+    NODE_BATCH_WRITES_MAX = 4096,
+    NODE_BATCH_BYTES_MAX = 1 << 20,
+};
+
+/* What the writer needs of one write, as offsets until the batch is sealed; and what the
+ * answer to it needs. */
+struct node_item {
+    size_t key_at, key_size;
+    size_t payload_at, payload_size;
+    size_t tags_at, tags_size;
+    size_t word_at, word_size; /* For the answer; 0: not kept. */
+    uint64_t line;             /* Of an import; 0: a request. */
+    enum node_endpoint endpoint;
+    struct node_reply reply;
+    size_t refusal_at, refusal_size; /* A request that was refused: its whole answer. */
+    size_t write;                    /* Its place among `writes`; SIZE_MAX: refused. */
+};
+
+struct node_batch {
+    struct heap *heap;
+    struct buf bytes;
+    struct node_item *items;
+    struct store_write *writes;
+    struct store_outcome *outcomes;
+    size_t item_count, write_count, capacity;
+};
+
+void node_batch_init(struct node_batch *batch, struct heap *heap);
+void node_batch_deinit(struct node_batch *batch);
+
+/* Forgets what it holds; the memory is kept for reuse. */
+void node_batch_clear(struct node_batch *batch);
+
+static inline bool node_batch_is_full(const struct node_batch *batch)
+{
+    return batch->item_count >= NODE_BATCH_WRITES_MAX || batch->bytes.size >= NODE_BATCH_BYTES_MAX;
+}
+
+/* A word as clients give it, after parsing. */
+struct node_word {
+    struct slice ns, word;
+    double score;
+    bool has_payload;
+    struct slice payload;
+    struct slice tags; /* Canonical: see struct record. */
+    uint64_t expires_at;
+};
+
+/* Adds a write. `line` 0: `reply` says how its request is to be answered, else NULL.
+ * Errors: STATUS_INVALID, STATUS_LIMIT (word or namespace), STATUS_NOMEM; nothing is added. */
+enum status node_batch_add(struct node_batch *batch, enum store_write_kind kind,
+                           enum node_endpoint endpoint, const struct node_word *word, uint64_t line,
+                           const struct node_reply *reply);
+
+/* Adds the request of a word route: parses it, and keeps its refusal if it is bad, so that
+ * answers leave in the order of the requests. Errors: STATUS_NOMEM. */
+enum status node_batch_add_request(struct node_batch *batch, struct node_reader *reader,
+                                   enum node_endpoint endpoint, const struct http_request *request,
+                                   struct slice body, uint64_t now_ms);
+
+/* Nothing is added from here on: `writes` is complete. */
+void node_batch_seal(struct node_batch *batch);
+
+/* Appends the answers to all requests of the batch. `status` is that of the whole batch. */
+void node_batch_answer(const struct node_batch *batch, struct node_reader *reader,
+                       enum status status, struct buf *out);

@@ -1,0 +1,25 @@
+/* An export: all words under a prefix as lines, in alphabetical order, streamed.
+ *
+ * Each step takes a view of its own and goes on after the last key, so no view is held
+ * however slowly the client reads, and each word that was there throughout comes once. */
+#pragma once
+
+#include "node/node.h"
+#include "node/params.h"
+
+struct node_export;
+
+/* Errors: STATUS_INVALID with `error`; STATUS_NOMEM. */
+enum status node_export_create(struct node_reader *reader, const struct http_request *request,
+                               struct node_export **out, struct node_param_error *error);
+
+/* NULL is accepted. */
+void node_export_destroy(struct node_export *export);
+
+const char *node_export_content_type(const struct node_export *export);
+
+/* Appends about 64 KiB of lines. STATUS_PARTIAL: there is more; STATUS_OK: complete. After an
+ * error the answer cannot be completed: break the connection. A word that the format cannot
+ * hold (a tab or a line feed in TSV) is STATUS_INVALID. */
+enum status node_export_step(struct node_export *export, struct node_reader *reader,
+                             const struct view *view, uint64_t now_ms, struct buf *out);

@@ -1,0 +1,126 @@
+/* The node: turns requests into answers, over views of the store.
+ *
+ * Pure: it gets bytes, a view and the time, and appends bytes. The shell (or the simulator)
+ * reads requests, submits the writes that come out of them, and sends what was appended.
+ *
+ *   node_route()     which endpoint a request is for, or the refusal
+ *   node_read()      answers searches, counts, entries, health and figures at once
+ *   node/batch.h     writes: collected, submitted by the shell, answered when durable
+ *   node/import.h    a body of lines, streamed into batches
+ *   node/export.h    an answer of lines, streamed
+ *
+ * Threads: one struct node_reader for each thread; struct node is read-only. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/heap.h"
+#include "core/fold.h"
+#include "core/query.h"
+#include "proto/http_request.h"
+#include "proto/problem.h"
+#include "store/store.h"
+
+enum node_endpoint {
+    NODE_SEARCH_PLAIN,
+    NODE_SEARCH,
+    NODE_COUNT,
+    NODE_WORD_GET,
+    NODE_WORD_SET,
+    NODE_WORD_REMOVE,
+    NODE_WORD_INCREMENT,
+    NODE_IMPORT,
+    NODE_EXPORT,
+    NODE_LIVE,
+    NODE_READY,
+    NODE_METRICS,
+    NODE_STATS,
+    NODE_UNKNOWN, /* No such route, or not with this method. */
+    NODE_ENDPOINT_COUNT,
+};
+
+enum { NODE_LATENCY_BUCKET_COUNT = 14 };
+
+/* Counted by one thread, read by any. */
+struct node_counters {
+    _Atomic uint64_t requests[NODE_ENDPOINT_COUNT];
+    _Atomic uint64_t answers[6]; /* By the first digit of the status. */
+    _Atomic uint64_t latency[NODE_ENDPOINT_COUNT][NODE_LATENCY_BUCKET_COUNT + 1];
+    _Atomic uint64_t latency_us_sum[NODE_ENDPOINT_COUNT];
+    _Atomic uint64_t cache_hits, cache_misses;
+    _Atomic uint64_t connections_opened, connections_closed;
+    _Atomic uint64_t bytes_in, bytes_out;
+};
+
+/* What the shell knows and the node shows. */
+struct node_facts {
+    struct store_stats store;
+    const char *version;
+    const char *damaged_file; /* NULL: none. */
+    const char *job_name;     /* NULL: no job is under way. */
+    bool draining;
+    uint64_t uptime_s, memory_bytes, queue_count, connection_count;
+    uint64_t sync_us_sum, sync_us_max;
+    const struct node_counters *const *counters; /* Of all threads. */
+    size_t counter_count;
+};
+
+struct node_reader {
+    struct heap *heap;
+    struct query_scratch *scratch;
+    struct buf decoded, prefix, key, word, body, headers, cursor, error;
+    uint64_t (*elapsed_us)(void *context); /* Since the request was read; for `took_us`. */
+    void *context;
+    struct node_counters counters;
+};
+
+enum status node_reader_init(struct node_reader *reader, struct heap *heap);
+void node_reader_deinit(struct node_reader *reader);
+
+/* The endpoint for path and method. */
+enum node_endpoint node_route(const struct http_request *request);
+
+/* Answers a request whose endpoint is not a write, an import or an export; a refusal for
+ * NODE_UNKNOWN. `facts` is needed by NODE_READY, NODE_METRICS and NODE_STATS alone; it may be
+ * NULL for others. Appends to `out` and counts. */
+void node_read(struct node_reader *reader, enum node_endpoint endpoint,
+               const struct http_request *request, const struct view *view, uint64_t now_ms,
+               const struct node_facts *facts, struct buf *out);
+
+/* --- For the files of this layer and the shell's own refusals --- */
+
+/* How to answer a request: what outlives it. */
+struct node_reply {
+    uint8_t minor;
+    bool keep_alive;
+    bool head_only;
+    uint8_t request_id_size;
+    char request_id[64]; /* Echoed; empty: none. */
+};
+
+struct node_reply node_reply_of(const struct http_request *request);
+
+/* Appends an answer with a body; a refusal is one with a problem as its body. */
+void node_answer(struct node_reader *reader, const struct node_reply *reply, uint16_t status,
+                 const char *content_type, struct slice body, struct buf *out);
+void node_refuse(struct node_reader *reader, const struct node_reply *reply, enum problem_code code,
+                 const char *detail, const char *field, struct buf *out);
+
+/* 404, or 405 when the path knows other methods. */
+void node_refuse_route(struct node_reader *reader, const struct http_request *request,
+                       struct buf *out);
+
+/* Upper bound of a latency bucket; what is above the last goes into one more. */
+uint64_t node_latency_bound_us(int bucket);
+
+/* Counts an answered request. */
+void node_count(struct node_reader *reader, enum node_endpoint endpoint, uint64_t took_us);
+
+/* The problem that a failed status of the store is to a client. */
+enum problem_code node_problem_of(enum status status);
+
+/* The fold of a namespace. */
+enum fold node_fold(struct slice name);

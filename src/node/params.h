@@ -1,0 +1,45 @@
+/* The parameters of a request, read from its query. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/slice.h"
+#include "base/status.h"
+#include "proto/cursor.h"
+#include "proto/problem.h"
+
+enum node_format { NODE_FORMAT_NDJSON, NODE_FORMAT_TSV };
+
+enum node_param {
+    NODE_PARAM_NS = 1 << 0,
+    NODE_PARAM_Q = 1 << 1,
+    NODE_PARAM_LIMIT = 1 << 2,
+    NODE_PARAM_CURSOR = 1 << 3,
+    NODE_PARAM_SORT = 1 << 4,
+    NODE_PARAM_WORD = 1 << 5,
+    NODE_PARAM_FORMAT = 1 << 6,
+    NODE_PARAM_CONSISTENCY = 1 << 7,
+};
+
+struct node_params {
+    unsigned given;                   /* Of enum node_param. */
+    struct slice ns, q, cursor, word; /* Unescaped; `ns` is "default" when not given. */
+    uint32_t limit;
+    enum cursor_sort sort;
+    enum node_format format;
+};
+
+struct node_param_error {
+    enum problem_code code;
+    const char *field;
+    const char *detail;
+};
+
+/* Reads `query`; only parameters in `allowed` may stand there, each once.
+ *
+ * Owns:   slices lie in `query` or `decoded`, which is cleared first.
+ * Errors: STATUS_INVALID with `error`; STATUS_NOMEM. */
+enum status node_params_read(struct slice query, unsigned allowed, struct buf *decoded,
+                             struct node_params *params, struct node_param_error *error);
