@@ -1,0 +1,163 @@
+/* The server program: settings, the engine, the server, signals. */
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/heap.h"
+#include "shell/bus_guard.h"
+#include "shell/config.h"
+#include "shell/engine.h"
+#include "shell/log_line.h"
+#include "shell/server.h"
+
+enum { EXIT_FAILED = 1, BUILD_BYTES_PER_S = 256 << 20, SCRUB_INTERVAL_S = 60 };
+
+static uint64_t half_of_memory(void)
+{
+    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
+}
+
+/* Every connection is a file; so is every run. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static struct engine_options engine_options_of(const struct config *config)
+{
+    struct engine_options options = {
+        .store = store_options_default(),
+        .sync_interval_ms = (uint32_t)config->sync_interval_ms,
+        .build_bytes_per_s = BUILD_BYTES_PER_S,
+        .scrub_interval_s = SCRUB_INTERVAL_S,
+        .directory = config->data,
+    };
+    uint64_t memory = config->memory_limit_bytes;
+    if (memory == 0) memory = half_of_memory();
+    options.store.publish_after_sync = config->sync_interval_ms == 0;
+    options.store.gc_age_ms = config->tombstone_gc_days * 24 * 3600 * 1000;
+    if (config->node_id != 0) options.store.node_id = (uint16_t)config->node_id;
+
+    /* Two memory tries may stand side by side, and a flush needs as much as one again. */
+    if (options.store.memtrie_bytes_max > memory / 4) options.store.memtrie_bytes_max = memory / 4;
+    return options;
+}
+
+static struct server_options server_options_of(const struct config *config)
+{
+    struct server_options options = {
+        .host = config->http.host,
+        .port = config->http.port,
+        .loop_count = (unsigned)config->threads,
+        .http = {(uint32_t)config->max_url_bytes, (uint32_t)config->max_header_bytes},
+        .body_bytes_max = config->max_body_bytes,
+        .connection_count_max = config->max_connections,
+        .idle_timeout_ms = config->idle_timeout_ms,
+        .request_timeout_ms = config->request_timeout_ms,
+        .version = TRIFECTA_VERSION,
+        .answer_cache = true,
+    };
+    if (options.loop_count == 0) options.loop_count = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+    if (options.loop_count > SERVER_LOOP_COUNT_MAX) options.loop_count = SERVER_LOOP_COUNT_MAX;
+    if (strcmp(options.host, "localhost") == 0) options.host = "127.0.0.1";
+    return options;
+}
+
+static void report_recovery(const struct config *config, const struct store_report *report)
+{
+    log_line(
+        LOG_LEVEL_INFO, "store.opened",
+        "data=\"%s\" created=%s replayed_batches=%llu replayed_records=%llu "
+        "replayed_bytes=%llu leftover_files=%llu",
+        config->data, report->created ? "true" : "false",
+        (unsigned long long)report->replayed_batches, (unsigned long long)report->replayed_records,
+        (unsigned long long)report->replayed_bytes, (unsigned long long)report->leftover_files);
+    if (report->torn_bytes != 0)
+        log_line(LOG_LEVEL_WARN, "log.torn_tail_cut", "bytes=%llu",
+                 (unsigned long long)report->torn_bytes);
+}
+
+static void explain_listen(const struct config *config, enum status status)
+{
+    const char *why = status_name(status);
+    if (status == STATUS_EXISTS)
+        why = "the address is in use: stop who listens there, or choose "
+              "another with --http";
+    if (status == STATUS_INVALID) why = "not an address of this machine: expected IP:PORT";
+    if (status == STATUS_DENIED) why = "not permitted: ports under 1024 need a privilege";
+    log_line(LOG_LEVEL_ERROR, "server.listen_failed", "http=%s:%u reason=\"%s\"", config->http.host,
+             config->http.port, why);
+}
+
+/* Signals are taken by one thread that waits for them, so all others never see one. */
+static void wait_for_end(const sigset_t *signals)
+{
+    int number;
+    do {
+        if (sigwait(signals, &number) != 0) return;
+        if (number == SIGHUP) log_line(LOG_LEVEL_INFO, "config.reload_ignored", "signal=HUP");
+    } while (number == SIGHUP);
+    log_line(LOG_LEVEL_INFO, "server.draining", "signal=%s", number == SIGTERM ? "TERM" : "INT");
+}
+
+static int run(const struct config *config, const sigset_t *signals)
+{
+    static struct heap heap;
+    struct engine *engine;
+    struct server *server;
+    struct store_report report;
+    struct engine_options engine_options = engine_options_of(config);
+    struct server_options server_options = server_options_of(config);
+
+    heap_init(&heap, 0);
+    enum status status = engine_open(&heap, &engine_options, &engine, &report);
+    if (status != STATUS_OK) {
+        log_line(LOG_LEVEL_ERROR, "store.open_failed", "data=\"%s\" status=%s reason=\"%s\"",
+                 config->data, status_name(status), report.detail);
+        return EXIT_FAILED;
+    }
+    report_recovery(config, &report);
+    status = server_start(&heap, engine, &server_options, &server);
+    if (status != STATUS_OK) {
+        explain_listen(config, status);
+        engine_close(engine);
+        return EXIT_FAILED;
+    }
+    log_line(LOG_LEVEL_INFO, "server.started", "version=%s http=%s:%u threads=%u sync=%s",
+             TRIFECTA_VERSION, server_options.host, server->port, server_options.loop_count,
+             config->sync_interval_ms == 0 ? "always" : "interval");
+    wait_for_end(signals);
+    server_stop(server);
+    engine_close(engine);
+    log_line(LOG_LEVEL_INFO, "server.stopped", "memory_bytes=%llu",
+             (unsigned long long)heap_used_bytes(&heap));
+    return 0;
+}
+
+int main(int argument_count, char **arguments)
+{
+    static struct config config;
+    sigset_t signals;
+    int exit_code;
+
+    if (!config_load(argument_count, arguments, &config, &exit_code)) return exit_code;
+    log_line_configure((enum log_level)config.log_level, config.log_format == CONFIG_LOG_JSON);
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    raise_file_limit();
+    if (bus_guard_install() != STATUS_OK) {
+        log_line(LOG_LEVEL_ERROR, "server.start_failed", "reason=\"no handler for bus errors\"");
+        return EXIT_FAILED;
+    }
+    return run(&config, &signals);
+}

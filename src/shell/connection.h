@@ -1,0 +1,66 @@
+/* One client connection: bytes in, requests, answers in order, bytes out. */
+#pragma once
+
+#include "node/batch.h"
+#include "node/export.h"
+#include "node/import.h"
+#include "proto/http_chunked.h"
+#include "shell/engine.h"
+#include "shell/loop.h"
+
+enum {
+    CONNECTION_SUBMISSIONS = 2,         /* An import parses into one while the other is written. */
+    CONNECTION_IN_BYTES_MAX = 1 << 20,  /* Unparsed bytes kept while a write is awaited. */
+    CONNECTION_OUT_BYTES_MAX = 1 << 20, /* Unsent answers, before nothing more is read. */
+};
+
+/* Writes of one connection at the writer. */
+struct submission {
+    struct engine_write write;
+    struct node_batch batch;
+    struct connection *connection;
+    struct submission *next; /* In the loop's list of returned ones. */
+    bool in_flight;
+};
+
+struct connection {
+    uv_tcp_t tcp;
+    struct loop *loop;
+    struct connection *next, **link;
+
+    struct buf in;      /* Bytes that were read and not yet used. */
+    struct buf out;     /* Answers of this turn. */
+    struct buf sending; /* Answers on their way. */
+    uv_write_t write;
+    bool writing, reading, closing, closed;
+    bool close_when_sent; /* Nothing more is parsed. */
+    bool ended;           /* The client will send nothing more. */
+
+    struct http_request request;
+    bool head_done; /* `request` is parsed, its body is not yet used up. */
+    bool continued; /* "100 Continue" was sent for it. */
+    struct http_chunked chunked;
+    uint64_t body_left;
+    struct buf body; /* Of a chunked request that is not an import. */
+
+    struct submission submissions[CONNECTION_SUBMISSIONS];
+    struct node_import *import;
+    struct node_export *export;
+    struct node_reply reply; /* Of the import or export. */
+    bool import_complete;
+
+    uint64_t request_us; /* When the first byte of the request under way came; 0: none is. */
+    uint64_t active_us;  /* When anything was last read or sent. */
+};
+
+/* Takes a new connection off the listener. */
+void connection_accept(struct loop *loop);
+
+/* Its submission came back. */
+void connection_returned(struct connection *connection, struct submission *submission);
+
+/* Once a second: closes what has been idle or slow for too long. */
+void connection_sweep(struct connection *connection, uint64_t now_us);
+
+/* Closes it once its answers are sent. */
+void connection_drain(struct connection *connection);

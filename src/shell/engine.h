@@ -1,0 +1,80 @@
+/* The engine: a store with the threads that drive it.
+ *
+ *   writer    takes what was submitted, makes batches, completes syncs and jobs
+ *   syncer    makes the log durable while the next batch is made
+ *   builder   flushes, compacts and scrubs, at a bounded rate
+ *   upkeep    waits for grace periods, writes log segments in advance
+ *
+ * Reader threads take views of the store by themselves: see shell/grace.h. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/heap.h"
+#include "base/status.h"
+#include "store/store.h"
+
+enum {
+    ENGINE_QUEUE_COUNT_MAX = 16384, /* Submissions that wait; more get STATUS_BUSY. */
+    ENGINE_BATCH_WRITES_MAX = 16384,
+    ENGINE_TICK_MS = 100,
+};
+
+struct engine;
+
+struct engine_options {
+    struct store_options store;
+    uint32_t sync_interval_ms;  /* 0: always, before anything is acknowledged. */
+    uint64_t build_bytes_per_s; /* Bound on what the builder writes; 0: none. */
+    uint32_t scrub_interval_s;  /* Between two passes over a file; 0: never. */
+    const char *directory;
+};
+
+/* One submission: writes that take effect together with others of their batch.
+ *
+ * Owns: the submitter keeps it, and all it points to, until `done` is called (on the
+ * writer thread; it must only hand the submission back). */
+struct engine_write {
+    struct store_write *writes;
+    struct store_outcome *outcomes;
+    size_t count;
+    void (*done)(struct engine_write *write);
+
+    enum status status; /* Of the batch: when not OK nothing of it took effect,
+                                 or with STATUS_TIMEOUT the outcome is unknown. */
+    uint64_t sequence;
+    struct engine_write *next; /* The engine's. */
+};
+
+/* Opens the store in a directory and starts the threads.
+ * Errors: those of store_open(), with `report->detail`. */
+enum status engine_open(struct heap *heap, const struct engine_options *options,
+                        struct engine **out, struct store_report *report);
+
+/* Finishes what was submitted, flushes, and ends the threads. No reader may hold a view. */
+void engine_close(struct engine *engine);
+
+/* STATUS_BUSY when too many wait: nothing happened. (any thread) */
+enum status engine_submit(struct engine *engine, struct engine_write *write);
+
+/* The current view. (any thread that is online) */
+const struct view *engine_view(const struct engine *engine);
+
+struct engine_stats {
+    struct store_stats store;
+    uint64_t queue_count; /* Submissions waiting now. */
+    uint64_t batches, submissions;
+    uint64_t sync_us_sum, sync_us_max;
+    uint64_t job_under_way; /* 1 while one is. */
+    uint64_t memory_bytes;
+    char job_name[16];
+    char damaged_file[64];
+};
+
+/* As of the last tick. (any thread) */
+void engine_stats(struct engine *engine, struct engine_stats *out);
+
+/* Why the engine cannot take writes now; STATUS_OK when it can. (any thread) */
+enum status engine_write_status(const struct engine *engine);

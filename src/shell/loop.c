@@ -1,0 +1,154 @@
+#include "shell/loop.h"
+
+#include <unistd.h>
+
+#include "base/check.h"
+#include "shell/clock.h"
+#include "shell/connection.h"
+#include "shell/grace.h"
+
+enum { LOOP_SWEEP_MS = 1000, LOOP_BACKLOG = 1024, LOOP_DRAIN_POLL_MS = 20 };
+
+static uint64_t elapsed_us(void *context)
+{
+    const struct loop *loop = context;
+    return clock_monotonic_us() - loop->request_us;
+}
+
+static void on_connection(uv_stream_t *listener, int error)
+{
+    struct loop *loop = listener->data;
+    if (error == 0) connection_accept(loop);
+}
+
+static void take_returned(struct loop *loop)
+{
+    pthread_mutex_lock(&loop->mutex);
+    struct submission *list = loop->returned;
+    loop->returned = NULL;
+    pthread_mutex_unlock(&loop->mutex);
+
+    /* They come back last first; connections want theirs in order. */
+    struct submission *ordered = NULL;
+    while (list != NULL) {
+        struct submission *next = list->next;
+        list->next = ordered;
+        ordered = list;
+        list = next;
+    }
+    while (ordered != NULL) {
+        struct submission *next = ordered->next;
+        connection_returned(ordered->connection, ordered);
+        ordered = next;
+    }
+}
+
+static void begin_drain(struct loop *loop)
+{
+    if (loop->draining) return;
+    loop->draining = true;
+    uv_close((uv_handle_t *)&loop->listener, NULL);
+    for (struct connection *connection = loop->connections; connection != NULL;) {
+        struct connection *next = connection->next;
+        connection_drain(connection);
+        connection = next;
+    }
+    uv_timer_set_repeat(&loop->sweep, LOOP_DRAIN_POLL_MS);
+    uv_timer_again(&loop->sweep);
+}
+
+static void on_wake(uv_async_t *async)
+{
+    struct loop *loop = async->data;
+    loop->wall_ms = clock_wall_ms();
+    loop->request_us = clock_monotonic_us();
+    take_returned(loop);
+    pthread_mutex_lock(&loop->mutex);
+    bool stop = loop->stop_wanted;
+    pthread_mutex_unlock(&loop->mutex);
+    if (stop) begin_drain(loop);
+}
+
+static void on_sweep(uv_timer_t *timer)
+{
+    struct loop *loop = timer->data;
+    uint64_t now_us = clock_monotonic_us();
+    for (struct connection *connection = loop->connections; connection != NULL;) {
+        struct connection *next = connection->next;
+        if (loop->draining)
+            connection_drain(connection);
+        else
+            connection_sweep(connection, now_us);
+        connection = next;
+    }
+    if (!loop->draining || loop->connections != NULL) return;
+    uv_close((uv_handle_t *)&loop->sweep, NULL);
+    uv_close((uv_handle_t *)&loop->wake, NULL);
+}
+
+static void *run(void *argument)
+{
+    struct loop *loop = argument;
+    grace_register();
+    uv_run(&loop->uv, UV_RUN_DEFAULT);
+    grace_unregister();
+    return NULL;
+}
+
+static enum status listen_on(struct loop *loop, int listen_fd)
+{
+    if (uv_tcp_init(&loop->uv, &loop->listener) != 0) return STATUS_IO;
+    if (uv_tcp_open(&loop->listener, listen_fd) != 0) return STATUS_IO;
+    loop->listener.data = loop;
+    int error = uv_listen((uv_stream_t *)&loop->listener, LOOP_BACKLOG, on_connection);
+    return error == 0 ? STATUS_OK : STATUS_IO;
+}
+
+enum status loop_start(struct loop *loop, struct server *server, int listen_fd)
+{
+    *loop = (struct loop){.server = server, .heap = server->heap};
+    loop->read_bytes = heap_alloc(loop->heap, LOOP_READ_BYTES);
+    if (loop->read_bytes == NULL) return STATUS_NOMEM;
+    enum status status = node_reader_init(&loop->reader, loop->heap);
+    if (status == STATUS_OK && server->options.answer_cache)
+        status = answer_cache_init(&loop->cache, loop->heap);
+    if (status != STATUS_OK) return status;
+    loop->reader.elapsed_us = elapsed_us;
+    loop->reader.context = loop;
+    pthread_mutex_init(&loop->mutex, NULL);
+
+    if (uv_loop_init(&loop->uv) != 0) return STATUS_NOMEM;
+    uv_async_init(&loop->uv, &loop->wake, on_wake);
+    uv_timer_init(&loop->uv, &loop->sweep);
+    loop->wake.data = loop;
+    loop->sweep.data = loop;
+    uv_timer_start(&loop->sweep, on_sweep, LOOP_SWEEP_MS, LOOP_SWEEP_MS);
+    status = listen_on(loop, listen_fd);
+    if (status != STATUS_OK) return status;
+    return pthread_create(&loop->thread, NULL, run, loop) == 0 ? STATUS_OK : STATUS_NOMEM;
+}
+
+void loop_stop(struct loop *loop)
+{
+    pthread_mutex_lock(&loop->mutex);
+    loop->stop_wanted = true;
+    pthread_mutex_unlock(&loop->mutex);
+    uv_async_send(&loop->wake);
+    pthread_join(loop->thread, NULL);
+
+    CHECK(uv_loop_close(&loop->uv) == 0);
+    answer_cache_deinit(&loop->cache);
+    node_reader_deinit(&loop->reader);
+    heap_free(loop->heap, loop->read_bytes);
+    pthread_mutex_destroy(&loop->mutex);
+}
+
+void loop_return(struct loop *loop, struct submission *submission)
+{
+    pthread_mutex_lock(&loop->mutex);
+    bool first = loop->returned == NULL;
+    submission->next = loop->returned;
+    loop->returned = submission;
+    pthread_mutex_unlock(&loop->mutex);
+    if (first) uv_async_send(&loop->wake);
+}

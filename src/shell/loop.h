@@ -1,0 +1,50 @@
+/* One event loop: a thread with its listener, its connections and its cache of answers. */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <uv.h>
+
+#include "base/heap.h"
+#include "node/node.h"
+#include "shell/answer_cache.h"
+#include "shell/server.h"
+
+enum { LOOP_READ_BYTES = 256 << 10 };
+
+struct connection;
+struct submission;
+
+struct loop {
+    struct server *server;
+    struct heap *heap;
+    uv_loop_t uv;
+    uv_tcp_t listener;
+    uv_async_t wake;
+    uv_timer_t sweep;
+    pthread_t thread;
+    bool draining;
+
+    struct node_reader reader;
+    struct answer_cache cache;
+    uint64_t request_us; /* When the request being answered was read. */
+    uint64_t wall_ms;    /* Of this turn. */
+    char *read_bytes;    /* LOOP_READ_BYTES, shared by all connections. */
+    struct connection *connections;
+    _Atomic uint64_t connection_count;
+
+    pthread_mutex_t mutex; /* Guards what other threads leave here. */
+    struct submission *returned;
+    bool stop_wanted;
+};
+
+/* Binds and starts the thread. Errors: STATUS_DENIED, STATUS_EXISTS (address in use),
+ * STATUS_IO, STATUS_NOMEM. */
+enum status loop_start(struct loop *loop, struct server *server, int listen_fd);
+
+/* Stops listening, lets connections finish, ends the thread. */
+void loop_stop(struct loop *loop);
+
+/* Hands a submission back (any thread). */
+void loop_return(struct loop *loop, struct submission *submission);
