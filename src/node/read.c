@@ -366,6 +366,7 @@ void node_read(struct node_reader *reader, enum node_endpoint endpoint,
         .out = out,
     };
     struct node_reply reply;
+    const char *content_type;
 
     switch (endpoint) {
     case NODE_SEARCH_PLAIN:
@@ -390,8 +391,8 @@ void node_read(struct node_reader *reader, enum node_endpoint endpoint,
         break;
     case NODE_METRICS:
         reply = node_reply_of(request);
-        node_answer(reader, &reply, 200, figures_metrics(facts, request, &reader->body),
-                    buf_slice(&reader->body), out);
+        content_type = figures_metrics(facts, request, &reader->body);
+        node_answer(reader, &reply, 200, content_type, buf_slice(&reader->body), out);
         break;
     default:
         node_refuse_route(reader, request, out);

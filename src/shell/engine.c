@@ -559,6 +559,7 @@ enum status engine_open(struct heap *heap, const struct engine_options *options,
     if (engine == NULL) return STATUS_NOMEM;
     engine->heap = heap;
     engine->options = *options;
+    engine->scrub_us = clock_monotonic_us();
 
     enum status status = file_env_open(heap, options->directory, true, &engine->env);
     if (status != STATUS_OK) {
