@@ -59,7 +59,7 @@ campaign: ## every target for an hour each, appended to docs/campaigns.md
 
 bench: ## peers and trifecta side by side; rewrites the tables of docs/benchmarks.md
 	@scripts/setup bench data
-	@scripts/bench
+	@bench/run
 
 data: ## fetches the benchmark's data sets into the cache
 	@scripts/setup build data

@@ -3,6 +3,9 @@
 #include "test.h"
 
 #include "base/math.h"
+#include "core/column_present.h"
+#include "core/column_row.h"
+#include "core/packed_format.h"
 #include "packed_model.h"
 
 static struct heap heap;
@@ -408,8 +411,73 @@ TEST_CASE(an_error_of_the_sink_ends_the_build)
     EXPECT(heap_used_bytes(&heap) == 0);
 }
 
+/* The three words of docs/format/packed.md, built with the dictionary of an empty sample. */
+static void build_example(void)
+{
+    const hlc_time time = UINT64_C(1767225600000) << HLC_COUNTER_BITS;
+    struct record records[3] = {
+        record_of_set((struct version){time, 3}, 5),
+        record_of_set((struct version){time + 1, 3}, 12),
+        record_of_tombstone((struct version){time + 2, 3}),
+    };
+    records[1].created.time = time - (UINT64_C(86400000) << HLC_COUNTER_BITS);
+    static const char *const words[] = {"trial", "triathlon", "trie"};
+
+    struct dictionary_trainer *trainer = NULL;
+    struct dictionary *dictionary = NULL;
+    struct packed_builder *builder = NULL;
+    EXPECT(dictionary_trainer_create(&heap, 1, &trainer) == STATUS_OK);
+    EXPECT(dictionary_train(trainer, &dictionary) == STATUS_OK);
+    EXPECT(packed_builder_create(&heap, dictionary, MODEL_SEED, &builder) == STATUS_OK);
+    for (size_t i = 0; i < 3; i++)
+        EXPECT(packed_builder_add(builder, slice_from_text(words[i]), &records[i]) == STATUS_OK);
+    struct packed_sink sink = {model_write, &file};
+    EXPECT(packed_builder_finish(builder, &sink) == STATUS_OK);
+    packed_builder_destroy(builder);
+    dictionary_destroy(dictionary);
+    dictionary_trainer_destroy(trainer);
+}
+
+static bool section_is(const struct packed_footer *footer, enum packed_section index,
+                       const void *bytes, size_t size)
+{
+    struct packed_extent extent = footer->sections[index];
+    return slice_equal(slice_of(file.data + extent.offset, (size_t)extent.size),
+                       slice_of(bytes, size));
+}
+
+TEST_CASE(the_example_of_the_format_page_is_what_is_written)
+{
+    static const uint8_t header[] = {'p', 'a', 'k', 't', 'r', 'i', 'e', '1',
+                                     0,   0,   0,   0,   0,   0,   0,   0};
+    static const uint8_t nodes[] = {3, 0};
+    static const uint8_t bests[] = {1};
+    static const uint8_t present[PRESENT_GROUP_BYTES] = {[8] = 4};
+    static const uint8_t directory[ROW_GROUP_BYTES] = {0};
+    static const uint8_t rows[] = {0x0a, 0x0a, 0, 2, 3,    1,    2,    0x3f, 0x82, 0,
+                                   0,    0x24, 0, 0, 0,    0,    0,    0,    0,    2,
+                                   0,    0,    0, 2, 0x80, 0xb8, 0x99, 0x29, 0};
+    heap_init(&heap, 0);
+    buf_init(&file, &heap);
+    build_example();
+
+    struct packed_footer footer;
+    EXPECT(packed_footer_read(buf_slice(&file), &footer) == STATUS_OK);
+    EXPECT(file.size == 1265);
+    EXPECT(memcmp(file.data, header, sizeof header) == 0);
+    EXPECT(section_is(&footer, PACKED_NODES, nodes, sizeof nodes));
+    EXPECT(section_is(&footer, PACKED_PRESENT, present, sizeof present));
+    EXPECT(section_is(&footer, PACKED_DIRECTORY, directory, sizeof directory));
+    EXPECT(section_is(&footer, PACKED_BESTS, bests, sizeof bests));
+    EXPECT(footer.sections[PACKED_ROWS].offset == 768);
+    EXPECT(section_is(&footer, PACKED_ROWS, rows, sizeof rows));
+    buf_deinit(&file);
+    EXPECT(heap_used_bytes(&heap) == 0);
+}
+
 TEST_MAIN(TEST(plain_words_of_any_number_come_back), TEST(every_shape_of_record_comes_back),
           TEST(many_words_come_back), TEST(a_file_of_tombstones_alone_has_no_best),
           TEST(absent_keys_rarely_pass_the_filter),
           TEST(a_dictionary_is_taken_over_by_the_next_file),
-          TEST(an_error_of_the_sink_ends_the_build))
+          TEST(an_error_of_the_sink_ends_the_build),
+          TEST(the_example_of_the_format_page_is_what_is_written))
