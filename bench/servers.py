@@ -215,18 +215,9 @@ class Trifecta(Server):
         return lines
 
     def metrics(self):
-        """Counters and gauges by name without prefix and suffix; labels summed up."""
-        figures = {}
-        for line in self.get("/metrics")[1].decode().splitlines():
-            if line.startswith("#") or " " not in line:
-                continue
-            name, value = line.split("{")[0].split(" ")[0], line.split(" ")[-1]
-            name = name.removeprefix("trifecta_").removesuffix("_total")
-            try:
-                figures[name] = figures.get(name, 0) + float(value)
-            except ValueError:
-                continue
-        return figures
+        """Counters and gauges by name."""
+        figures = json.loads(self.get("/api/v1/stats")[1])
+        return {name: value for name, value in figures.items() if isinstance(value, int)}
 
     def disk_bytes(self):
         return sum(os.path.getsize(os.path.join(folder, file))
