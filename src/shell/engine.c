@@ -49,6 +49,7 @@ struct engine {
     uint64_t batches, submissions, sync_us_sum, sync_us_max;
     uint64_t scrub_after, scrub_us;
     uint64_t job_retry_us; /* After a failure the next job waits. */
+    bool stop_failed;      /* The flush at the end did not work: the log has it all. */
 
     _Atomic enum status write_status;
     pthread_t writer, syncer, builder, upkeep;
@@ -57,11 +58,13 @@ struct engine {
 
 /* --- Errands --- */
 
-static void want(struct errand *errand, pthread_cond_t *condition)
+static void want(struct engine *engine, struct errand *errand, pthread_cond_t *condition)
 {
+    pthread_mutex_lock(&engine->mutex);
     CHECK(errand->state == ERRAND_IDLE);
     errand->state = ERRAND_WANTED;
     pthread_cond_signal(condition);
+    pthread_mutex_unlock(&engine->mutex);
 }
 
 /* Waits for an errand; false at the end. The mutex is held before and after. */
@@ -79,13 +82,25 @@ static void finish(struct engine *engine, struct errand *errand, enum status sta
     pthread_cond_signal(&engine->to_writer);
 }
 
-/* True once, when the errand is done. */
-static bool take_done(struct errand *errand, enum status *status)
+/* Where an errand stands; one that is done is idle again afterwards, and gives its status. */
+static enum errand_state take(struct engine *engine, struct errand *errand, enum status *status)
 {
-    if (errand->state != ERRAND_DONE) return false;
-    errand->state = ERRAND_IDLE;
-    *status = errand->status;
-    return true;
+    pthread_mutex_lock(&engine->mutex);
+    enum errand_state state = errand->state;
+    if (state == ERRAND_DONE) {
+        errand->state = ERRAND_IDLE;
+        *status = errand->status;
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    return state;
+}
+
+static bool is_stopping(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->mutex);
+    bool stopping = engine->stopping;
+    pthread_mutex_unlock(&engine->mutex);
+    return stopping;
 }
 
 static void *run_syncer(void *argument)
@@ -216,11 +231,12 @@ static void fail_list(struct engine_write *list, enum status status)
     }
 }
 
-/* Takes submissions for one batch off the queue. The mutex is held. */
+/* Takes submissions for one batch off the queue. */
 static struct engine_write *take_submissions(struct engine *engine)
 {
     if (store_can_write(engine->store) == STATUS_BUSY) return NULL;
 
+    pthread_mutex_lock(&engine->mutex);
     struct engine_write *first = engine->queue_first;
     struct engine_write *last = NULL;
     size_t writes = 0;
@@ -231,10 +247,12 @@ static struct engine_write *take_submissions(struct engine *engine)
         engine->queue_count--;
         engine->submissions++;
     }
-    if (last == NULL) return NULL;
-    engine->queue_first = last->next;
-    if (engine->queue_first == NULL) engine->queue_last = NULL;
-    last->next = NULL;
+    if (last != NULL) {
+        engine->queue_first = last->next;
+        if (engine->queue_first == NULL) engine->queue_last = NULL;
+        last->next = NULL;
+    }
+    pthread_mutex_unlock(&engine->mutex);
     return first;
 }
 
@@ -273,49 +291,55 @@ static void note_sync(struct engine *engine, enum status status)
     if (status != STATUS_OK) fail_waiting(engine);
 }
 
+static bool queue_is_empty(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->mutex);
+    bool empty = engine->queue_first == NULL;
+    pthread_mutex_unlock(&engine->mutex);
+    return empty;
+}
+
 /* Starts a sync if one is due. With nothing else to do the writer runs it itself: two
- * changes of thread less for a lone durable write. The mutex is held. */
+ * changes of thread less for a lone durable write. */
 static void drive_sync(struct engine *engine)
 {
     enum status status;
-    if (take_done(&engine->sync, &status)) note_sync(engine, status);
-    if (engine->sync.state != ERRAND_IDLE) return;
+    enum errand_state state = take(engine, &engine->sync, &status);
+    if (state == ERRAND_DONE) note_sync(engine, status);
+    if (state == ERRAND_WANTED) return;
 
     uint64_t now_us = clock_monotonic_us();
     if (!sync_is_due(engine, now_us)) return;
     if (store_sync_begin(engine->store, &engine->log_sync) != STATUS_OK) return;
     engine->sync_begun_us = now_us;
-    if (engine->queue_first != NULL) {
-        want(&engine->sync, &engine->to_syncer);
-        return;
-    }
-    pthread_mutex_unlock(&engine->mutex);
-    status = log_sync_run(&engine->log_sync);
-    pthread_mutex_lock(&engine->mutex);
-    note_sync(engine, status);
+    if (queue_is_empty(engine))
+        note_sync(engine, log_sync_run(&engine->log_sync));
+    else
+        want(engine, &engine->sync, &engine->to_syncer);
 }
 
 static void drive_grace(struct engine *engine)
 {
     enum status status;
-    if (take_done(&engine->grace, &status)) {
+    enum errand_state state = take(engine, &engine->grace, &status);
+    if (state == ERRAND_DONE) {
         store_reclaim(engine->store, engine->grace_view);
         engine->reclaimed_view = engine->grace_view;
     }
     uint64_t newest = store_view_number(engine->store);
-    if (engine->grace.state != ERRAND_IDLE || newest - 1 <= engine->reclaimed_view) return;
+    if (state == ERRAND_WANTED || newest - 1 <= engine->reclaimed_view) return;
     engine->grace_view = newest - 1;
-    want(&engine->grace, &engine->to_upkeep);
+    want(engine, &engine->grace, &engine->to_upkeep);
 }
 
 static void drive_prepare(struct engine *engine)
 {
     enum status status;
-    if (take_done(&engine->prepare, &status))
-        store_prepare_complete(engine->store, &engine->log_prepare, status);
-    if (engine->prepare.state != ERRAND_IDLE || engine->stopping) return;
+    enum errand_state state = take(engine, &engine->prepare, &status);
+    if (state == ERRAND_DONE) store_prepare_complete(engine->store, &engine->log_prepare, status);
+    if (state == ERRAND_WANTED || is_stopping(engine)) return;
     if (store_prepare_begin(engine->store, &engine->log_prepare))
-        want(&engine->prepare, &engine->to_upkeep);
+        want(engine, &engine->prepare, &engine->to_upkeep);
 }
 
 static bool scrub_is_due(const struct engine *engine, uint64_t now_us)
@@ -327,7 +351,7 @@ static bool scrub_is_due(const struct engine *engine, uint64_t now_us)
 static enum status next_job(struct engine *engine, uint64_t now_us)
 {
     struct store_job **job = &engine->store_job;
-    if (engine->stopping) return store_flush_begin(engine->store, job);
+    if (is_stopping(engine)) return store_flush_begin(engine->store, job);
     enum status status = store_job_begin(engine->store, job);
     if (status != STATUS_END || !scrub_is_due(engine, now_us)) return status;
 
@@ -344,39 +368,43 @@ static void end_job(struct engine *engine, enum status status)
         engine->scrub_after = store_job_file(engine->store_job);
     status = store_job_finish(engine->store, engine->store_job, status);
     engine->store_job = NULL;
-    if (status != STATUS_OK) engine->job_retry_us = clock_monotonic_us() + RETRY_US;
+    if (status == STATUS_OK) return;
+    engine->job_retry_us = clock_monotonic_us() + RETRY_US;
+    engine->stop_failed = is_stopping(engine);
+}
+
+static void begin_job(struct engine *engine)
+{
+    uint64_t now_us = clock_monotonic_us();
+    if (now_us < engine->job_retry_us && !is_stopping(engine)) return;
+    if (next_job(engine, now_us) != STATUS_OK) return;
+    engine->job_commit = false;
+    want(engine, &engine->job, &engine->to_builder);
 }
 
 /* One turn of the job under way; true when there is more to do at once. */
 static bool drive_job(struct engine *engine)
 {
-    enum status status;
-    uint64_t now_us = clock_monotonic_us();
-
+    enum status status = STATUS_OK;
     if (engine->store_job == NULL) {
-        if (now_us < engine->job_retry_us && !engine->stopping) return false;
-        if (next_job(engine, now_us) != STATUS_OK) return false;
-        engine->job_commit = false;
-        want(&engine->job, &engine->to_builder);
+        begin_job(engine);
         return false;
     }
-    if (engine->job.state == ERRAND_WANTED) return false;
-    if (engine->job.state == ERRAND_DONE &&
-        (engine->job_commit || engine->job.status != STATUS_OK)) {
-        take_done(&engine->job, &status);
+    enum errand_state state = take(engine, &engine->job, &status);
+    if (state == ERRAND_WANTED) return false;
+    if (state == ERRAND_DONE && (engine->job_commit || status != STATUS_OK)) {
         end_job(engine, status);
         return true;
     }
     status = store_job_resolve(engine->store, engine->store_job);
     if (status == STATUS_PARTIAL) return true;
     if (status == STATUS_BUSY) return false;
-    engine->job.state = ERRAND_IDLE;
     if (status != STATUS_OK) {
         end_job(engine, status);
         return true;
     }
     engine->job_commit = true;
-    want(&engine->job, &engine->to_builder);
+    want(engine, &engine->job, &engine->to_builder);
     return false;
 }
 
@@ -388,20 +416,25 @@ static void drive_tick(struct engine *engine)
     store_tick(engine->store, clock_wall_ms());
     atomic_store(&engine->write_status, store_can_write(engine->store));
 
-    struct engine_stats *stats = &engine->stats;
-    store_stats(engine->store, &stats->store);
-    stats->batches = engine->batches;
-    stats->submissions = engine->submissions;
-    stats->queue_count = engine->queue_count;
-    stats->sync_us_sum = engine->sync_us_sum;
-    stats->sync_us_max = engine->sync_us_max;
-    stats->memory_bytes = heap_used_bytes(engine->heap);
-    stats->job_under_way = engine->store_job != NULL;
-    const char *job = engine->store_job == NULL ? ""
-                                                : store_job_name(store_job_kind(engine->store_job));
-    snprintf(stats->job_name, sizeof stats->job_name, "%s", job);
+    struct engine_stats stats = {
+        .batches = engine->batches,
+        .submissions = engine->submissions,
+        .sync_us_sum = engine->sync_us_sum,
+        .sync_us_max = engine->sync_us_max,
+        .memory_bytes = heap_used_bytes(engine->heap),
+        .job_under_way = engine->store_job != NULL,
+    };
+    store_stats(engine->store, &stats.store);
+    if (engine->store_job != NULL)
+        snprintf(stats.job_name, sizeof stats.job_name, "%s",
+                 store_job_name(store_job_kind(engine->store_job)));
     const char *damaged = store_damaged_file(engine->store);
-    snprintf(stats->damaged_file, sizeof stats->damaged_file, "%s", damaged == NULL ? "" : damaged);
+    if (damaged != NULL) snprintf(stats.damaged_file, sizeof stats.damaged_file, "%s", damaged);
+
+    pthread_mutex_lock(&engine->mutex);
+    stats.queue_count = engine->queue_count;
+    engine->stats = stats;
+    pthread_mutex_unlock(&engine->mutex);
 }
 
 static void wait_for_work(struct engine *engine)
@@ -419,11 +452,12 @@ static void wait_for_work(struct engine *engine)
     pthread_cond_timedwait(&engine->to_writer, &engine->mutex, &until);
 }
 
+/* The mutex is held by the callers of the next two. */
 static bool anything_done(const struct engine *engine)
 {
     if (engine->queue_first != NULL && store_can_write(engine->store) != STATUS_BUSY) return true;
     return engine->sync.state == ERRAND_DONE || engine->grace.state == ERRAND_DONE ||
-           engine->prepare.state == ERRAND_DONE;
+           engine->prepare.state == ERRAND_DONE || engine->job.state == ERRAND_DONE;
 }
 
 /* Everything submitted is answered, in files, and no other thread is at work. */
@@ -435,33 +469,41 @@ static bool may_end(const struct engine *engine)
         engine->prepare.state != ERRAND_IDLE || engine->store_job != NULL)
         return false;
     if (store_can_write(engine->store) == STATUS_READ_ONLY) return true;
-    return store_is_clean(engine->store) || engine->job_retry_us != 0;
+    return store_is_clean(engine->store) || engine->stop_failed;
 }
 
+/* Waits for an errand or a submission, if there is none already; false at the end. */
+static bool wait_for_more(struct engine *engine, bool more)
+{
+    pthread_mutex_lock(&engine->mutex);
+    if (!more && !anything_done(engine) && !may_end(engine)) wait_for_work(engine);
+    bool end = may_end(engine);
+    if (end) {
+        engine->ended = true;
+        pthread_cond_broadcast(&engine->to_syncer);
+        pthread_cond_broadcast(&engine->to_builder);
+        pthread_cond_broadcast(&engine->to_upkeep);
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    return !end;
+}
+
+/* The mutex guards the queue and the errands, never work on the store: a loop thread that
+ * submits a write also answers searches, and those wait for nothing. */
 static void *run_writer(void *argument)
 {
     struct engine *engine = argument;
-    pthread_mutex_lock(&engine->mutex);
-    while (!may_end(engine)) {
+    bool more = false;
+    do {
         struct engine_write *list = take_submissions(engine);
-        if (list != NULL) {
-            pthread_mutex_unlock(&engine->mutex);
-            write_batch(engine, list);
-            pthread_mutex_lock(&engine->mutex);
-        }
+        if (list != NULL) write_batch(engine, list);
         drive_sync(engine);
         complete_visible(engine);
         drive_prepare(engine);
-        bool more = drive_job(engine);
+        more = drive_job(engine);
         drive_tick(engine);
         drive_grace(engine);
-        if (!more && !anything_done(engine) && !may_end(engine)) wait_for_work(engine);
-    }
-    engine->ended = true;
-    pthread_cond_broadcast(&engine->to_syncer);
-    pthread_cond_broadcast(&engine->to_builder);
-    pthread_cond_broadcast(&engine->to_upkeep);
-    pthread_mutex_unlock(&engine->mutex);
+    } while (wait_for_more(engine, more));
     return NULL;
 }
 
@@ -536,7 +578,6 @@ static void join_threads(struct engine *engine)
                                   &engine->upkeep};
     pthread_mutex_lock(&engine->mutex);
     engine->stopping = true;
-    engine->job_retry_us = 0;
     if (engine->thread_count < 4) engine->ended = true;
     pthread_cond_broadcast(&engine->to_writer);
     pthread_cond_broadcast(&engine->to_syncer);
