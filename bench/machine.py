@@ -1,5 +1,6 @@
 """What all measurements share: settings, pins, data sets, medians, facts of the machine."""
 import os
+import random
 import re
 import shutil
 import statistics
@@ -21,6 +22,7 @@ BURST_S = float(os.environ.get("BENCH_BURST_S", "0.3" if QUICK else "0.7"))
 # otherwise decide a round trip (9 or 80 us). SAME: no wake-up crosses processors at all.
 SERVER_CPU, CLIENT_CPU = 0, min(1, os.cpu_count() - 1)
 SAME = SERVER_CPU
+CASE_MIXES = 8
 
 
 def say(text):
@@ -100,13 +102,21 @@ def derived(name, source, change):
 
 
 def equal_scores(name, source):
-    return derived(name + "-equal.tsv", source,
+    return derived(f"{name}-{line_count(source)}-equal.tsv", source,
                    lambda lines: (line.split(b"\t")[0] + b"\t1\n" for line in lines))
 
 
 def distinct(name, source):
-    """Each query once: more of them than the answer cache holds, so that it never helps."""
-    return derived(name, source, lambda lines: dict.fromkeys(lines))
+    """Each query once, in several mixes of case: the answers are the same, and the answer
+    cache, which knows a request by its bytes, hardly ever holds one."""
+    def change(lines):
+        once = list(dict.fromkeys(lines))
+        chance = random.Random(1)
+        mixes = [bytes(byte ^ 32 if chr(byte).isascii() and chr(byte).isalpha() and
+                       chance.random() < 0.5 else byte for byte in line)
+                 for _ in range(CASE_MIXES) for line in once]
+        return dict.fromkeys(once + mixes)
+    return derived(name, source, change)
 
 
 def first_lines(name, source, count):
@@ -144,13 +154,16 @@ def description():
     cpu = first_match("/proc/cpuinfo", r"model name\s*:\s*(.*)", "unknown processor")
     memory = int(first_match("/proc/meminfo", r"MemTotal:\s*(\d+)", "0")) // 1024
     commit = output_of(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"]).strip()
-    load = os.getloadavg()[0]
     packages = ["librocksdb-dev", "liblmdb-dev", "libmarisa-dev", "redis-redisearch"]
     return [
         f"{cpu}, {os.cpu_count()} processors, {memory} MiB of memory, Linux {os.uname().release}",
         f"trifecta {commit}, gcc {version_of(['gcc', '-dumpfullversion'])} -O3",
         f"nginx {version_of(['nginx', '-v'])}, redis {version_of(['redis-server', '--version'])}, "
         + ", ".join(f"{each.replace('-dev', '')} {package_version(each)}" for each in packages),
-        time.strftime("measured %Y-%m-%d %H:%M UTC", time.gmtime())
-        + f", {ROUNDS} rounds of {BURST_S} s bursts, load average at the start {load:.1f}",
     ]
+
+
+def circumstances():
+    """When, how long and among how busy neighbours a part was measured."""
+    return (time.strftime("Measured %Y-%m-%d %H:%M UTC, ", time.gmtime()) +
+            f"{ROUNDS} rounds of {BURST_S} s bursts, load average before {os.getloadavg()[0]:.1f}.")

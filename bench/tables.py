@@ -3,6 +3,7 @@ import os
 
 import machine
 
+circumstances = ""  # Of the part that is measured now; opens each of its tables.
 PAGE = os.path.join(machine.ROOT, "docs", "benchmarks.md")
 
 
@@ -49,6 +50,8 @@ def plain_table(head, rows):
 
 def write(part, text):
     """Puts `text` between the markers of `part`; nothing else on the page changes."""
+    if part != "machine":
+        text = circumstances + "\n\n" + text
     begin, end = f"<!-- bench:{part} begin -->\n", f"<!-- bench:{part} end -->\n"
     with open(PAGE, encoding="utf-8") as file:
         page = file.read()
