@@ -12,7 +12,7 @@
 #include "base/status.h"
 
 enum {
-    ANSWER_CACHE_COUNT = 4096,
+    ANSWER_CACHE_COUNT = 16384,
     ANSWER_CACHE_BYTES_MAX = 2048, /* Target and answer together; longer ones are not kept. */
 };
 
