@@ -175,6 +175,10 @@ enum status query_select(const struct query *query, struct slice prefix, uint64_
 enum status query_sum(const struct query *query, struct slice prefix, struct sum *sum);
 enum status query_sum_range(const struct query *query, struct key_range range, struct sum *sum);
 
+/* Whether no word has expired by `now_ms` that the layers still hold: then every query
+ * answers as it would have at `settled_ms`. */
+bool query_is_settled(const struct query *query);
+
 /* --- The expiry index of a memory trie --- */
 
 /* Notes that the record now put at `key` expires at `expires_at`. Notes that no longer hold

@@ -100,6 +100,16 @@ enum status query_layer_expires(const struct query *query, const struct layer *l
     return status;
 }
 
+bool query_is_settled(const struct query *query)
+{
+    for (size_t i = 0; i < query->layer_count; i++) {
+        bool expires = true;
+        if (query_layer_expires(query, &query->layers[i], &expires) != STATUS_OK) return false;
+        if (expires) return false;
+    }
+    return true;
+}
+
 typedef enum status visit_key(void *context, struct slice key);
 
 static enum status each_in_packed(const struct query *query, const struct layer *layer,

@@ -50,6 +50,14 @@ static void append_methods(struct slice path, struct buf *out)
     }
 }
 
+/* What goes back into a header, a log or a terminal holds nothing that commands one. */
+static bool is_visible(struct slice text)
+{
+    for (size_t i = 0; i < text.size; i++)
+        if (text.data[i] <= ' ' || text.data[i] > '~') return false;
+    return true;
+}
+
 struct node_reply node_reply_of(const struct http_request *request)
 {
     struct slice id;
@@ -59,7 +67,7 @@ struct node_reply node_reply_of(const struct http_request *request)
         .head_only = request->method == HTTP_HEAD,
     };
     if (http_request_header(request, "x-request-id", &id) && id.size > 0 &&
-        id.size <= sizeof reply.request_id) {
+        id.size <= sizeof reply.request_id && is_visible(id)) {
         memcpy(reply.request_id, id.data, id.size);
         reply.request_id_size = (uint8_t)id.size;
     }

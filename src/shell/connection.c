@@ -11,6 +11,9 @@
 
 static void flush(struct connection *connection);
 static void process(struct connection *connection, struct slice *input);
+static void set_reading(struct connection *connection);
+
+enum { CONNECTION_LINGER_US = 2000000 };
 
 /* --- Birth and death --- */
 
@@ -33,6 +36,7 @@ static void maybe_free(struct connection *connection)
     if (!connection->closed || in_flight(connection)) return;
 
     struct heap *heap = connection->loop->heap;
+    unlink_connection(connection); /* Not before: the loop ends when it has no more. */
     for (int i = 0; i < CONNECTION_SUBMISSIONS; i++)
         node_batch_deinit(&connection->submissions[i].batch);
     node_import_destroy(connection->import);
@@ -48,7 +52,6 @@ static void on_closed(uv_handle_t *handle)
 {
     struct connection *connection = handle->data;
     struct loop *loop = connection->loop;
-    unlink_connection(connection);
     atomic_fetch_sub(&loop->server->connection_count, 1);
     atomic_fetch_add_explicit(&loop->reader.counters.connections_closed, 1, memory_order_relaxed);
     connection->closed = true;
@@ -60,6 +63,27 @@ static void close_connection(struct connection *connection)
     if (connection->closing) return;
     connection->closing = true;
     uv_close((uv_handle_t *)&connection->tcp, on_closed);
+}
+
+/* A turn without new bytes: goes on with what was kept. */
+static void go_on(struct connection *connection)
+{
+    struct slice none = {0};
+    connection->loop->wall_ms = clock_wall_ms();
+    connection->loop->request_us = clock_monotonic_us();
+    connection->stalled = false;
+    grace_online();
+    process(connection, &none);
+    grace_offline();
+}
+
+/* So that what has no length and no chunks is not taken for complete. */
+static void break_connection(struct connection *connection)
+{
+    if (connection->closing) return;
+    connection->closing = true;
+    if (connection->writing || uv_tcp_close_reset(&connection->tcp, on_closed) != 0)
+        uv_close((uv_handle_t *)&connection->tcp, on_closed);
 }
 
 /* --- Answers on their way out --- */
@@ -77,10 +101,7 @@ static void on_sent(uv_write_t *write, int error)
     buf_clear(&connection->sending);
 
     /* What waited for the client to read may go on: an export, or further requests. */
-    struct slice none = {0};
-    grace_online();
-    process(connection, &none);
-    grace_offline();
+    go_on(connection);
     flush(connection);
 }
 
@@ -98,40 +119,70 @@ static bool send_rest(struct connection *connection, size_t sent)
     return uv_write(&connection->write, (uv_stream_t *)&connection->tcp, &rest, 1, on_sent) == 0;
 }
 
-static void set_reading(struct connection *connection);
-
-/* Sends all answers of this turn in one write. */
-static void flush(struct connection *connection)
+/* Sends what there is in one write; false: the connection is closed. */
+static bool send_out(struct connection *connection)
 {
-    if (connection->closing) return;
+    if (connection->closing) return false;
     struct buf *out = &connection->out;
     if (buf_status(out) != STATUS_OK) {
         close_connection(connection); /* An answer that is not whole is worse than none. */
-        return;
+        return false;
     }
-    if (!connection->writing && out->size > 0) {
-        uv_buf_t all = uv_buf_init((char *)out->data, (unsigned)out->size);
-        int sent = uv_try_write((uv_stream_t *)&connection->tcp, &all, 1);
-        if (sent < 0 && sent != UV_EAGAIN) {
-            close_connection(connection);
-            return;
-        }
-        atomic_fetch_add_explicit(&connection->loop->reader.counters.bytes_out, out->size,
-                                  memory_order_relaxed);
-        if (sent >= 0 && (size_t)sent == out->size) {
-            buf_clear(out);
-        } else if (!send_rest(connection, sent < 0 ? 0 : (size_t)sent)) {
-            close_connection(connection);
-            return;
-        }
+    if (connection->writing || out->size == 0) return true;
+    uv_buf_t all = uv_buf_init((char *)out->data, (unsigned)out->size);
+    int sent = uv_try_write((uv_stream_t *)&connection->tcp, &all, 1);
+    if (sent < 0 && sent != UV_EAGAIN) {
+        close_connection(connection);
+        return false;
     }
-    bool all_sent = !connection->writing && out->size == 0;
-    if (all_sent && connection->close_when_sent && !in_flight(connection) &&
-        connection->export == NULL) {
+    atomic_fetch_add_explicit(&connection->loop->reader.counters.bytes_out, out->size,
+                              memory_order_relaxed);
+    if (sent >= 0 && (size_t)sent == out->size) {
+        connection->active_us = clock_monotonic_us();
+        buf_clear(out);
+    } else if (!send_rest(connection, sent < 0 ? 0 : (size_t)sent)) {
+        close_connection(connection);
+        return false;
+    }
+    return true;
+}
+
+static void on_shutdown(uv_shutdown_t *shutdown, int error)
+{
+    struct connection *connection = shutdown->data;
+    if (error != 0) close_connection(connection);
+}
+
+/* After the last answer. A socket closed with unread bytes would be reset, and the client
+ * might never see the answer: so what it still sends is read and forgotten, for a while. */
+static void say_goodbye(struct connection *connection)
+{
+    if (connection->ended) {
         close_connection(connection);
         return;
     }
-    set_reading(connection);
+    if (connection->lingering_us != 0) return;
+    connection->lingering_us = clock_monotonic_us();
+    buf_clear(&connection->in);
+    connection->shutdown.data = connection;
+    if (uv_shutdown(&connection->shutdown, (uv_stream_t *)&connection->tcp, on_shutdown) != 0)
+        close_connection(connection);
+}
+
+/* Sends all answers of this turn in one write, and decides how it goes on. */
+static void flush(struct connection *connection)
+{
+    /* Requests that waited for room go on here when the system took everything at once. */
+    if (!send_out(connection)) return;
+    while (connection->stalled && !connection->writing) {
+        go_on(connection);
+        if (!send_out(connection)) return;
+    }
+
+    bool idle = !connection->writing && !in_flight(connection) && connection->export == NULL;
+    bool last = connection->close_when_sent && connection->import == NULL && !connection->head_done;
+    if (idle && (last || connection->ended)) say_goodbye(connection);
+    if (!connection->closing) set_reading(connection);
 }
 
 /* --- Submissions --- */
@@ -153,6 +204,7 @@ static void submit(struct connection *connection, struct submission *submission)
         .done = on_done,
     };
     submission->in_flight = true;
+    submission->of_import = connection->import != NULL;
     enum status status = engine_submit(connection->loop->server->engine, &submission->write);
     if (status == STATUS_OK) return;
     submission->write.status = status;
@@ -167,33 +219,36 @@ void connection_returned(struct connection *connection, struct submission *submi
         return;
     }
     connection->active_us = clock_monotonic_us();
-    if (connection->import != NULL)
-        node_import_take(connection->import, &submission->batch, submission->write.status);
-    else
-        node_batch_answer(&submission->batch, &connection->loop->reader, submission->write.status,
+    struct node_batch *batch = &submission->batch;
+    if (!submission->of_import) {
+        node_batch_answer(batch, &connection->loop->reader, submission->write.status,
                           &connection->out);
-    if (connection->import == NULL)
-        for (size_t i = 0; i < submission->batch.item_count; i++)
-            node_count(&connection->loop->reader, submission->batch.items[i].endpoint,
-                       connection->active_us - connection->request_us);
-    node_batch_clear(&submission->batch);
+        for (size_t i = 0; i < batch->item_count; i++)
+            node_count(&connection->loop->reader, batch->items[i].endpoint,
+                       connection->active_us - submission->begun_us);
+    } else if (connection->import != NULL) {
+        node_import_take(connection->import, batch, submission->write.status);
+    }
+    node_batch_clear(batch);
     if (connection->closing) return;
-
-    struct slice none = {0};
-    grace_online();
-    process(connection, &none);
-    grace_offline();
+    go_on(connection);
     flush(connection);
 }
 
 /* --- Requests --- */
 
+/* The last answer. Writes before it are answered first: it is asked for again then. */
 static void refuse_and_close(struct connection *connection, enum problem_code code,
                              const char *detail)
 {
     struct node_reply reply = {.minor = 1};
+    if (connection->import == NULL && connection->submissions[0].batch.item_count > 0) {
+        if (!connection->head_done) http_request_init(&connection->request);
+        return;
+    }
     node_refuse(&connection->loop->reader, &reply, code, detail, NULL, &connection->out);
     connection->close_when_sent = true;
+    connection->head_done = false;
 }
 
 static void begin_body(struct connection *connection)
@@ -204,12 +259,12 @@ static void begin_body(struct connection *connection)
     connection->chunked = (struct http_chunked){0};
     connection->body_left = request->body == HTTP_BODY_LENGTH ? request->content_length : 0;
     buf_clear(&connection->body);
-    if (!request->keep_alive) connection->close_when_sent = true;
 }
 
 static void send_continue(struct connection *connection)
 {
     if (!connection->request.expect_continue || connection->continued) return;
+    if (connection->submissions[0].batch.item_count > 0) return; /* Answers before it first. */
     http_continue_append(&connection->out);
     connection->continued = true;
 }
@@ -245,11 +300,14 @@ static enum status whole_body(struct connection *connection, struct slice *input
     buf_clear(&connection->body);
     while ((status = http_chunked_next(&connection->chunked, &rest, &piece)) == STATUS_OK) {
         buf_append_slice(&connection->body, piece);
-        if (connection->body.size > limit) {
-            refuse_and_close(connection, PROBLEM_PAYLOAD_TOO_LARGE,
-                             "the body is larger than max_body_bytes");
-            return STATUS_INVALID;
-        }
+        if (connection->body.size > limit) break;
+    }
+    /* Sizes and extensions of chunks count too: many small ones are no way round the limit. */
+    uint64_t raw_limit = limit + limit / 2 + CONNECTION_IN_BYTES_MAX;
+    if (connection->body.size > limit || input->size - rest.size > raw_limit) {
+        refuse_and_close(connection, PROBLEM_PAYLOAD_TOO_LARGE,
+                         "the body is larger than max_body_bytes");
+        return STATUS_INVALID;
     }
     if (status == STATUS_PARTIAL) {
         send_continue(connection);
@@ -304,7 +362,10 @@ static void answer_cached(struct connection *connection, enum node_endpoint endp
     uint64_t view = engine_view(loop->server->engine)->number;
     struct slice target = connection->request.query;
 
-    if (answer_cache_get(&loop->cache, target, view, &answer)) {
+    struct query query = store_query(engine_view(loop->server->engine), loop->wall_ms, loop->heap,
+                                     loop->reader.scratch);
+    bool settled = query_is_settled(&query);
+    if (settled && answer_cache_get(&loop->cache, target, view, &answer)) {
         buf_append_slice(&connection->out, answer);
         atomic_fetch_add_explicit(&loop->reader.counters.cache_hits, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&loop->reader.counters.answers[2], 1, memory_order_relaxed);
@@ -315,7 +376,7 @@ static void answer_cached(struct connection *connection, enum node_endpoint endp
     size_t before = connection->out.size;
     answer_read(connection, endpoint);
     answer = slice_from(buf_slice(&connection->out), before);
-    if (buf_status(&connection->out) == STATUS_OK &&
+    if (settled && buf_status(&connection->out) == STATUS_OK &&
         slice_starts_with(answer, SLICE_LITERAL("HTTP/1.1 200")))
         answer_cache_put(&loop->cache, target, view, answer);
 }
@@ -341,15 +402,22 @@ static void begin_import(struct connection *connection, struct slice *input)
         node_refuse(&connection->loop->reader, &connection->reply, error.code, error.detail,
                     error.field, &connection->out);
         connection->close_when_sent = true;
+        connection->head_done = false;
         return;
     }
     *input = slice_from(*input, connection->request.head_bytes);
-    connection->import_complete = false;
+    connection->import_ended = false;
+    connection->import_fed = false;
     send_continue(connection);
 }
 
+/* The one that lines go to. A half filled one comes first: lines are created in their order. */
 static struct submission *free_submission(struct connection *connection)
 {
+    for (int i = 0; i < CONNECTION_SUBMISSIONS; i++) {
+        struct submission *submission = &connection->submissions[i];
+        if (!submission->in_flight && submission->batch.item_count > 0) return submission;
+    }
     for (int i = 0; i < CONNECTION_SUBMISSIONS; i++)
         if (!connection->submissions[i].in_flight) return &connection->submissions[i];
     return NULL;
@@ -364,7 +432,8 @@ static enum status next_piece(struct connection *connection, struct slice *input
         enum status status = http_chunked_next(&connection->chunked, input, piece);
         if (status == STATUS_INVALID || status == STATUS_LIMIT)
             refuse_and_close(connection, problem_code_of_status(connection->chunked.error_status),
-                             connection->chunked.error_reason);
+                             "the chunks of the body are malformed; lines before that may have "
+                             "been stored");
         return status;
     }
     if (connection->body_left == 0) return STATUS_END;
@@ -376,24 +445,23 @@ static enum status next_piece(struct connection *connection, struct slice *input
 }
 
 /* Feeds `piece` to the import; what does not fit waits in `connection->body`. */
-static enum status feed(struct connection *connection, struct slice piece, bool last)
+static enum status feed(struct connection *connection, struct slice piece)
 {
+    bool last = connection->import_ended;
     for (;;) {
         struct submission *submission = free_submission(connection);
         if (submission == NULL) {
             buf_append_slice(&connection->body, piece);
-            connection->import_complete = last;
             return buf_status(&connection->body) == STATUS_OK ? STATUS_BUSY : STATUS_NOMEM;
         }
         enum status status = node_import_feed(connection->import, &piece, last,
                                               connection->loop->wall_ms, &submission->batch);
         if (status != STATUS_OK && status != STATUS_PARTIAL) return status;
-        if (submission->batch.write_count > 0 &&
-            (status == STATUS_PARTIAL || last || node_batch_is_full(&submission->batch)))
+        if (submission->batch.write_count > 0 && (status == STATUS_PARTIAL || last))
             submit(connection, submission);
-        else if (status == STATUS_PARTIAL)
-            node_batch_clear(&submission->batch);
-        if (status == STATUS_OK) return STATUS_OK;
+        if (status == STATUS_PARTIAL) continue;
+        connection->import_fed = last;
+        return STATUS_OK;
     }
 }
 
@@ -407,46 +475,51 @@ static void end_import(struct connection *connection)
     connection->import = NULL;
     connection->head_done = false;
     connection->request_us = 0;
+    if (!connection->reply.keep_alive) connection->close_when_sent = true;
 }
 
 static void abort_import(struct connection *connection)
 {
+    for (int i = 0; i < CONNECTION_SUBMISSIONS; i++)
+        if (!connection->submissions[i].in_flight)
+            node_batch_clear(&connection->submissions[i].batch);
     node_import_destroy(connection->import);
     connection->import = NULL;
     connection->head_done = false;
     connection->close_when_sent = true;
 }
 
+/* Feeds what was left over while both submissions were on their way. */
+static enum status feed_rest(struct connection *connection)
+{
+    struct buf left = connection->body;
+    if (left.size == 0) return STATUS_OK;
+    buf_init(&connection->body, connection->loop->heap);
+    enum status status = feed(connection, buf_slice(&left));
+    buf_deinit(&left);
+    return status;
+}
+
 /* True when the import is over and the next request may be read. */
 static bool process_import(struct connection *connection, struct slice *input)
 {
-    enum status status = STATUS_OK;
     struct slice piece;
-
-    /* First what was left over while both submissions were on their way. */
-    if (connection->body.size > 0) {
-        struct buf left = connection->body;
-        bool last = connection->import_complete;
-        buf_init(&connection->body, connection->loop->heap);
-        status = feed(connection, buf_slice(&left), last);
-        buf_deinit(&left);
-        if (status == STATUS_BUSY) return false;
-    }
-    while (status == STATUS_OK && !connection->import_complete) {
-        status = next_piece(connection, input, &piece);
-        if (status == STATUS_OK) {
-            status = feed(connection, piece, false);
-        } else if (status == STATUS_END) {
-            status = feed(connection, (struct slice){0}, true);
-            connection->import_complete = true;
+    enum status status = feed_rest(connection);
+    while (status == STATUS_OK && !connection->import_fed) {
+        piece = (struct slice){0};
+        if (!connection->import_ended) status = next_piece(connection, input, &piece);
+        if (status == STATUS_END) {
+            connection->import_ended = true;
+            status = STATUS_OK;
         }
+        if (status == STATUS_OK) status = feed(connection, piece);
     }
     if (status == STATUS_PARTIAL || status == STATUS_BUSY) return false;
     if (status != STATUS_OK) {
         abort_import(connection);
         return false;
     }
-    if (in_flight(connection) || connection->body.size > 0) return false;
+    if (in_flight(connection)) return false;
     end_import(connection);
     return true;
 }
@@ -472,7 +545,16 @@ static void begin_export(struct connection *connection)
         .body = HTTP_BODY_CHUNKED,
         .content_type = node_export_content_type(connection->export),
     };
+    struct buf headers;
+    buf_init(&headers, loop->heap);
+    if (connection->reply.request_id_size > 0)
+        http_header_append(
+            &headers, "X-Request-Id",
+            slice_of(connection->reply.request_id, connection->reply.request_id_size));
+    response.headers = buf_slice(&headers);
     http_response_append(&connection->out, &response);
+    buf_deinit(&headers);
+    atomic_fetch_add_explicit(&loop->reader.counters.answers[2], 1, memory_order_relaxed);
     if (!http_response_keeps_alive(&response)) connection->close_when_sent = true;
 }
 
@@ -484,22 +566,23 @@ static bool process_export(struct connection *connection)
     bool chunked = connection->reply.minor != 0;
 
     while (status == STATUS_PARTIAL && !connection->reply.head_only) {
-        if (connection->writing || connection->out.size >= CONNECTION_OUT_BYTES_MAX) return false;
+        connection->stalled = connection->out.size >= CONNECTION_OUT_BYTES_MAX;
+        if (connection->writing || connection->stalled) return false;
         size_t begin = chunked ? http_chunk_begin(&connection->out) : 0;
         status = node_export_step(connection->export, &loop->reader,
                                   engine_view(loop->server->engine), clock_wall_ms(),
                                   &connection->out);
         if (chunked) http_chunk_end(&connection->out, begin);
         if (status == STATUS_PARTIAL && connection->out.size >= CONNECTION_OUT_BYTES_MAX / 4) {
-            flush(connection); /* Each piece on its way before the next is made. */
-            if (connection->closing) return false;
+            /* Each piece is on its way before the next is made. */
+            if (!send_out(connection)) return false;
         }
     }
     node_export_destroy(connection->export);
     connection->export = NULL;
     node_count(&loop->reader, NODE_EXPORT, clock_monotonic_us() - connection->request_us);
     if (status != STATUS_OK && !connection->reply.head_only) {
-        close_connection(connection); /* Complete, or the connection breaks. */
+        break_connection(connection); /* Complete, or the connection breaks. */
         return false;
     }
     if (chunked && !connection->reply.head_only) http_chunk_finish(&connection->out);
@@ -519,6 +602,8 @@ static void end_request(struct connection *connection)
 static bool process_head(struct connection *connection, struct slice input)
 {
     if (connection->request_us == 0) connection->request_us = connection->loop->request_us;
+    bool again = connection->head_done; /* It has moved: its slices point to the old place. */
+    if (again) http_request_init(&connection->request);
     enum status status =
         http_request_parse(&connection->request, &connection->loop->server->options.http, input);
     if (status == STATUS_PARTIAL) return false;
@@ -527,7 +612,7 @@ static bool process_head(struct connection *connection, struct slice input)
                          connection->request.error_reason);
         return false;
     }
-    begin_body(connection);
+    if (!again) begin_body(connection);
     return true;
 }
 
@@ -537,20 +622,19 @@ static bool process_request(struct connection *connection, struct slice *input)
     struct loop *loop = connection->loop;
     struct submission *pending = &connection->submissions[0];
     enum node_endpoint endpoint = node_route(&connection->request);
-    bool streams = endpoint == NODE_IMPORT;
+    bool last = false;
     struct slice body;
 
     /* Answers leave in order: anything but one more write waits for those before it. */
     if (!is_write(endpoint) && pending->batch.item_count > 0) return false;
-    if (streams) {
+    if (endpoint == NODE_IMPORT) {
         begin_import(connection, input);
         return !connection->close_when_sent || connection->import != NULL;
     }
     enum status status = whole_body(connection, input, &body);
     if (status == STATUS_PARTIAL) return false;
     if (status != STATUS_OK) return false;
-    if (connection->request.body == HTTP_BODY_NONE)
-        *input = slice_from(*input, 0); /* whole_body() went past the head. */
+    if (!connection->request.keep_alive) last = true;
 
     if (is_write(endpoint)) {
         status = node_batch_add_request(&pending->batch, &loop->reader, endpoint,
@@ -559,9 +643,10 @@ static bool process_request(struct connection *connection, struct slice *input)
             refuse_and_close(connection, PROBLEM_OVERLOADED, "there is no memory for the write");
             return false;
         }
-        connection->head_done = false;
-        http_request_init(&connection->request);
-        return !connection->close_when_sent && !node_batch_is_full(&pending->batch);
+        if (pending->batch.item_count == 1) pending->begun_us = connection->request_us;
+        end_request(connection);
+        if (last) connection->close_when_sent = true;
+        return !last && !node_batch_is_full(&pending->batch);
     }
     if (endpoint == NODE_EXPORT) {
         begin_export(connection);
@@ -576,6 +661,7 @@ static bool process_request(struct connection *connection, struct slice *input)
         answer_read(connection, endpoint);
     }
     end_request(connection);
+    if (last) connection->close_when_sent = true;
     return !connection->close_when_sent;
 }
 
@@ -593,11 +679,13 @@ static void process_input(struct connection *connection, struct slice *input)
             if (!process_export(connection)) return;
             connection->request_us = 0;
         }
-        if (connection->submissions[0].in_flight || connection->close_when_sent) return;
-        if (connection->out.size + connection->sending.size > CONNECTION_OUT_BYTES_MAX) return;
-        if (!connection->head_done) {
-            if (input->size == 0 || !process_head(connection, *input)) return;
-        }
+        if (connection->submissions[0].in_flight) return;
+        if (connection->close_when_sent && !connection->head_done) return;
+        connection->stalled = connection->out.size + connection->sending.size >
+                              CONNECTION_OUT_BYTES_MAX;
+        if (connection->stalled) return;
+        bool known = connection->head_done && connection->request.base == input->data;
+        if (!known && (input->size == 0 || !process_head(connection, *input))) return;
         if (!process_request(connection, input)) return;
     }
 }
@@ -643,13 +731,15 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
     if (size < 0) {
         /* Who only shuts its sending side down still gets its answers. */
         connection->ended = true;
-        connection->close_when_sent = true;
         uv_read_stop(stream);
         connection->reading = false;
-        bool awaited = in_flight(connection) || connection->export != NULL || connection->writing;
-        if (size != UV_EOF || !awaited || connection->import != NULL) close_connection(connection);
+        if (size != UV_EOF)
+            close_connection(connection);
+        else
+            flush(connection);
         return;
     }
+    if (connection->lingering_us != 0) return;
     connection->active_us = loop->request_us = clock_monotonic_us();
     loop->wall_ms = clock_wall_ms();
     atomic_fetch_add_explicit(&loop->reader.counters.bytes_in, (uint64_t)size,
@@ -672,6 +762,7 @@ static void set_reading(struct connection *connection)
     if (!connection->ended && !connection->closing && connection->head_done &&
         !in_flight(connection) && connection->import == NULL && connection->out.size == 0)
         wanted = true;
+    if (connection->lingering_us != 0) wanted = !connection->ended;
     if (wanted == connection->reading) return;
     connection->reading = wanted;
     if (!wanted)
@@ -728,6 +819,10 @@ void connection_sweep(struct connection *connection, uint64_t now_us)
 {
     const struct server_options *options = &connection->loop->server->options;
     if (connection->closing || in_flight(connection)) return;
+    if (connection->lingering_us != 0) {
+        if (now_us - connection->lingering_us > CONNECTION_LINGER_US) close_connection(connection);
+        return;
+    }
 
     uint64_t idle_us = now_us - u64_min(now_us, connection->active_us);
     bool half = connection->request_us != 0 && connection->import == NULL &&
@@ -742,11 +837,11 @@ void connection_sweep(struct connection *connection, uint64_t now_us)
     }
 }
 
-void connection_drain(struct connection *connection)
+void connection_drain(struct connection *connection, bool at_once)
 {
     if (connection->closing) return;
     bool busy = in_flight(connection) || connection->export != NULL || connection->import != NULL ||
-                connection->writing;
+                connection->writing || connection->head_done;
     connection->close_when_sent = true;
-    if (!busy) close_connection(connection);
+    if (!busy || at_once) close_connection(connection);
 }

@@ -21,6 +21,8 @@ struct submission {
     struct connection *connection;
     struct submission *next; /* In the loop's list of returned ones. */
     bool in_flight;
+    bool of_import;
+    uint64_t begun_us; /* When its first request came. */
 };
 
 struct connection {
@@ -33,8 +35,11 @@ struct connection {
     struct buf sending; /* Answers on their way. */
     uv_write_t write;
     bool writing, reading, closing, closed;
-    bool close_when_sent; /* Nothing more is parsed. */
-    bool ended;           /* The client will send nothing more. */
+    bool close_when_sent;  /* Nothing more is parsed. */
+    bool ended;            /* The client will send nothing more. */
+    bool stalled;          /* Requests or an export wait for room in `out`. */
+    uint64_t lingering_us; /* Since when it is over but for what the client still sends. */
+    uv_shutdown_t shutdown;
 
     struct http_request request;
     bool head_done; /* `request` is parsed, its body is not yet used up. */
@@ -47,7 +52,8 @@ struct connection {
     struct node_import *import;
     struct node_export *export;
     struct node_reply reply; /* Of the import or export. */
-    bool import_complete;
+    bool import_ended;       /* The whole body has come. */
+    bool import_fed;         /* All of it is in submissions. */
 
     uint64_t request_us; /* When the first byte of the request under way came; 0: none is. */
     uint64_t active_us;  /* When anything was last read or sent. */
@@ -62,5 +68,5 @@ void connection_returned(struct connection *connection, struct submission *submi
 /* Once a second: closes what has been idle or slow for too long. */
 void connection_sweep(struct connection *connection, uint64_t now_us);
 
-/* Closes it once its answers are sent. */
-void connection_drain(struct connection *connection);
+/* Closes it once its answers are sent, or at once. */
+void connection_drain(struct connection *connection, bool at_once);

@@ -47,10 +47,11 @@ static void begin_drain(struct loop *loop)
 {
     if (loop->draining) return;
     loop->draining = true;
+    loop->drain_us = clock_monotonic_us();
     uv_close((uv_handle_t *)&loop->listener, NULL);
     for (struct connection *connection = loop->connections; connection != NULL;) {
         struct connection *next = connection->next;
-        connection_drain(connection);
+        connection_drain(connection, false);
         connection = next;
     }
     uv_timer_set_repeat(&loop->sweep, LOOP_DRAIN_POLL_MS);
@@ -76,7 +77,7 @@ static void on_sweep(uv_timer_t *timer)
     for (struct connection *connection = loop->connections; connection != NULL;) {
         struct connection *next = connection->next;
         if (loop->draining)
-            connection_drain(connection);
+            connection_drain(connection, now_us - loop->drain_us > SERVER_DRAIN_MS * 1000);
         else
             connection_sweep(connection, now_us);
         connection = next;

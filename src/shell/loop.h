@@ -25,6 +25,7 @@ struct loop {
     uv_timer_t sweep;
     pthread_t thread;
     bool draining;
+    uint64_t drain_us; /* When that began. */
 
     struct node_reader reader;
     struct answer_cache cache;
