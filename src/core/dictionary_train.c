@@ -141,9 +141,14 @@ static enum status headers_train(const struct dictionary_trainer *trainer,
         return STATUS_NOMEM;
     }
     headers_count(trainer, parser, uses);
-    qsort(uses, DELTA_COUNT * SIZE_COUNT, sizeof *uses, compare_header_uses);
+
+    /* Most were never used: sorting all 65,536 would cost a small file more than all else. */
+    size_t used_count = 0;
+    for (size_t i = 0; i < DELTA_COUNT * SIZE_COUNT; i++)
+        if (uses[i].uses >= HEADER_USES_MIN) uses[used_count++] = uses[i];
+    qsort(uses, used_count, sizeof *uses, compare_header_uses);
     unsigned count = 0;
-    for (; count < FRONT_HEADER_ESCAPE && uses[count].uses >= HEADER_USES_MIN; count++)
+    for (; count < FRONT_HEADER_ESCAPE && count < used_count; count++)
         dictionary->headers[count] = uses[count].header;
     dictionary->header_count = count;
 
