@@ -20,7 +20,7 @@ struct store_options store_world_options(void)
     return options;
 }
 
-static enum status open_store(struct store_world *world)
+enum status store_world_open(struct store_world *world)
 {
     return store_open(sim_disk_env(world->disk), &world->heap, &world->options, identity,
                       world->now_ms, &world->store, &world->report);
@@ -33,11 +33,11 @@ enum status store_world_init(struct store_world *world, uint64_t seed,
     heap_init(&world->heap, 0);
     world->disk = sim_disk_create(seed);
     enum status status = query_scratch_create(&world->heap, &world->scratch);
-    if (status == STATUS_OK) status = open_store(world);
+    if (status == STATUS_OK) status = store_world_open(world);
     return status;
 }
 
-static void close_store(struct store_world *world)
+void store_world_close(struct store_world *world)
 {
     if (world->job != NULL) {
         enum status ignored = store_job_finish(world->store, world->job, STATUS_CANCELLED);
@@ -50,7 +50,7 @@ static void close_store(struct store_world *world)
 
 void store_world_deinit(struct store_world *world)
 {
-    close_store(world);
+    store_world_close(world);
     query_scratch_destroy(world->scratch);
     sim_disk_destroy(world->disk);
     CHECK(heap_used_bytes(&world->heap) == 0);
@@ -146,9 +146,9 @@ void store_world_reclaim(struct store_world *world)
 
 enum status store_world_restart(struct store_world *world, enum sim_disk_restart how)
 {
-    close_store(world);
+    store_world_close(world);
     sim_disk_restart(world->disk, how);
-    return open_store(world);
+    return store_world_open(world);
 }
 
 struct query store_world_query(const struct store_world *world)

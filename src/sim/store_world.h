@@ -54,5 +54,10 @@ void store_world_reclaim(struct store_world *world);
 /* Closes the store (whatever was under way is lost) and opens it again. */
 enum status store_world_restart(struct store_world *world, enum sim_disk_restart how);
 
+/* Its two ends, for whoever has something to do with the disk between them. A closed world
+ * may be closed again. */
+void store_world_close(struct store_world *world);
+enum status store_world_open(struct store_world *world);
+
 /* A query over the newest view. */
 struct query store_world_query(const struct store_world *world);

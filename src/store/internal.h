@@ -110,7 +110,7 @@ enum status store_find(struct store *store, struct slice key, struct place *plac
 /* Makes `record` the current one of `key`: puts it into the active memory trie and kills
  * the former one at `place`.
  *
- * Errors: STATUS_NOMEM, STATUS_CORRUPT; if only the kill failed, the store is poisoned. */
+ * Errors: STATUS_NOMEM, STATUS_CORRUPT: nothing is changed, or the store is poisoned. */
 enum status store_install(struct store *store, struct slice key, const struct record *record,
                           const struct place *place, const struct record *former);
 

@@ -185,7 +185,10 @@ static void count_leftover(void *context, const char *name)
 static enum status recover(struct store *store, const uint8_t identity[16],
                            struct store_report *report)
 {
-    struct manifest_options options = {.create = true};
+    struct manifest_options options = {
+        .create = true,
+        .rollover_bytes = store->options.manifest_rollover_bytes,
+    };
     struct manifest_report manifest_report = {0};
     memcpy(options.store_id, identity, sizeof options.store_id);
 

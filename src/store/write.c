@@ -46,10 +46,9 @@ enum status store_find(struct store *store, struct slice key, struct place *plac
     return find_in_runs(store, key, place, record);
 }
 
-static enum status kill(struct store *store, struct slice key, const struct place *place,
-                        const struct record *former)
+static enum status kill_where_it_lies(struct store *store, struct slice key,
+                                      const struct place *place, const struct record *former)
 {
-    store_job_touch(store, key, place);
     switch (place->kind) {
     case PLACE_NOWHERE:
     case PLACE_ACTIVE:
@@ -59,27 +58,53 @@ static enum status kill(struct store *store, struct slice key, const struct plac
     case PLACE_RUN:
         break;
     }
-    store->kills_unstored++;
-    place->run->change_count++;
     return overlay_kill(&store->overlays, place->run->packed, &place->run->overlay, place->ordinal,
                         record_hash(key, former, store->options.hash_seed));
+}
+
+/* Only what is dead is noted: a job would kill in its output what lives on in its input. */
+static enum status kill(struct store *store, struct slice key, const struct place *place,
+                        const struct record *former)
+{
+    enum status status = kill_where_it_lies(store, key, place, former);
+    if (status != STATUS_OK) return status;
+    store_job_touch(store, key, place);
+    if (place->kind == PLACE_RUN) {
+        store->kills_unstored++;
+        place->run->change_count++;
+    }
+    return STATUS_OK;
+}
+
+/* What expired before the view's time is hidden from the start: nobody subtracts it. */
+static enum status put(struct store *store, struct slice key, const struct record *record)
+{
+    struct generation *active = store->active;
+    bool settled = record->expires_at != 0 && record->expires_at <= store->settled_ms;
+    enum status status = STATUS_OK;
+
+    if (record->expires_at != 0 && !settled)
+        status = query_expiry_put(&active->trie, &active->expiry, record->expires_at, key);
+    if (status == STATUS_OK) status = memtrie_put(&active->trie, &active->root, key, record);
+    if (status != STATUS_OK || !settled) return status;
+
+    status = memtrie_hide(&active->trie, &active->root, key);
+    if (status != STATUS_OK) store_poison(store, status);
+    return status;
 }
 
 enum status store_install(struct store *store, struct slice key, const struct record *record,
                           const struct place *place, const struct record *former)
 {
-    struct generation *active = store->active;
-    if (record->expires_at != 0) {
-        enum status status =
-            query_expiry_put(&active->trie, &active->expiry, record->expires_at, key);
-        if (status != STATUS_OK) return status;
-    }
-    enum status status = memtrie_put(&active->trie, &active->root, key, record);
+    enum status status = put(store, key, record);
     if (status != STATUS_OK) return status;
-
-    /* Put and not killed, the key would be current twice: nothing may be built on that. */
     status = kill(store, key, place, former);
-    if (status != STATUS_OK) store_poison(store, status);
+    if (status == STATUS_OK) return STATUS_OK;
+
+    /* Put and not killed, the key would be current twice. A damaged page under the former
+     * record costs this one write; what cannot be taken back costs all that follow. */
+    enum status undone = memtrie_remove(&store->active->trie, &store->active->root, key);
+    if (undone != STATUS_OK) store_poison(store, undone);
     return status;
 }
 
