@@ -233,7 +233,7 @@ static size_t top_search(struct top *top, memtrie_root root, struct slice low, s
         }
         CHECK(top->expanded_count < EXPANDED_MAX);
         top->expanded[top->expanded_count++] = (struct expanded){best.part.node, best.parent};
-        size_t count = memtrie_expand(top->trie, best.part.node, parts);
+        size_t count = memtrie_expand(top->trie, best.part.node, (struct best){0}, parts);
         for (size_t i = 0; i < count; i++) top_push(top, &parts[i], top->expanded_count);
     }
     return found;

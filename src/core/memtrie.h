@@ -121,8 +121,9 @@ enum status memtrie_cover(const struct memtrie *trie, memtrie_root root, struct 
                                                const struct memtrie_part *part),
                           void *context);
 
-/* The parts of a subtree that have something live, in key order. */
-size_t memtrie_expand(const struct memtrie *trie, memtrie_node node,
+/* The parts of a subtree that have something live and do not come after `last` (none: all
+ * of them), in key order. */
+size_t memtrie_expand(const struct memtrie *trie, memtrie_node node, struct best last,
                       struct memtrie_part parts[MEMTRIE_PART_COUNT_MAX]);
 
 /* Appends the bytes between the path above `node` and the path above its part `part`. */

@@ -398,24 +398,24 @@ enum status memtrie_cover(const struct memtrie *trie, memtrie_root root, struct 
     return status;
 }
 
-size_t memtrie_expand(const struct memtrie *trie, memtrie_node node,
+size_t memtrie_expand(const struct memtrie *trie, memtrie_node node, struct best last,
                       struct memtrie_part parts[MEMTRIE_PART_COUNT_MAX])
 {
     const struct memtrie_inner *inner = memtrie_node_at(trie, node);
     CHECK(memtrie_kind(inner) == MEMTRIE_INNER);
     size_t child_count = memtrie_child_count(inner);
     const arena_ref *children = memtrie_children(inner);
-    arena_ref terminal = memtrie_terminal(inner);
     for (size_t i = 0; i < child_count; i++) memtrie_prefetch(trie, children[i]);
 
     size_t count = 0;
-    if (terminal != 0) {
-        parts[count] = part_of(trie, terminal);
-        count += !best_is_none(parts[count].best);
-    }
-    for (size_t i = 0; i < child_count; i++) {
-        parts[count] = part_of(trie, children[i]);
-        count += !best_is_none(parts[count].best);
+    for (int i = memtrie_first_index(inner); i < (int)child_count; i++) {
+        arena_ref part = memtrie_part(inner, i);
+        const void *at = node_at(trie, part);
+        struct best best = memtrie_best(at);
+        /* Most parts end here, in a search whose limit is nearly reached. */
+        if (best.score_order < last.score_order || best_is_none(best)) continue;
+        if (best.score_order == last.score_order && best_compare(best, last) > 0) continue;
+        parts[count++] = (struct memtrie_part){part, best, memtrie_kind(at) != MEMTRIE_INNER};
     }
     return count;
 }

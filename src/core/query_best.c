@@ -123,9 +123,10 @@ static enum status heap_push(struct best_search *search, struct best_source *sou
     return search->failure;
 }
 
-static void heap_pop(struct best_search *search, struct best_source *source)
+/* Puts the item where the top was. */
+static void heap_replace(struct best_search *search, struct best_source *source,
+                         const struct best_item *item)
 {
-    const struct best_item last = source->items[--source->count];
     size_t at = 0;
     for (;;) {
         size_t child = 2 * at + 1;
@@ -133,11 +134,17 @@ static void heap_pop(struct best_search *search, struct best_source *source)
         if (child + 1 < source->count &&
             comes_first(search, source, &source->items[child + 1], &source->items[child]))
             child++;
-        if (!comes_first(search, source, &source->items[child], &last)) break;
+        if (!comes_first(search, source, &source->items[child], item)) break;
         source->items[at] = source->items[child];
         at = child;
     }
-    source->items[at] = last;
+    source->items[at] = *item;
+}
+
+static void heap_pop(struct best_search *search, struct best_source *source)
+{
+    const struct best_item last = source->items[--source->count];
+    heap_replace(search, source, &last);
 }
 
 /* --- Pruning --- */
@@ -154,18 +161,8 @@ static void floor_insert(struct best_search *search, struct best best)
         at--;
     }
     search->floor[at] = best;
-}
-
-/* A node gives way to its parts, the best of which has the same bound. */
-static void floor_remove(struct best_search *search, struct best best)
-{
-    for (size_t i = 0; i < search->floor_count; i++) {
-        if (best_compare(search->floor[i], best) != 0) continue;
-        search->floor_count--;
-        memmove(search->floor + i, search->floor + i + 1,
-                (search->floor_count - i) * sizeof *search->floor);
-        return;
-    }
+    if (search->floor_count == search->floor_limit)
+        search->last = search->floor[search->floor_limit - 1];
 }
 
 static bool is_before(const struct best_search *search, struct best best)
@@ -176,25 +173,43 @@ static bool is_before(const struct best_search *search, struct best best)
 /* True when `floor_limit` answers that are known of are all better. */
 static inline bool is_pruned(const struct best_search *search, struct best best)
 {
-    return search->floor_count != 0 && search->floor_count == search->floor_limit &&
-           best_compare(best, search->floor[search->floor_count - 1]) > 0;
+    if (best.score_order != search->last.score_order)
+        return best.score_order < search->last.score_order;
+    return best_compare(best, search->last) > 0;
 }
 
-/* Takes a part into the search unless it cannot matter. */
+/* --- Parts of nodes --- */
+
+/* A node that gives way to its parts. While `on_top`, it still stands on top of the heap of
+ * its source: nothing comes before it. */
+struct opened {
+    struct best_item item;
+    bool on_top;
+};
+
+/* Takes a part into the search unless it cannot matter.
+ *
+ * The first part with the best of the node is its heir: it takes the node's place in the
+ * heap, and what the node promised to the floor. */
 static enum status push(struct best_search *search, struct best_source *source,
-                        struct best_item *item)
+                        struct opened *opened, struct best_item *part)
 {
-    if (item->is_entry && is_before(search, item->best)) return STATUS_OK;
+    if (is_pruned(search, part->best)) return STATUS_OK;
+    if (part->is_entry && is_before(search, part->best)) return STATUS_OK;
+    bool is_heir = opened->on_top && best_compare(part->best, opened->item.best) == 0;
     if (search->floor_limit != 0) {
         /* What lies at or before the start of the page promises no answer. */
-        if (search->has_after && best_compare(item->best, search->after.best) <= 0)
-            item->is_exact = false;
-        if (item->is_exact &&
+        if (search->has_after && best_compare(part->best, search->after.best) <= 0)
+            part->is_exact = false;
+        if (part->is_exact && !(is_heir && opened->item.is_exact) &&
             (search->floor_count < search->floor_limit ||
-             best_compare(item->best, search->floor[search->floor_count - 1]) < 0))
-            floor_insert(search, item->best);
+             best_compare(part->best, search->last) < 0))
+            floor_insert(search, part->best);
     }
-    return heap_push(search, source, item);
+    if (!is_heir) return heap_push(search, source, part);
+    opened->on_top = false;
+    heap_replace(search, source, part);
+    return search->failure;
 }
 
 /* --- Packed tries --- */
@@ -206,9 +221,10 @@ static unsigned shift_of(unsigned level)
 
 /* Pushes the parts of a packed node: entries of a block, or the sixteen below. */
 static enum status expand_packed(struct best_search *search, struct best_source *source,
-                                 const struct best_item *item)
+                                 struct opened *opened)
 {
     const struct layer *layer = source->layer;
+    const struct best_item *item = &opened->item;
     const struct best_bounds bounds = search->bounds[item->above];
     unsigned level = item->level - 1;
     bool is_block = level == 0;
@@ -227,7 +243,7 @@ static enum status expand_packed(struct best_search *search, struct best_source 
     if (!best_is_none(item->best) && best_compare(item->best, overlay_fold(bests, count)) != 0)
         return STATUS_CORRUPT;
     for (unsigned i = 0; i < count && status == STATUS_OK; i++) {
-        if (best_is_none(bests[i]) || is_pruned(search, bests[i])) continue;
+        if (best_is_none(bests[i])) continue;
         uint64_t first = item->place + ((uint64_t)i << bits);
         uint64_t end = first + (UINT64_C(1) << bits);
         if (end <= bounds.low || first >= bounds.high) continue;
@@ -242,7 +258,7 @@ static enum status expand_packed(struct best_search *search, struct best_source 
             .is_entry = is_block,
             .is_exact = first >= bounds.low && end <= bounds.high,
         };
-        status = push(search, source, &part);
+        status = push(search, source, opened, &part);
     }
     return status;
 }
@@ -265,17 +281,17 @@ static enum status seed_packed(struct best_search *search, struct best_source *s
 
     unsigned level = 0;
     while (low >> shift_of(level) != (high - 1) >> shift_of(level)) level++;
-    struct best_item item = {
-        .place = low >> shift_of(level) << shift_of(level),
-        .above = (uint32_t)search->bounds_count++,
-        .level = (uint8_t)(level + 1),
+    struct opened opened = {
+        .item.place = low >> shift_of(level) << shift_of(level),
+        .item.above = (uint32_t)search->bounds_count++,
+        .item.level = (uint8_t)(level + 1),
     };
     uint64_t index = low >> shift_of(level);
-    item.node = level == 0
-                    ? overlay_find(layer->overlays, layer->packed, layer->overlay, 1,
-                                   index / OVERLAY_FAN_OUT)
-                    : overlay_find(layer->overlays, layer->packed, layer->overlay, level, index);
-    return expand_packed(search, source, &item);
+    opened.item.node =
+        level == 0 ? overlay_find(layer->overlays, layer->packed, layer->overlay, 1,
+                                  index / OVERLAY_FAN_OUT)
+                   : overlay_find(layer->overlays, layer->packed, layer->overlay, level, index);
+    return expand_packed(search, source, &opened);
 }
 
 /* --- Memory tries --- */
@@ -306,7 +322,6 @@ static enum status seed_part(void *context, struct slice path, const struct memt
     if (status == STATUS_OK) status = add_trail(search, trail);
     if (status != STATUS_OK) return status;
 
-    if (is_pruned(search, part->best)) return STATUS_OK;
     struct best_item item = {
         .best = part->best,
         .node = part->node,
@@ -314,7 +329,7 @@ static enum status seed_part(void *context, struct slice path, const struct memt
         .is_entry = part->is_entry,
         .is_exact = true,
     };
-    return push(search, seed->source, &item);
+    return push(search, seed->source, &(struct opened){0}, &item);
 }
 
 static enum status seed_memory(struct best_search *search, struct best_source *source,
@@ -326,16 +341,16 @@ static enum status seed_memory(struct best_search *search, struct best_source *s
 }
 
 static enum status expand_memory(struct best_search *search, struct best_source *source,
-                                 const struct best_item *item)
+                                 struct opened *opened)
 {
+    memtrie_node node = opened->item.node;
     enum status status =
-        add_trail(search, (struct best_trail){.node = item->node, .above = item->above});
+        add_trail(search, (struct best_trail){.node = node, .above = opened->item.above});
     if (status != STATUS_OK) return status;
 
     struct memtrie_part parts[MEMTRIE_PART_COUNT_MAX];
-    size_t count = memtrie_expand(source->layer->memtrie, item->node, parts);
+    size_t count = memtrie_expand(source->layer->memtrie, node, search->last, parts);
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-        if (is_pruned(search, parts[i].best)) continue;
         struct best_item part = {
             .best = parts[i].best,
             .place = i,
@@ -344,7 +359,7 @@ static enum status expand_memory(struct best_search *search, struct best_source 
             .is_entry = parts[i].is_entry,
             .is_exact = true,
         };
-        status = push(search, source, &part);
+        status = push(search, source, opened, &part);
     }
     return status;
 }
@@ -368,6 +383,7 @@ static enum status prepare_sources(struct best_search *search)
     }
     search->source_count = count;
     search->floor_count = 0;
+    search->last = (struct best){0};
     search->bounds_count = 0;
     search->trail_count = 0;
     buf_clear(&search->paths);
@@ -433,11 +449,10 @@ enum status best_search_start(struct best_search *search, const struct query *qu
 static enum status expand_top(struct best_search *search, size_t at)
 {
     struct best_source *source = &search->sources[search->order[at]];
-    struct best_item item = source->items[0];
-    heap_pop(search, source);
-    if (item.is_exact && search->floor_limit != 0) floor_remove(search, item.best);
-    enum status status = source->layer->packed != NULL ? expand_packed(search, source, &item)
-                                                       : expand_memory(search, source, &item);
+    struct opened opened = {source->items[0], true};
+    enum status status = source->layer->packed != NULL ? expand_packed(search, source, &opened)
+                                                       : expand_memory(search, source, &opened);
+    if (opened.on_top) heap_pop(search, source);
     settle(search, at);
     return status == STATUS_OK ? search->failure : status;
 }

@@ -63,6 +63,7 @@ struct best_search {
      * last of a full list cannot be among the first `floor_limit`. */
     struct best floor[BEST_FLOOR_MAX];
     size_t floor_count, floor_limit; /* Limit 0: nothing is pruned. */
+    struct best last;                /* Of a full floor; else none, after which nothing comes. */
     enum status failure;             /* Of a comparison, which cannot return it. */
 };
 

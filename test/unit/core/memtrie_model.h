@@ -407,7 +407,7 @@ static inline void check_part(struct check_cover *check, struct slice path,
             buf_deinit(&item.path);
             continue;
         }
-        size_t count = memtrie_expand(check->trie, item.part.node, parts);
+        size_t count = memtrie_expand(check->trie, item.part.node, (struct best){0}, parts);
         EXPECT(count > 0 && open_count + count <= OPEN_MAX);
         struct best best = {0};
         for (size_t i = count; i-- > 0;) {

@@ -92,6 +92,13 @@ struct snapshot {
     struct model model;
 };
 
+/* TEST_ROUNDS in the environment makes the random histories that many times as long. */
+static int rounds(void)
+{
+    const char *text = getenv("TEST_ROUNDS");
+    return text == NULL ? 1 : (int)strtol(text, NULL, 10);
+}
+
 /* Property: after random changes in batches every question gets the model's answer, and
  * so does every old root until it is reclaimed. */
 static void run_against_model(enum key_shape shape, int steps, unsigned check_odds)
@@ -102,7 +109,7 @@ static void run_against_model(enum key_shape shape, int steps, unsigned check_od
     struct snapshot snapshots[SNAPSHOT_COUNT] = {0};
     uint64_t view = 1;
     unsigned remove_odds = 4;
-    for (int step = 0; step < steps; step++) {
+    for (int step = 0; step < steps * rounds(); step++) {
         if (step % 400 == 0) remove_odds = prng_one_in(&fixture.prng, 3) ? 2 : 8;
         EXPECT(change_at_random(&fixture, shape, remove_odds) == STATUS_OK);
         if (prng_one_in(&fixture.prng, check_odds))
@@ -174,7 +181,7 @@ TEST_CASE(structure_depends_on_content_alone)
 {
     struct fixture fixture;
     setup(&fixture);
-    for (int round = 0; round < 10; round++) {
+    for (int round = 0; round < 3 * rounds(); round++) {
         for (int step = 0; step < 600; step++) {
             EXPECT(change_at_random(&fixture, KEYS_WIDE, 2 + (unsigned)round % 3) == STATUS_OK);
             if (step % 100 == 0) memtrie_begin_batch(&fixture.trie);
@@ -198,12 +205,12 @@ TEST_CASE(a_prefix_is_covered_by_one_subtree)
 {
     struct fixture fixture;
     setup(&fixture);
-    for (int step = 0; step < 3000; step++)
+    for (int step = 0; step < 1500; step++)
         EXPECT(change_at_random(&fixture, KEYS_ALL_BYTES, 8) == STATUS_OK);
 
     struct buf end;
     buf_init(&end, &fixture.heap);
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < 100 * rounds(); i++) {
         struct slice prefix = random_key(&fixture.prng, KEYS_ALL_BYTES, key_space);
         prefix.size = prng_below(&fixture.prng, (uint32_t)prefix.size + 1);
         EXPECT(key_prefix_end(prefix, &end) == STATUS_OK);
@@ -223,7 +230,7 @@ TEST_CASE(a_change_without_memory_changes_nothing)
     struct fixture fixture;
     setup(&fixture);
     uint64_t failures = 0;
-    for (int step = 0; step < 1500; step++) {
+    for (int step = 0; step < 300 * rounds(); step++) {
         /* Full, so that each block needs the heap, or nearly so. */
         struct prng before = fixture.prng;
         memtrie_root root = fixture.root;
@@ -248,7 +255,7 @@ TEST_CASE(a_change_without_memory_changes_nothing)
             }
         }
     }
-    EXPECT(failures > 1500);
+    EXPECT(failures > 300);
     check_all(&fixture.trie, fixture.root, &fixture.model, &fixture.heap);
     teardown(&fixture);
 }

@@ -551,6 +551,7 @@ TEST_CASE(nothing_is_found_in_no_layers)
     static struct stack stack;
     memset(&stack, 0, sizeof stack);
     heap_init(&stack.heap, 0);
+    for (size_t i = 0; i < 16; i++) buf_init(&stack.range_keys[i], &stack.heap);
     stack.query = (struct query){.heap = &stack.heap};
     EXPECT(query_scratch_create(&stack.heap, &stack.query.scratch) == STATUS_OK);
     struct prng prng = {.state = test_seed};
