@@ -11,7 +11,10 @@ struct slice {
     size_t size;
 };
 
-#define SLICE_INITIALIZER(text) {(const uint8_t *)(text), sizeof(text) - 1} /* Of a constant. */
+#define SLICE_INITIALIZER(text)                                                                    \
+    {                                                                                              \
+        (const uint8_t *)(text), sizeof(text) - 1                                                  \
+    } /* Of a constant. */
 #define SLICE_LITERAL(text) ((struct slice)SLICE_INITIALIZER(text))
 
 static inline struct slice slice_of(const void *data, size_t size)

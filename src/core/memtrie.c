@@ -665,6 +665,7 @@ static enum status change_commit(struct change *change, arena_ref node, struct b
     return STATUS_OK;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the change writes through `root` later. */
 static void change_init(struct change *change, struct memtrie *trie, memtrie_root *root,
                         struct slice key)
 {

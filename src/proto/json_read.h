@@ -50,13 +50,13 @@ struct word_input {
     uint64_t ttl_ms;     /* From now; 0: not given. */
 };
 
-/* Reads `json`, all of it. `fields` are those allowed; the word must be among those given.
+/* Reads `text`, all of it. `fields` are those allowed; the word must be among those given.
  *
- * Owns:   `out` borrows from `json` and from `scratch`, which is cleared first.
+ * Owns:   `out` borrows from `text` and from `scratch`, which is cleared first.
  * Errors: STATUS_INVALID, STATUS_LIMIT: `problem` says what is wrong where (`field` borrows
  *         as well, `request_id` stays); STATUS_NOMEM. `out` is then unchanged.
- * Cost:   one pass; no allocation once `scratch` has grown to thrice the size of `json`. */
-enum status json_read_word(struct slice json, unsigned fields, struct buf *scratch,
+ * Cost:   one pass; no allocation once `scratch` has grown to thrice the size of `text`. */
+enum status json_read_word(struct slice text, unsigned fields, struct buf *scratch,
                            struct word_input *out, struct problem *problem);
 
 /* The defaults. */

@@ -21,4 +21,4 @@
 enum status file_env_open(struct heap *heap, const char *path, bool create, struct env **out);
 
 /* Handles and maps must be closed; the lock is given up. NULL is accepted. */
-void file_env_close(struct env *env);
+void file_env_close(struct env *base);

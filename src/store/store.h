@@ -188,16 +188,16 @@ enum store_job_kind {
 };
 
 /* The most urgent job, or STATUS_END. At most one job is under way at a time. */
-enum status store_job_begin(struct store *store, struct store_job **job);
+enum status store_job_begin(struct store *store, struct store_job **out);
 
 /* Asks for work that does not come by itself; STATUS_BUSY while a job is under way. */
-enum status store_flush_begin(struct store *store, struct store_job **job);
-enum status store_ingest_begin(struct store *store, const char *file_name, struct store_job **job);
+enum status store_flush_begin(struct store *store, struct store_job **out);
+enum status store_ingest_begin(struct store *store, const char *file_name, struct store_job **out);
 enum status store_export_begin(struct store *store, const struct key_range *range,
-                               const char *file_name, struct store_job **job);
+                               const char *file_name, struct store_job **out);
 
 /* Of the file with the least number above `after`; STATUS_END past the last. */
-enum status store_scrub_begin(struct store *store, uint64_t after, struct store_job **job);
+enum status store_scrub_begin(struct store *store, uint64_t after, struct store_job **out);
 
 /* A bounded piece of the building (any thread, one at a time). STATUS_PARTIAL: call again;
  * `*bytes` is what it read and wrote, for pacing. */
