@@ -46,7 +46,8 @@ static enum status spell_path(struct best_search *search, const struct best_sour
     }
     buf_clear(key);
     const struct best_trail *start = &search->trails[trail];
-    buf_append(key, search->paths.data + start->path_start, start->path_size);
+    if (start->path_size > 0)
+        buf_append(key, search->paths.data + start->path_start, start->path_size);
     for (size_t i = size - 1; i-- > 0;) {
         memtrie_node part = i == 0 ? item->node : search->trails[search->chain[i - 1]].node;
         memtrie_append_edge(trie, search->trails[search->chain[i]].node, part, key);

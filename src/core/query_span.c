@@ -123,10 +123,11 @@ enum status spans_own(struct spans *spans)
     const uint8_t *at = bytes.data;
     for (size_t i = 0; i < spans->count; i++) {
         struct span *span = &spans->items[i];
+        /* Without any bounds there are no bytes, and no address to add to. */
         span->low.data = at;
-        at += span->low.size;
+        if (span->low.size > 0) at += span->low.size;
         span->high.data = at;
-        at += span->high.size;
+        if (span->high.size > 0) at += span->high.size;
     }
     buf_deinit(&spans->bytes);
     spans->bytes = bytes;
