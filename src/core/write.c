@@ -83,6 +83,8 @@ static enum status add_to_slot(struct slice slots, uint64_t owner, double by, st
         own = record_slot_at(slots, after++);
     if (after == at && count == RECORD_SLOT_COUNT_MAX) return STATUS_LIMIT;
 
+    /* Wrapped round it would lose against what it came from. */
+    if (own.sequence == UINT64_MAX) return STATUS_LIMIT;
     own.sequence++;
     own.sum += by;
     if (!isfinite(own.sum)) return STATUS_INVALID;
