@@ -128,7 +128,10 @@ static bool next_cursor(struct slice body, char out[1024])
 {
     const char *at = memmem(body.data, body.size, "\"next_cursor\":\"", 15);
     if (at == NULL) return false;
-    size_t size = strcspn(at + 15, "\"");
+    const char *quote =
+        memchr(at + 15, '"', body.size - (size_t)(at + 15 - (const char *)body.data));
+    EXPECT(quote != NULL);
+    size_t size = (size_t)(quote - (at + 15));
     EXPECT(size < 1024);
     memcpy(out, at + 15, size);
     out[size] = '\0';
