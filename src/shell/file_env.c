@@ -15,6 +15,7 @@
 
 #include "base/check.h"
 #include "shell/bus_guard.h"
+#include "shell/tsan.h"
 #include "store/names.h"
 
 enum { WRITE_BYTES_MAX = 1 << 30 };
@@ -213,6 +214,13 @@ static const struct env_file_ops file_ops = {
 
 /* The directory */
 
+static int open_at(const struct file_env *env, const char *name, int flags)
+{
+    int descriptor = openat(env->directory, name, flags | O_CLOEXEC, 0600);
+    if (descriptor >= 0) tsan_descriptor_is_new(descriptor);
+    return descriptor;
+}
+
 static enum status dir_open(struct env *base, const char *name, enum env_mode mode,
                             struct env_file **out)
 {
@@ -222,7 +230,7 @@ static enum status dir_open(struct env *base, const char *name, enum env_mode mo
 
     struct file *file = heap_zalloc(env->heap, sizeof *file);
     if (file == NULL) return STATUS_NOMEM;
-    int descriptor = openat(env->directory, name, flags[mode] | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int descriptor = open_at(env, name, flags[mode] | O_NOFOLLOW);
     if (descriptor < 0) {
         enum status status = status_of(errno);
         heap_free(env->heap, file);
@@ -269,7 +277,7 @@ static enum status visit_entries(DIR *stream, env_visit *visit, void *context)
 static enum status dir_list(struct env *base, env_visit *visit, void *context)
 {
     struct file_env *env = (struct file_env *)base;
-    int descriptor = openat(env->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int descriptor = open_at(env, ".", O_RDONLY | O_DIRECTORY);
     if (descriptor < 0) return status_of(errno);
     DIR *stream = fdopendir(descriptor);
     if (stream == NULL) {
@@ -295,8 +303,7 @@ static enum status dir_lock(struct env *base)
     struct file_env *env = (struct file_env *)base;
     if (env->lock >= 0) return STATUS_LOCKED;
 
-    int lock =
-        openat(env->directory, NAME_LOCK_TEXT, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int lock = open_at(env, NAME_LOCK_TEXT, O_RDWR | O_CREAT | O_NOFOLLOW);
     if (lock < 0) return status_of(errno);
     if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
         enum status status = errno == EWOULDBLOCK ? STATUS_LOCKED : status_of(errno);

@@ -2,24 +2,9 @@
 
 #include <urcu-qsbr.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define GRACE_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define GRACE_TSAN 1
-#endif
-#endif
+#include "shell/tsan.h"
 
-#ifdef GRACE_TSAN
-void __tsan_acquire(void *address);
-void __tsan_release(void *address);
-static char order;
-#define TELL_ACQUIRE() __tsan_acquire(&order)
-#define TELL_RELEASE() __tsan_release(&order)
-#else
-#define TELL_ACQUIRE() ((void)0)
-#define TELL_RELEASE() ((void)0)
-#endif
+static char order; /* Stands for the grace periods, which ThreadSanitizer cannot see. */
 
 void grace_register(void)
 {
@@ -39,12 +24,12 @@ void grace_online(void)
 
 void grace_offline(void)
 {
-    TELL_RELEASE();
+    tsan_release(&order);
     urcu_qsbr_thread_offline();
 }
 
 void grace_wait(void)
 {
     urcu_qsbr_synchronize_rcu();
-    TELL_ACQUIRE();
+    tsan_acquire(&order);
 }

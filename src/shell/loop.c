@@ -96,37 +96,49 @@ static void *run(void *argument)
     return NULL;
 }
 
-static enum status listen_on(struct loop *loop, int listen_fd)
+static void release(struct loop *loop)
 {
-    if (uv_tcp_init(&loop->uv, &loop->listener) != 0) return STATUS_IO;
-    if (uv_tcp_open(&loop->listener, listen_fd) != 0) return STATUS_IO;
-    loop->listener.data = loop;
-    int error = uv_listen((uv_stream_t *)&loop->listener, LOOP_BACKLOG, on_connection);
-    return error == 0 ? STATUS_OK : STATUS_IO;
+    answer_cache_deinit(&loop->cache);
+    node_reader_deinit(&loop->reader);
+    heap_free(loop->heap, loop->read_bytes);
 }
 
-enum status loop_start(struct loop *loop, struct server *server, int listen_fd)
+enum status loop_open(struct loop *loop, struct server *server, int listen_fd)
 {
     *loop = (struct loop){.server = server, .heap = server->heap};
     loop->read_bytes = heap_alloc(loop->heap, LOOP_READ_BYTES);
-    if (loop->read_bytes == NULL) return STATUS_NOMEM;
-    enum status status = node_reader_init(&loop->reader, loop->heap);
+    enum status status = loop->read_bytes == NULL ? STATUS_NOMEM : STATUS_OK;
+    if (status == STATUS_OK) status = node_reader_init(&loop->reader, loop->heap);
     if (status == STATUS_OK && server->options.answer_cache)
         status = answer_cache_init(&loop->cache, loop->heap);
-    if (status != STATUS_OK) return status;
+    if (status == STATUS_OK && uv_loop_init(&loop->uv) != 0) status = STATUS_NOMEM;
+    if (status != STATUS_OK) {
+        release(loop);
+        close(listen_fd);
+        return status;
+    }
     loop->reader.elapsed_us = elapsed_us;
     loop->reader.context = loop;
     pthread_mutex_init(&loop->mutex, NULL);
-
-    if (uv_loop_init(&loop->uv) != 0) return STATUS_NOMEM;
     uv_async_init(&loop->uv, &loop->wake, on_wake);
     uv_timer_init(&loop->uv, &loop->sweep);
     loop->wake.data = loop;
     loop->sweep.data = loop;
     uv_timer_start(&loop->sweep, on_sweep, LOOP_SWEEP_MS, LOOP_SWEEP_MS);
-    status = listen_on(loop, listen_fd);
-    if (status != STATUS_OK) return status;
-    return pthread_create(&loop->thread, NULL, run, loop) == 0 ? STATUS_OK : STATUS_NOMEM;
+    uv_tcp_init(&loop->uv, &loop->listener);
+    loop->listener.data = loop;
+    if (uv_tcp_open(&loop->listener, listen_fd) == 0) return STATUS_OK;
+    close(listen_fd);
+    loop_stop(loop);
+    return STATUS_IO;
+}
+
+enum status loop_start(struct loop *loop)
+{
+    if (uv_listen((uv_stream_t *)&loop->listener, LOOP_BACKLOG, on_connection) != 0)
+        return STATUS_IO;
+    loop->started = pthread_create(&loop->thread, NULL, run, loop) == 0;
+    return loop->started ? STATUS_OK : STATUS_NOMEM;
 }
 
 void loop_stop(struct loop *loop)
@@ -135,12 +147,13 @@ void loop_stop(struct loop *loop)
     loop->stop_wanted = true;
     pthread_mutex_unlock(&loop->mutex);
     uv_async_send(&loop->wake);
-    pthread_join(loop->thread, NULL);
+    if (loop->started)
+        pthread_join(loop->thread, NULL);
+    else
+        run(loop); /* It was never on its way: it winds itself up here. */
 
     CHECK(uv_loop_close(&loop->uv) == 0);
-    answer_cache_deinit(&loop->cache);
-    node_reader_deinit(&loop->reader);
-    heap_free(loop->heap, loop->read_bytes);
+    release(loop);
     pthread_mutex_destroy(&loop->mutex);
 }
 

@@ -24,6 +24,7 @@ struct loop {
     uv_async_t wake;
     uv_timer_t sweep;
     pthread_t thread;
+    bool started;
     bool draining;
     uint64_t drain_us; /* When that began. */
 
@@ -40,11 +41,17 @@ struct loop {
     bool stop_wanted;
 };
 
-/* Binds and starts the thread. Errors: STATUS_DENIED, STATUS_EXISTS (address in use),
- * STATUS_IO, STATUS_NOMEM. */
-enum status loop_start(struct loop *loop, struct server *server, int listen_fd);
+/* Prepares it; the thread does not run yet.
+ *
+ * Owns:   takes the bound socket `listen_fd`, also on failure.
+ * Errors: STATUS_IO, STATUS_NOMEM; nothing is left to stop. */
+enum status loop_open(struct loop *loop, struct server *server, int listen_fd);
 
-/* Stops listening, lets connections finish, ends the thread. */
+/* Listens and starts the thread, which may look at all of the server: so all its loops are
+ * open before the first one starts. Errors: STATUS_IO, STATUS_NOMEM; to be stopped all the same. */
+enum status loop_start(struct loop *loop);
+
+/* Stops listening, lets connections finish, ends the thread, frees. */
 void loop_stop(struct loop *loop);
 
 /* Hands a submission back (any thread). */

@@ -91,9 +91,11 @@ enum status server_start(struct heap *heap, struct engine *engine,
             close(fds[i]);
             continue;
         }
-        status = loop_start(&server->loops[i], server, fds[i]);
+        status = loop_open(&server->loops[i], server, fds[i]);
         if (status == STATUS_OK) server->loop_count++;
     }
+    for (unsigned i = 0; status == STATUS_OK && i < server->loop_count; i++)
+        status = loop_start(&server->loops[i]);
     if (status != STATUS_OK) {
         server_stop(server);
         return status;

@@ -107,6 +107,8 @@ class ServerTest(unittest.TestCase):
         for server in self.servers:
             if server.process.poll() is None:
                 server.stop(signal.SIGKILL)
+            # A report of a sanitizer ends the server, which a test may not notice.
+            self.assertNotRegex(server.log, "Sanitizer|runtime error|check failed")
         shutil.rmtree(self.folder)
 
     def start(self, *flags):
