@@ -1,0 +1,144 @@
+/* Imports: a body of any length, parsed into one submission while the other is written. */
+#include "base/math.h"
+#include "shell/clock.h"
+#include "shell/connection_private.h"
+
+void connection_begin_import(struct connection *connection, struct slice *input)
+{
+    struct node_param_error error = {.code = PROBLEM_OVERLOADED};
+    connection->reply = node_reply_of(&connection->request);
+    enum status status = node_import_create(&connection->loop->reader, &connection->request,
+                                            &connection->import, &error);
+    if (status == STATUS_OK && connection->request.body == HTTP_BODY_NONE) {
+        node_import_destroy(connection->import);
+        connection->import = NULL;
+        error = (struct node_param_error){PROBLEM_LENGTH_REQUIRED, NULL,
+                                          "an import has a body, by length or in chunks"};
+        status = STATUS_INVALID;
+    }
+    if (status != STATUS_OK) {
+        /* The body is on its way all the same: the connection cannot be used again. */
+        connection->reply.keep_alive = false;
+        node_refuse(&connection->loop->reader, &connection->reply, error.code, error.detail,
+                    error.field, &connection->out);
+        connection->close_when_sent = true;
+        connection->head_done = false;
+        return;
+    }
+    *input = slice_from(*input, connection->request.head_bytes);
+    connection->import_ended = false;
+    connection->import_fed = false;
+    connection_send_continue(connection);
+}
+
+/* The one that lines go to. A half filled one comes first: lines are created in their order. */
+static struct submission *free_submission(struct connection *connection)
+{
+    for (int i = 0; i < CONNECTION_SUBMISSIONS; i++) {
+        struct submission *submission = &connection->submissions[i];
+        if (!submission->in_flight && submission->batch.item_count > 0) return submission;
+    }
+    for (int i = 0; i < CONNECTION_SUBMISSIONS; i++)
+        if (!connection->submissions[i].in_flight) return &connection->submissions[i];
+    return NULL;
+}
+
+/* The next piece of the import's body. STATUS_PARTIAL: no more has come; STATUS_END: the
+ * body is complete. */
+static enum status next_piece(struct connection *connection, struct slice *input,
+                              struct slice *piece)
+{
+    if (connection->request.body == HTTP_BODY_CHUNKED) {
+        enum status status = http_chunked_next(&connection->chunked, input, piece);
+        if (status == STATUS_INVALID || status == STATUS_LIMIT)
+            connection_refuse(connection, problem_code_of_status(connection->chunked.error_status),
+                              "the chunks of the body are malformed; lines before that may have "
+                              "been stored");
+        return status;
+    }
+    if (connection->body_left == 0) return STATUS_END;
+    if (input->size == 0) return STATUS_PARTIAL;
+    *piece = slice_prefix(*input, size_min(input->size, connection->body_left));
+    connection->body_left -= piece->size;
+    *input = slice_from(*input, piece->size);
+    return STATUS_OK;
+}
+
+/* Feeds `piece` to the import; what does not fit waits in `connection->body`. */
+static enum status feed(struct connection *connection, struct slice piece)
+{
+    bool last = connection->import_ended;
+    for (;;) {
+        struct submission *submission = free_submission(connection);
+        if (submission == NULL) {
+            buf_append_slice(&connection->body, piece);
+            return buf_status(&connection->body) == STATUS_OK ? STATUS_BUSY : STATUS_NOMEM;
+        }
+        enum status status = node_import_feed(connection->import, &piece, last,
+                                              connection->loop->wall_ms, &submission->batch);
+        if (status != STATUS_OK && status != STATUS_PARTIAL) return status;
+        if (submission->batch.write_count > 0 && (status == STATUS_PARTIAL || last))
+            connection_submit(connection, submission);
+        if (status == STATUS_PARTIAL) continue;
+        connection->import_fed = last;
+        return STATUS_OK;
+    }
+}
+
+static void end_import(struct connection *connection)
+{
+    node_import_answer(connection->import, &connection->loop->reader, &connection->reply,
+                       &connection->out);
+    node_count(&connection->loop->reader, NODE_IMPORT,
+               clock_monotonic_us() - connection->request_us);
+    node_import_destroy(connection->import);
+    connection->import = NULL;
+    connection->head_done = false;
+    connection->request_us = 0;
+    if (!connection->reply.keep_alive) connection->close_when_sent = true;
+}
+
+static void abort_import(struct connection *connection)
+{
+    for (int i = 0; i < CONNECTION_SUBMISSIONS; i++)
+        if (!connection->submissions[i].in_flight)
+            node_batch_clear(&connection->submissions[i].batch);
+    node_import_destroy(connection->import);
+    connection->import = NULL;
+    connection->head_done = false;
+    connection->close_when_sent = true;
+}
+
+/* Feeds what was left over while both submissions were on their way. */
+static enum status feed_rest(struct connection *connection)
+{
+    struct buf left = connection->body;
+    if (left.size == 0) return STATUS_OK;
+    buf_init(&connection->body, connection->loop->heap);
+    enum status status = feed(connection, buf_slice(&left));
+    buf_deinit(&left);
+    return status;
+}
+
+bool connection_process_import(struct connection *connection, struct slice *input)
+{
+    struct slice piece;
+    enum status status = feed_rest(connection);
+    while (status == STATUS_OK && !connection->import_fed) {
+        piece = (struct slice){0};
+        if (!connection->import_ended) status = next_piece(connection, input, &piece);
+        if (status == STATUS_END) {
+            connection->import_ended = true;
+            status = STATUS_OK;
+        }
+        if (status == STATUS_OK) status = feed(connection, piece);
+    }
+    if (status == STATUS_PARTIAL || status == STATUS_BUSY) return false;
+    if (status != STATUS_OK) {
+        abort_import(connection);
+        return false;
+    }
+    if (connection_is_in_flight(connection)) return false;
+    end_import(connection);
+    return true;
+}

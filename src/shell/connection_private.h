@@ -1,0 +1,57 @@
+/* What the files of a connection share: see connection.h. */
+#pragma once
+
+#include "shell/connection.h"
+
+/* --- connection.c: birth, reading, death --- */
+
+/* Whether the engine holds any of its submissions. */
+bool connection_is_in_flight(const struct connection *connection);
+
+/* Frees it once the socket is closed and no submission points to it. */
+void connection_maybe_free(struct connection *connection);
+
+void connection_close(struct connection *connection);
+
+/* Closes it by a reset, so that what has no length and no chunks is not taken for complete. */
+void connection_break(struct connection *connection);
+
+/* A turn without new bytes: goes on with what was kept. */
+void connection_go_on(struct connection *connection);
+
+/* Reads while there is room for what comes. */
+void connection_set_reading(struct connection *connection);
+
+/* --- connection_send.c --- */
+
+/* Sends what there is in one write; false: the connection is closed. */
+bool connection_send(struct connection *connection);
+
+/* Sends all answers of this turn in one write, and decides how it goes on. */
+void connection_flush(struct connection *connection);
+
+/* --- connection_write.c --- */
+
+bool connection_is_write(enum node_endpoint endpoint);
+
+/* Hands a submission to the engine. */
+void connection_submit(struct connection *connection, struct submission *submission);
+
+/* --- connection_request.c --- */
+
+/* Goes on as far as the bytes in `input` (after those kept in `connection->in`) reach. */
+void connection_process_input(struct connection *connection, struct slice *input);
+
+/* The last answer. Writes before it are answered first: it is asked for again then. */
+void connection_refuse(struct connection *connection, enum problem_code code, const char *detail);
+
+void connection_send_continue(struct connection *connection);
+
+/* --- connection_import.c, connection_export.c --- */
+
+void connection_begin_import(struct connection *connection, struct slice *input);
+void connection_begin_export(struct connection *connection);
+
+/* True when it is over and the next request may be read. */
+bool connection_process_import(struct connection *connection, struct slice *input);
+bool connection_process_export(struct connection *connection);

@@ -1,0 +1,237 @@
+/* Requests: heads, bodies, and which of them are answered at once. */
+#include "proto/http_response.h"
+#include "shell/connection_private.h"
+
+void connection_refuse(struct connection *connection, enum problem_code code, const char *detail)
+{
+    struct node_reply reply = {.minor = 1};
+    if (connection->import == NULL && connection->submissions[0].batch.item_count > 0) {
+        if (!connection->head_done) http_request_init(&connection->request);
+        return;
+    }
+    node_refuse(&connection->loop->reader, &reply, code, detail, NULL, &connection->out);
+    connection->close_when_sent = true;
+    connection->head_done = false;
+}
+
+static void begin_body(struct connection *connection)
+{
+    const struct http_request *request = &connection->request;
+    connection->head_done = true;
+    connection->continued = false;
+    connection->chunked = (struct http_chunked){0};
+    connection->body_left = request->body == HTTP_BODY_LENGTH ? request->content_length : 0;
+    buf_clear(&connection->body);
+}
+
+void connection_send_continue(struct connection *connection)
+{
+    if (!connection->request.expect_continue || connection->continued) return;
+    if (connection->submissions[0].batch.item_count > 0) return; /* Answers before it first. */
+    http_continue_append(&connection->out);
+    connection->continued = true;
+}
+
+/* The whole body of a request that is not streamed. STATUS_PARTIAL: not here yet;
+ * STATUS_INVALID: refused. `input` starts at the head. */
+static enum status whole_body(struct connection *connection, struct slice *input,
+                              struct slice *body)
+{
+    const struct http_request *request = &connection->request;
+    uint64_t limit = connection->loop->server->options.body_bytes_max;
+    struct slice rest = slice_from(*input, request->head_bytes);
+
+    if (request->body != HTTP_BODY_CHUNKED) {
+        if (connection->body_left > limit) {
+            connection_refuse(connection, PROBLEM_PAYLOAD_TOO_LARGE,
+                              "the body is larger than max_body_bytes");
+            return STATUS_INVALID;
+        }
+        if (rest.size < connection->body_left) {
+            connection_send_continue(connection);
+            return STATUS_PARTIAL;
+        }
+        *body = slice_prefix(rest, connection->body_left);
+        *input = slice_from(rest, connection->body_left);
+        return STATUS_OK;
+    }
+
+    /* Pieces are gathered anew each time more arrives: such bodies are small. */
+    struct slice piece;
+    enum status status;
+    connection->chunked = (struct http_chunked){0};
+    buf_clear(&connection->body);
+    while ((status = http_chunked_next(&connection->chunked, &rest, &piece)) == STATUS_OK) {
+        buf_append_slice(&connection->body, piece);
+        if (connection->body.size > limit) break;
+    }
+    /* Sizes and extensions of chunks count too: many small ones are no way round the limit. */
+    uint64_t raw_limit = limit + limit / 2 + CONNECTION_IN_BYTES_MAX;
+    if (connection->body.size > limit || input->size - rest.size > raw_limit) {
+        connection_refuse(connection, PROBLEM_PAYLOAD_TOO_LARGE,
+                          "the body is larger than max_body_bytes");
+        return STATUS_INVALID;
+    }
+    if (status == STATUS_PARTIAL) {
+        connection_send_continue(connection);
+        return STATUS_PARTIAL;
+    }
+    if (status != STATUS_END) {
+        connection_refuse(connection, problem_code_of_status(connection->chunked.error_status),
+                          connection->chunked.error_reason);
+        return STATUS_INVALID;
+    }
+    *body = buf_slice(&connection->body);
+    *input = rest;
+    return STATUS_OK;
+}
+
+static void answer_read(struct connection *connection, enum node_endpoint endpoint)
+{
+    struct loop *loop = connection->loop;
+    struct server_facts *facts = NULL;
+    if (endpoint == NODE_READY || endpoint == NODE_STATS || endpoint == NODE_METRICS) {
+        facts = heap_alloc(loop->heap, sizeof *facts);
+        if (facts == NULL) {
+            connection_refuse(connection, PROBLEM_OVERLOADED, "there is no memory for the answer");
+            return;
+        }
+        server_facts(loop->server, facts);
+    }
+    node_read(&loop->reader, endpoint, &connection->request, engine_view(loop->server->engine),
+              loop->wall_ms, facts == NULL ? NULL : &facts->node, &connection->out);
+    heap_free(loop->heap, facts);
+}
+
+/* Whether the answer depends on the target alone. */
+static bool is_cacheable(const struct connection *connection, enum node_endpoint endpoint)
+{
+    const struct http_request *request = &connection->request;
+    struct slice id;
+    return endpoint == NODE_SEARCH_PLAIN && request->method == HTTP_GET && request->minor == 1 &&
+           request->keep_alive && !http_request_header(request, "x-request-id", &id);
+}
+
+static void answer_cached(struct connection *connection, enum node_endpoint endpoint)
+{
+    struct loop *loop = connection->loop;
+    struct slice answer;
+    uint64_t view = engine_view(loop->server->engine)->number;
+    struct slice target = connection->request.query;
+
+    struct query query = store_query(engine_view(loop->server->engine), loop->wall_ms, loop->heap,
+                                     loop->reader.scratch);
+    bool settled = query_is_settled(&query);
+    if (settled && answer_cache_get(&loop->cache, target, view, &answer)) {
+        buf_append_slice(&connection->out, answer);
+        atomic_fetch_add_explicit(&loop->reader.counters.cache_hits, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&loop->reader.counters.answers[2], 1, memory_order_relaxed);
+        node_count(&loop->reader, endpoint, 0);
+        return;
+    }
+    atomic_fetch_add_explicit(&loop->reader.counters.cache_misses, 1, memory_order_relaxed);
+    size_t before = connection->out.size;
+    answer_read(connection, endpoint);
+    answer = slice_from(buf_slice(&connection->out), before);
+    if (settled && buf_status(&connection->out) == STATUS_OK &&
+        slice_starts_with(answer, SLICE_LITERAL("HTTP/1.1 200")))
+        answer_cache_put(&loop->cache, target, view, answer);
+}
+
+static void end_request(struct connection *connection)
+{
+    connection->head_done = false;
+    connection->request_us = 0;
+    http_request_init(&connection->request);
+}
+
+/* Parses a head. False: more bytes are needed, or the connection is to be closed. */
+static bool process_head(struct connection *connection, struct slice input)
+{
+    if (connection->request_us == 0) connection->request_us = connection->loop->request_us;
+    bool again = connection->head_done; /* It has moved: its slices point to the old place. */
+    if (again) http_request_init(&connection->request);
+    enum status status =
+        http_request_parse(&connection->request, &connection->loop->server->options.http, input);
+    if (status == STATUS_PARTIAL) return false;
+    if (status != STATUS_OK) {
+        connection_refuse(connection, problem_code_of_status(connection->request.error_status),
+                          connection->request.error_reason);
+        return false;
+    }
+    if (!again) begin_body(connection);
+    return true;
+}
+
+/* One request whose head is parsed. False: it waits for bytes, or for the writer. */
+static bool process_request(struct connection *connection, struct slice *input)
+{
+    struct loop *loop = connection->loop;
+    struct submission *pending = &connection->submissions[0];
+    enum node_endpoint endpoint = node_route(&connection->request);
+    bool last = false;
+    struct slice body;
+
+    /* Answers leave in order: anything but one more write waits for those before it. */
+    if (!connection_is_write(endpoint) && pending->batch.item_count > 0) return false;
+    if (endpoint == NODE_IMPORT) {
+        connection_begin_import(connection, input);
+        return !connection->close_when_sent || connection->import != NULL;
+    }
+    enum status status = whole_body(connection, input, &body);
+    if (status == STATUS_PARTIAL) return false;
+    if (status != STATUS_OK) return false;
+    if (!connection->request.keep_alive) last = true;
+
+    if (connection_is_write(endpoint)) {
+        status = node_batch_add_request(&pending->batch, &loop->reader, endpoint,
+                                        &connection->request, body, loop->wall_ms);
+        if (status != STATUS_OK) {
+            connection_refuse(connection, PROBLEM_OVERLOADED, "there is no memory for the write");
+            return false;
+        }
+        if (pending->batch.item_count == 1) pending->begun_us = connection->request_us;
+        end_request(connection);
+        if (last) connection->close_when_sent = true;
+        return !last && !node_batch_is_full(&pending->batch);
+    }
+    if (endpoint == NODE_EXPORT) {
+        connection_begin_export(connection);
+        if (connection->export != NULL) {
+            connection->head_done = false;
+            http_request_init(&connection->request);
+            return true;
+        }
+    } else if (loop->cache.entries != NULL && is_cacheable(connection, endpoint)) {
+        answer_cached(connection, endpoint);
+    } else {
+        answer_read(connection, endpoint);
+    }
+    end_request(connection);
+    if (last) connection->close_when_sent = true;
+    return !connection->close_when_sent;
+}
+
+void connection_process_input(struct connection *connection, struct slice *input)
+{
+    for (;;) {
+        if (connection->closing) return;
+        if (connection->import != NULL) {
+            if (!connection_process_import(connection, input)) return;
+            http_request_init(&connection->request);
+            if (connection->close_when_sent) return;
+        }
+        if (connection->export != NULL) {
+            if (!connection_process_export(connection)) return;
+            connection->request_us = 0;
+        }
+        if (connection->submissions[0].in_flight) return;
+        if (connection->close_when_sent && !connection->head_done) return;
+        connection->stalled = connection->out.size + connection->sending.size >
+                              CONNECTION_OUT_BYTES_MAX;
+        if (connection->stalled) return;
+        bool known = connection->head_done && connection->request.base == input->data;
+        if (!known && (input->size == 0 || !process_head(connection, *input))) return;
+        if (!process_request(connection, input)) return;
+    }
+}

@@ -1,0 +1,57 @@
+/* Writes: handed to the engine together, answered when they come back. */
+#include "shell/clock.h"
+#include "shell/connection_private.h"
+
+bool connection_is_write(enum node_endpoint endpoint)
+{
+    return endpoint == NODE_WORD_SET || endpoint == NODE_WORD_REMOVE ||
+           endpoint == NODE_WORD_INCREMENT;
+}
+
+static void on_done(struct engine_write *write)
+{
+    struct submission *submission =
+        (struct submission *)((char *)write - offsetof(struct submission, write));
+    loop_return(submission->connection->loop, submission);
+}
+
+void connection_submit(struct connection *connection, struct submission *submission)
+{
+    node_batch_seal(&submission->batch);
+    submission->write = (struct engine_write){
+        .writes = submission->batch.writes,
+        .outcomes = submission->batch.outcomes,
+        .count = submission->batch.write_count,
+        .done = on_done,
+    };
+    submission->in_flight = true;
+    submission->of_import = connection->import != NULL;
+    enum status status = engine_submit(connection->loop->server->engine, &submission->write);
+    if (status == STATUS_OK) return;
+    submission->write.status = status;
+    loop_return(connection->loop, submission);
+}
+
+void connection_returned(struct connection *connection, struct submission *submission)
+{
+    submission->in_flight = false;
+    if (connection->closed) {
+        connection_maybe_free(connection);
+        return;
+    }
+    connection->active_us = clock_monotonic_us();
+    struct node_batch *batch = &submission->batch;
+    if (!submission->of_import) {
+        node_batch_answer(batch, &connection->loop->reader, submission->write.status,
+                          &connection->out);
+        for (size_t i = 0; i < batch->item_count; i++)
+            node_count(&connection->loop->reader, batch->items[i].endpoint,
+                       connection->active_us - submission->begun_us);
+    } else if (connection->import != NULL) {
+        node_import_take(connection->import, batch, submission->write.status);
+    }
+    node_batch_clear(batch);
+    if (connection->closing) return;
+    connection_go_on(connection);
+    connection_flush(connection);
+}
