@@ -1,0 +1,68 @@
+/* Jobs of the store as the writer drives them: begin, have them built, resolve, commit. */
+#include "shell/clock.h"
+#include "shell/engine_private.h"
+
+static bool scrub_is_due(const struct engine *engine, uint64_t now_us)
+{
+    if (engine->options.scrub_interval_s == 0) return false;
+    return now_us - engine->scrub_us >= (uint64_t)engine->options.scrub_interval_s * 1000000;
+}
+
+static enum status next_job(struct engine *engine, uint64_t now_us)
+{
+    struct store_job **job = &engine->store_job;
+    if (engine_is_stopping(engine)) return store_flush_begin(engine->store, job);
+    enum status status = store_job_begin(engine->store, job);
+    if (status != STATUS_END || !scrub_is_due(engine, now_us)) return status;
+
+    engine->scrub_us = now_us;
+    status = store_scrub_begin(engine->store, engine->scrub_after, job);
+    if (status == STATUS_END) engine->scrub_after = 0;
+    return status;
+}
+
+static void end_job(struct engine *engine, enum status status)
+{
+    enum { RETRY_US = 2000000 };
+    if (store_job_kind(engine->store_job) == STORE_JOB_SCRUB)
+        engine->scrub_after = store_job_file(engine->store_job);
+    status = store_job_finish(engine->store, engine->store_job, status);
+    engine->store_job = NULL;
+    if (status == STATUS_OK) return;
+    engine->job_retry_us = clock_monotonic_us() + RETRY_US;
+    engine->stop_failed = engine_is_stopping(engine);
+}
+
+static void begin_job(struct engine *engine)
+{
+    uint64_t now_us = clock_monotonic_us();
+    if (now_us < engine->job_retry_us && !engine_is_stopping(engine)) return;
+    if (next_job(engine, now_us) != STATUS_OK) return;
+    engine->job_commit = false;
+    engine_want(engine, &engine->job, &engine->to_builder);
+}
+
+bool engine_drive_job(struct engine *engine)
+{
+    enum status status = STATUS_OK;
+    if (engine->store_job == NULL) {
+        begin_job(engine);
+        return false;
+    }
+    enum errand_state state = engine_take(engine, &engine->job, &status);
+    if (state == ERRAND_WANTED) return false;
+    if (state == ERRAND_DONE && (engine->job_commit || status != STATUS_OK)) {
+        end_job(engine, status);
+        return true;
+    }
+    status = store_job_resolve(engine->store, engine->store_job);
+    if (status == STATUS_PARTIAL) return true;
+    if (status == STATUS_BUSY) return false;
+    if (status != STATUS_OK) {
+        end_job(engine, status);
+        return true;
+    }
+    engine->job_commit = true;
+    engine_want(engine, &engine->job, &engine->to_builder);
+    return false;
+}
