@@ -13,7 +13,7 @@
 #include "shell/log_line.h"
 #include "shell/server.h"
 
-enum { EXIT_FAILED = 1, BUILD_BYTES_PER_S = 256 << 20, SCRUB_INTERVAL_S = 60 };
+enum { EXIT_FAILED = 1, BUILD_BYTES_PER_S = 256 << 20, SCRUB_INTERVAL_S = 60, ADDRESS_BYTES = 320 };
 
 static uint64_t half_of_memory(void)
 {
@@ -71,16 +71,19 @@ static struct server_options server_options_of(const struct config *config)
 
 static void report_recovery(const struct config *config, const struct store_report *report)
 {
-    log_line(
-        LOG_LEVEL_INFO, "store.opened",
-        "data=\"%s\" created=%s replayed_batches=%llu replayed_records=%llu "
-        "replayed_bytes=%llu leftover_files=%llu",
-        config->data, report->created ? "true" : "false",
-        (unsigned long long)report->replayed_batches, (unsigned long long)report->replayed_records,
-        (unsigned long long)report->replayed_bytes, (unsigned long long)report->leftover_files);
+    log_line(LOG_LEVEL_INFO, "store.opened", log_text("data", config->data),
+             log_text("created", report->created ? "true" : "false"),
+             log_number("replayed_batches", report->replayed_batches),
+             log_number("replayed_records", report->replayed_records),
+             log_number("replayed_bytes", report->replayed_bytes),
+             log_number("leftover_files", report->leftover_files));
     if (report->torn_bytes != 0)
-        log_line(LOG_LEVEL_WARN, "log.torn_tail_cut", "bytes=%llu",
-                 (unsigned long long)report->torn_bytes);
+        log_line(LOG_LEVEL_WARN, "log.torn_tail_cut", log_number("bytes", report->torn_bytes));
+}
+
+static void print_address(char out[ADDRESS_BYTES], const char *host, unsigned port)
+{
+    snprintf(out, ADDRESS_BYTES, strchr(host, ':') == NULL ? "%s:%u" : "[%s]:%u", host, port);
 }
 
 static void explain_listen(const struct config *config, enum status status)
@@ -91,8 +94,10 @@ static void explain_listen(const struct config *config, enum status status)
               "another with --http";
     if (status == STATUS_INVALID) why = "not an address of this machine: expected IP:PORT";
     if (status == STATUS_DENIED) why = "not permitted: ports under 1024 need a privilege";
-    log_line(LOG_LEVEL_ERROR, "server.listen_failed", "http=%s:%u reason=\"%s\"", config->http.host,
-             config->http.port, why);
+    char http[ADDRESS_BYTES];
+    print_address(http, config->http.host, config->http.port);
+    log_line(LOG_LEVEL_ERROR, "server.listen_failed", log_text("http", http),
+             log_text("reason", why));
 }
 
 /* Signals are taken by one thread that waits for them, so all others never see one. */
@@ -101,9 +106,11 @@ static void wait_for_end(const sigset_t *signals)
     int number;
     do {
         if (sigwait(signals, &number) != 0) return;
-        if (number == SIGHUP) log_line(LOG_LEVEL_INFO, "config.reload_ignored", "signal=HUP");
+        if (number == SIGHUP)
+            log_line(LOG_LEVEL_INFO, "config.reload_ignored", log_text("signal", "HUP"));
     } while (number == SIGHUP);
-    log_line(LOG_LEVEL_INFO, "server.draining", "signal=%s", number == SIGTERM ? "TERM" : "INT");
+    log_line(LOG_LEVEL_INFO, "server.draining",
+             log_text("signal", number == SIGTERM ? "TERM" : "INT"));
 }
 
 static int run(const struct config *config, const sigset_t *signals)
@@ -112,14 +119,15 @@ static int run(const struct config *config, const sigset_t *signals)
     struct engine *engine;
     struct server *server;
     struct store_report report;
+    char http[ADDRESS_BYTES];
     struct engine_options engine_options = engine_options_of(config);
     struct server_options server_options = server_options_of(config);
 
     heap_init(&heap, 0);
     enum status status = engine_open(&heap, &engine_options, &engine, &report);
     if (status != STATUS_OK) {
-        log_line(LOG_LEVEL_ERROR, "store.open_failed", "data=\"%s\" status=%s reason=\"%s\"",
-                 config->data, status_name(status), report.detail);
+        log_line(LOG_LEVEL_ERROR, "store.open_failed", log_text("data", config->data),
+                 log_text("status", status_name(status)), log_text("reason", report.detail));
         return EXIT_FAILED;
     }
     report_recovery(config, &report);
@@ -129,14 +137,14 @@ static int run(const struct config *config, const sigset_t *signals)
         engine_close(engine);
         return EXIT_FAILED;
     }
-    log_line(LOG_LEVEL_INFO, "server.started", "version=%s http=%s:%u threads=%u sync=%s",
-             TRIFECTA_VERSION, server_options.host, server->port, server_options.loop_count,
-             config->sync_interval_ms == 0 ? "always" : "interval");
+    print_address(http, server_options.host, server->port);
+    log_line(LOG_LEVEL_INFO, "server.started", log_text("version", TRIFECTA_VERSION),
+             log_text("http", http), log_number("threads", server_options.loop_count),
+             log_text("sync", config->sync_interval_ms == 0 ? "always" : "interval"));
     wait_for_end(signals);
     server_stop(server);
     engine_close(engine);
-    log_line(LOG_LEVEL_INFO, "server.stopped", "memory_bytes=%llu",
-             (unsigned long long)heap_used_bytes(&heap));
+    log_line(LOG_LEVEL_INFO, "server.stopped", log_number("memory_bytes", heap_used_bytes(&heap)));
     return 0;
 }
 
@@ -147,7 +155,7 @@ int main(int argument_count, char **arguments)
     int exit_code;
 
     if (!config_load(argument_count, arguments, &config, &exit_code)) return exit_code;
-    log_line_configure((enum log_level)config.log_level, config.log_format == CONFIG_LOG_JSON);
+    log_configure((enum log_level)config.log_level, config.log_format == CONFIG_LOG_JSON);
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
@@ -156,7 +164,8 @@ int main(int argument_count, char **arguments)
     signal(SIGPIPE, SIG_IGN);
     raise_file_limit();
     if (bus_guard_install() != STATUS_OK) {
-        log_line(LOG_LEVEL_ERROR, "server.start_failed", "reason=\"no handler for bus errors\"");
+        log_line(LOG_LEVEL_ERROR, "server.start_failed",
+                 log_text("reason", "no handler for bus errors"));
         return EXIT_FAILED;
     }
     return run(&config, &signals);
