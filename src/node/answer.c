@@ -1,4 +1,6 @@
 /* Routes, refusals and the frame of every answer. */
+#include <stdio.h>
+
 #include "base/check.h"
 #include "node/node.h"
 #include "proto/http_response.h"
@@ -58,25 +60,91 @@ static bool is_visible(struct slice text)
     return true;
 }
 
+static bool is_hex(struct slice text)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        uint8_t byte = text.data[i];
+        if (!(byte >= '0' && byte <= '9') && !(byte >= 'a' && byte <= 'f')) return false;
+    }
+    return true;
+}
+
+static bool is_zero(struct slice text)
+{
+    for (size_t i = 0; i < text.size; i++)
+        if (text.data[i] != '0') return false;
+    return true;
+}
+
+static struct slice trace_id(struct slice traceparent)
+{
+    return slice_of(traceparent.data + 3, 32);
+}
+
+/* version "-" trace id "-" parent id "-" flags; what is not that is passed over. */
+static bool is_traceparent(struct slice text)
+{
+    if (text.size != NODE_TRACEPARENT_BYTES) return false;
+    struct slice version = slice_prefix(text, 2);
+    struct slice parent = slice_of(text.data + 36, 16);
+    struct slice flags = slice_of(text.data + 53, 2);
+    if (text.data[2] != '-' || text.data[35] != '-' || text.data[52] != '-') return false;
+    if (!is_hex(version) || slice_equal(version, SLICE_LITERAL("ff"))) return false;
+    if (!is_hex(trace_id(text)) || is_zero(trace_id(text))) return false;
+    return is_hex(parent) && !is_zero(parent) && is_hex(flags);
+}
+
 struct node_reply node_reply_of(const struct http_request *request)
 {
-    struct slice id;
+    struct slice value;
     struct node_reply reply = {
         .minor = request->minor,
         .keep_alive = request->keep_alive,
         .head_only = request->method == HTTP_HEAD,
     };
-    if (http_request_header(request, "x-request-id", &id) && id.size > 0 &&
-        id.size <= sizeof reply.request_id && is_visible(id)) {
-        memcpy(reply.request_id, id.data, id.size);
-        reply.request_id_size = (uint8_t)id.size;
+    if (http_request_header(request, "x-request-id", &value) && value.size > 0 &&
+        value.size <= sizeof reply.request_id && is_visible(value)) {
+        memcpy(reply.request_id, value.data, value.size);
+        reply.request_id_size = (uint8_t)value.size;
+    }
+    if (http_request_header(request, "traceparent", &value) && is_traceparent(value)) {
+        memcpy(reply.traceparent, value.data, value.size);
+        reply.has_traceparent = true;
     }
     return reply;
 }
 
-static struct slice reply_id(const struct node_reply *reply)
+bool node_echoes(const struct http_request *request)
 {
-    return slice_of(reply->request_id, reply->request_id_size);
+    struct slice value;
+    return http_request_header(request, "x-request-id", &value) ||
+           http_request_header(request, "traceparent", &value);
+}
+
+void node_echo(const struct node_reply *reply, struct buf *headers)
+{
+    if (reply->request_id_size > 0)
+        http_header_append(headers, "X-Request-Id",
+                           slice_of(reply->request_id, reply->request_id_size));
+    if (reply->has_traceparent)
+        http_header_append(headers, "traceparent",
+                           slice_of(reply->traceparent, sizeof reply->traceparent));
+}
+
+/* Who asks about a refusal can name it. */
+static void give_id(struct node_reader *reader, struct node_reply *reply)
+{
+    char text[17];
+    if (reply->request_id_size > 0) return;
+    if (reply->has_traceparent) {
+        struct slice id = trace_id(slice_of(reply->traceparent, sizeof reply->traceparent));
+        memcpy(reply->request_id, id.data, id.size);
+        reply->request_id_size = (uint8_t)id.size;
+        return;
+    }
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)prng_u64(&reader->prng));
+    memcpy(reply->request_id, text, 16);
+    reply->request_id_size = 16;
 }
 
 /* `reader->headers` holds what is to be added. */
@@ -84,8 +152,7 @@ static void append_answer(struct node_reader *reader, const struct node_reply *r
                           uint16_t status, const char *content_type, struct slice body,
                           struct buf *out)
 {
-    if (reply->request_id_size > 0)
-        http_header_append(&reader->headers, "X-Request-Id", reply_id(reply));
+    node_echo(reply, &reader->headers);
     http_response_append(out, &(struct http_response){
                                   .status = status,
                                   .minor = reply->minor,
@@ -108,18 +175,20 @@ void node_answer(struct node_reader *reader, const struct node_reply *reply, uin
     append_answer(reader, reply, status, content_type, body, out);
 }
 
-static void refuse(struct node_reader *reader, const struct node_reply *reply,
+static void refuse(struct node_reader *reader, const struct node_reply *asked,
                    enum problem_code code, const char *detail, const char *field, struct buf *out)
 {
+    struct node_reply reply = *asked;
+    give_id(reader, &reply);
     buf_clear(&reader->error);
     problem_append(&reader->error,
                    &(struct problem){
                        .code = code,
                        .detail = detail,
                        .field = field == NULL ? (struct slice){0} : slice_from_text(field),
-                       .request_id = reply_id(reply),
+                       .request_id = slice_of(reply.request_id, reply.request_id_size),
                    });
-    append_answer(reader, reply, problem_status(code), "application/problem+json",
+    append_answer(reader, &reply, problem_status(code), "application/problem+json",
                   buf_slice(&reader->error), out);
 }
 
@@ -196,9 +265,9 @@ uint64_t node_latency_bound_us(int bucket)
     return bounds_us[bucket];
 }
 
-enum status node_reader_init(struct node_reader *reader, struct heap *heap)
+enum status node_reader_init(struct node_reader *reader, struct heap *heap, uint64_t seed)
 {
-    *reader = (struct node_reader){.heap = heap};
+    *reader = (struct node_reader){.heap = heap, .prng = {.state = seed}};
     struct buf *const bufs[] = {&reader->decoded, &reader->prefix, &reader->key,
                                 &reader->word,    &reader->body,   &reader->headers,
                                 &reader->cursor,  &reader->error};

@@ -57,6 +57,11 @@ static size_t keep(struct node_batch *batch, struct slice bytes)
     return at;
 }
 
+static size_t keep_reply(struct node_batch *batch, const struct node_reply *reply)
+{
+    return keep(batch, slice_of(reply, sizeof *reply));
+}
+
 static enum status keep_key(struct node_batch *batch, const struct node_word *word,
                             struct node_item *item)
 {
@@ -83,7 +88,7 @@ enum status node_batch_add(struct node_batch *batch, enum store_write_kind kind,
         item.tags_size = word->tags.size;
         item.tags_at = keep(batch, word->tags);
         if (reply != NULL) {
-            item.reply = *reply;
+            item.reply_at = keep_reply(batch, reply);
             item.word_size = word->word.size;
             item.word_at = keep(batch, word->word);
         }
@@ -110,7 +115,7 @@ static enum status add_refusal(struct node_batch *batch, struct node_reader *rea
 {
     enum status status = make_room(batch);
     if (status != STATUS_OK) return status;
-    struct node_item item = {.endpoint = endpoint, .reply = *reply, .write = SIZE_MAX};
+    struct node_item item = {.endpoint = endpoint, .write = SIZE_MAX};
     item.refusal_at = batch->bytes.size;
     node_refuse(reader, reply, error->code, error->detail, error->field, &batch->bytes);
     item.refusal_size = batch->bytes.size - item.refusal_at;
@@ -205,17 +210,19 @@ static void answer_write(const struct node_batch *batch, const struct node_item 
                          struct node_reader *reader, enum status status, struct buf *out)
 {
     const struct store_outcome *outcome = &batch->outcomes[item->write];
+    struct node_reply reply;
+    memcpy(&reply, batch->bytes.data + item->reply_at, sizeof reply);
     if (status == STATUS_OK) status = outcome->status;
     if (status != STATUS_OK) {
-        refuse_outcome(reader, &item->reply, status, out);
+        refuse_outcome(reader, &reply, status, out);
         return;
     }
     bool created = item->endpoint != NODE_WORD_REMOVE && !outcome->was_live;
     buf_clear(&reader->body);
     write_outcome(reader, item, slice_of(batch->bytes.data + item->word_at, item->word_size),
                   outcome);
-    node_answer(reader, &item->reply, created ? 201 : 200, "application/json",
-                buf_slice(&reader->body), out);
+    node_answer(reader, &reply, created ? 201 : 200, "application/json", buf_slice(&reader->body),
+                out);
 }
 
 void node_batch_answer(const struct node_batch *batch, struct node_reader *reader,

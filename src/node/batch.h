@@ -29,7 +29,7 @@ struct node_item {
     size_t word_at, word_size; /* For the answer; 0: not kept. */
     uint64_t line;             /* Of an import; 0: a request. */
     enum node_endpoint endpoint;
-    struct node_reply reply;
+    size_t reply_at;                 /* A struct node_reply, of a request. */
     size_t refusal_at, refusal_size; /* A request that was refused: its whole answer. */
     size_t write;                    /* Its place among `writes`; SIZE_MAX: refused. */
 };

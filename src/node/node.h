@@ -18,6 +18,7 @@
 
 #include "base/buf.h"
 #include "base/heap.h"
+#include "base/prng.h"
 #include "core/fold.h"
 #include "core/query.h"
 #include "proto/http_request.h"
@@ -74,10 +75,11 @@ struct node_reader {
     struct buf decoded, prefix, key, word, body, headers, cursor, error;
     uint64_t (*elapsed_us)(void *context); /* Since the request was read; for `took_us`. */
     void *context;
+    struct prng prng; /* For ids of requests that bring none. */
     struct node_counters counters;
 };
 
-enum status node_reader_init(struct node_reader *reader, struct heap *heap);
+enum status node_reader_init(struct node_reader *reader, struct heap *heap, uint64_t seed);
 void node_reader_deinit(struct node_reader *reader);
 
 /* The endpoint for path and method. */
@@ -92,16 +94,29 @@ void node_read(struct node_reader *reader, enum node_endpoint endpoint,
 
 /* --- For the files of this layer and the shell's own refusals --- */
 
-/* How to answer a request: what outlives it. */
+enum { NODE_REQUEST_ID_BYTES_MAX = 64, NODE_TRACEPARENT_BYTES = 55 };
+
+/* How to answer a request: what outlives it.
+ *
+ * X-Request-Id and traceparent (W3C Trace Context) come back as they came. A refusal always has
+ * an id: that of the client, else the trace id of traceparent, else one made up. */
 struct node_reply {
     uint8_t minor;
     bool keep_alive;
     bool head_only;
-    uint8_t request_id_size;
-    char request_id[64]; /* Echoed; empty: none. */
+    bool has_traceparent;
+    uint8_t request_id_size; /* 0: none. */
+    char request_id[NODE_REQUEST_ID_BYTES_MAX];
+    char traceparent[NODE_TRACEPARENT_BYTES];
 };
 
 struct node_reply node_reply_of(const struct http_request *request);
+
+/* Whether an answer shows anything of the request's headers. */
+bool node_echoes(const struct http_request *request);
+
+/* Appends the headers that answer those of the request. */
+void node_echo(const struct node_reply *reply, struct buf *headers);
 
 /* Appends an answer with a body; a refusal is one with a problem as its body. */
 void node_answer(struct node_reader *reader, const struct node_reply *reply, uint16_t status,

@@ -3,10 +3,12 @@
 #include "core/key.h"
 #include "core/limits.h"
 #include "proto/url.h"
+#include "proto/utf8.h"
 
 struct reading {
     struct node_params *params;
     struct node_param_error *error;
+    struct buf *decoded;
 };
 
 static enum status refuse(struct reading *reading, enum problem_code code, const char *field,
@@ -117,6 +119,17 @@ static const struct {
     {SLICE_INITIALIZER("consistency"), NODE_PARAM_CONSISTENCY, read_consistency},
 };
 
+/* The name of a parameter that is not ours, for the refusal; NULL when it is not UTF-8. */
+static const char *keep_name(struct reading *reading, struct slice name)
+{
+    struct buf *decoded = reading->decoded;
+    size_t at = decoded->size;
+    if (name.size == 0 || !utf8_is_valid(name)) return NULL;
+    buf_append_slice(decoded, name);
+    buf_append_u8(decoded, 0);
+    return buf_status(decoded) == STATUS_OK ? (const char *)decoded->data + at : NULL;
+}
+
 static enum status read_pair(struct reading *reading, unsigned allowed, struct slice name,
                              struct slice value)
 {
@@ -128,24 +141,25 @@ static enum status read_pair(struct reading *reading, unsigned allowed, struct s
         reading->params->given |= known[i].param;
         return known[i].read(reading, value);
     }
-    return refuse(reading, PROBLEM_UNKNOWN_PARAMETER, NULL,
-                  "a parameter is not known here; docs/reference/http.md lists those that are");
+    return refuse(reading, PROBLEM_UNKNOWN_PARAMETER, keep_name(reading, name),
+                  "the parameter is not known here; docs/reference/http.md lists those that are");
 }
 
 enum status node_params_read(struct slice query, unsigned allowed, struct buf *decoded,
                              struct node_params *params, struct node_param_error *error)
 {
     struct slice name, value;
-    struct reading reading = {params, error};
+    struct reading reading = {params, error, decoded};
     *params = (struct node_params){
         .ns = SLICE_LITERAL("default"),
         .limit = SEARCH_LIMIT_DEFAULT,
         .sort = CURSOR_POPULARITY,
     };
 
-    /* Unescaping never lengthens, so nothing that was decoded moves. */
+    /* Unescaping never lengthens, so nothing that was decoded moves, nor does a name that is
+     * kept for a refusal. */
     buf_clear(decoded);
-    if (query.size > 0 && buf_reserve(decoded, query.size) == NULL) return STATUS_NOMEM;
+    if (query.size > 0 && buf_reserve(decoded, 2 * query.size + 1) == NULL) return STATUS_NOMEM;
     while (url_query_next(&query, &name, &value)) {
         enum status status = url_decode(name, decoded, &name);
         if (status == STATUS_OK) status = url_decode(value, decoded, &value);

@@ -192,7 +192,7 @@ void connection_accept(struct loop *loop)
     }
     uv_tcp_nodelay(&connection->tcp, 1);
     if (count > loop->server->options.connection_count_max)
-        connection_refuse(connection, PROBLEM_OVERLOADED, "max_connections are open");
+        connection_refuse(connection, NULL, PROBLEM_OVERLOADED, "max_connections are open");
     connection_flush(connection);
 }
 
@@ -209,7 +209,7 @@ void connection_sweep(struct connection *connection, uint64_t now_us)
     bool half = connection->request_us != 0 && connection->import == NULL &&
                 connection->export == NULL;
     if (half && now_us - connection->request_us > options->request_timeout_ms * 1000) {
-        connection_refuse(connection, PROBLEM_REQUEST_TIMEOUT,
+        connection_refuse(connection, NULL, PROBLEM_REQUEST_TIMEOUT,
                           "the request did not arrive whole within request_timeout_ms");
         connection->request_us = 0;
         connection_flush(connection);

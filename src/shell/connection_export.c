@@ -24,10 +24,7 @@ void connection_begin_export(struct connection *connection)
     };
     struct buf headers;
     buf_init(&headers, loop->heap);
-    if (connection->reply.request_id_size > 0)
-        http_header_append(
-            &headers, "X-Request-Id",
-            slice_of(connection->reply.request_id, connection->reply.request_id_size));
+    node_echo(&connection->reply, &headers);
     response.headers = buf_slice(&headers);
     http_response_append(&connection->out, &response);
     buf_deinit(&headers);

@@ -50,10 +50,14 @@ static enum status next_piece(struct connection *connection, struct slice *input
 {
     if (connection->request.body == HTTP_BODY_CHUNKED) {
         enum status status = http_chunked_next(&connection->chunked, input, piece);
-        if (status == STATUS_INVALID || status == STATUS_LIMIT)
-            connection_refuse(connection, problem_code_of_status(connection->chunked.error_status),
-                              "the chunks of the body are malformed; lines before that may have "
-                              "been stored");
+        if (status == STATUS_INVALID || status == STATUS_LIMIT) {
+            connection->reply.keep_alive = false;
+            node_refuse(&connection->loop->reader, &connection->reply,
+                        problem_code_of_status(connection->chunked.error_status),
+                        "the chunks of the body are malformed; lines before that may have "
+                        "been stored",
+                        NULL, &connection->out);
+        }
         return status;
     }
     if (connection->body_left == 0) return STATUS_END;

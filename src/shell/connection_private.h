@@ -42,8 +42,10 @@ void connection_submit(struct connection *connection, struct submission *submiss
 /* Goes on as far as the bytes in `input` (after those kept in `connection->in`) reach. */
 void connection_process_input(struct connection *connection, struct slice *input);
 
-/* The last answer. Writes before it are answered first: it is asked for again then. */
-void connection_refuse(struct connection *connection, enum problem_code code, const char *detail);
+/* The last answer. Writes before it are answered first: it is asked for again then. `request`
+ * is NULL where its head is not known, or no longer. */
+void connection_refuse(struct connection *connection, const struct http_request *request,
+                       enum problem_code code, const char *detail);
 
 void connection_send_continue(struct connection *connection);
 

@@ -2,9 +2,12 @@
 #include "proto/http_response.h"
 #include "shell/connection_private.h"
 
-void connection_refuse(struct connection *connection, enum problem_code code, const char *detail)
+void connection_refuse(struct connection *connection, const struct http_request *request,
+                       enum problem_code code, const char *detail)
 {
     struct node_reply reply = {.minor = 1};
+    if (request != NULL) reply = node_reply_of(request);
+    reply.keep_alive = false;
     if (connection->import == NULL && connection->submissions[0].batch.item_count > 0) {
         if (!connection->head_done) http_request_init(&connection->request);
         return;
@@ -43,7 +46,7 @@ static enum status whole_body(struct connection *connection, struct slice *input
 
     if (request->body != HTTP_BODY_CHUNKED) {
         if (connection->body_left > limit) {
-            connection_refuse(connection, PROBLEM_PAYLOAD_TOO_LARGE,
+            connection_refuse(connection, request, PROBLEM_PAYLOAD_TOO_LARGE,
                               "the body is larger than max_body_bytes");
             return STATUS_INVALID;
         }
@@ -68,7 +71,7 @@ static enum status whole_body(struct connection *connection, struct slice *input
     /* Sizes and extensions of chunks count too: many small ones are no way round the limit. */
     uint64_t raw_limit = limit + limit / 2 + CONNECTION_IN_BYTES_MAX;
     if (connection->body.size > limit || input->size - rest.size > raw_limit) {
-        connection_refuse(connection, PROBLEM_PAYLOAD_TOO_LARGE,
+        connection_refuse(connection, request, PROBLEM_PAYLOAD_TOO_LARGE,
                           "the body is larger than max_body_bytes");
         return STATUS_INVALID;
     }
@@ -77,7 +80,8 @@ static enum status whole_body(struct connection *connection, struct slice *input
         return STATUS_PARTIAL;
     }
     if (status != STATUS_END) {
-        connection_refuse(connection, problem_code_of_status(connection->chunked.error_status),
+        connection_refuse(connection, request,
+                          problem_code_of_status(connection->chunked.error_status),
                           connection->chunked.error_reason);
         return STATUS_INVALID;
     }
@@ -93,7 +97,8 @@ static void answer_read(struct connection *connection, enum node_endpoint endpoi
     if (endpoint == NODE_READY || endpoint == NODE_STATS || endpoint == NODE_METRICS) {
         facts = heap_alloc(loop->heap, sizeof *facts);
         if (facts == NULL) {
-            connection_refuse(connection, PROBLEM_OVERLOADED, "there is no memory for the answer");
+            connection_refuse(connection, &connection->request, PROBLEM_OVERLOADED,
+                              "there is no memory for the answer");
             return;
         }
         server_facts(loop->server, facts);
@@ -107,9 +112,8 @@ static void answer_read(struct connection *connection, enum node_endpoint endpoi
 static bool is_cacheable(const struct connection *connection, enum node_endpoint endpoint)
 {
     const struct http_request *request = &connection->request;
-    struct slice id;
     return endpoint == NODE_SEARCH_PLAIN && request->method == HTTP_GET && request->minor == 1 &&
-           request->keep_alive && !http_request_header(request, "x-request-id", &id);
+           request->keep_alive && !node_echoes(request);
 }
 
 static void answer_cached(struct connection *connection, enum node_endpoint endpoint)
@@ -155,7 +159,8 @@ static bool process_head(struct connection *connection, struct slice input)
         http_request_parse(&connection->request, &connection->loop->server->options.http, input);
     if (status == STATUS_PARTIAL) return false;
     if (status != STATUS_OK) {
-        connection_refuse(connection, problem_code_of_status(connection->request.error_status),
+        connection_refuse(connection, NULL,
+                          problem_code_of_status(connection->request.error_status),
                           connection->request.error_reason);
         return false;
     }
@@ -187,7 +192,8 @@ static bool process_request(struct connection *connection, struct slice *input)
         status = node_batch_add_request(&pending->batch, &loop->reader, endpoint,
                                         &connection->request, body, loop->wall_ms);
         if (status != STATUS_OK) {
-            connection_refuse(connection, PROBLEM_OVERLOADED, "there is no memory for the write");
+            connection_refuse(connection, &connection->request, PROBLEM_OVERLOADED,
+                              "there is no memory for the write");
             return false;
         }
         if (pending->batch.item_count == 1) pending->begun_us = connection->request_us;

@@ -1,5 +1,6 @@
 #include "shell/loop.h"
 
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -106,9 +107,12 @@ static void release(struct loop *loop)
 enum status loop_open(struct loop *loop, struct server *server, int listen_fd)
 {
     *loop = (struct loop){.server = server, .heap = server->heap};
+    uint64_t seed = 0;
     loop->read_bytes = heap_alloc(loop->heap, LOOP_READ_BYTES);
     enum status status = loop->read_bytes == NULL ? STATUS_NOMEM : STATUS_OK;
-    if (status == STATUS_OK) status = node_reader_init(&loop->reader, loop->heap);
+    if (status == STATUS_OK && getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed)
+        status = STATUS_IO;
+    if (status == STATUS_OK) status = node_reader_init(&loop->reader, loop->heap, seed);
     if (status == STATUS_OK && server->options.answer_cache)
         status = answer_cache_init(&loop->cache, loop->heap);
     if (status == STATUS_OK && uv_loop_init(&loop->uv) != 0) status = STATUS_NOMEM;

@@ -26,7 +26,7 @@ static void setup(struct bench *bench)
 {
     struct store_options options = store_world_options();
     EXPECT(store_world_init(&bench->world, test_seed, &options) == STATUS_OK);
-    EXPECT(node_reader_init(&bench->reader, &bench->world.heap) == STATUS_OK);
+    EXPECT(node_reader_init(&bench->reader, &bench->world.heap, test_seed) == STATUS_OK);
     bench->reader.elapsed_us = no_time;
     node_batch_init(&bench->batch, &bench->world.heap);
     buf_init(&bench->out, &bench->world.heap);

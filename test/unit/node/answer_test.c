@@ -1,0 +1,173 @@
+/* Routes, and what every answer has whatever it is about. */
+#include <string.h>
+
+#include "node/node.h"
+#include "test.h"
+
+static struct heap heap;
+static struct node_reader reader;
+static struct http_request request;
+static struct buf out;
+
+static uint64_t no_time(void *context)
+{
+    (void)context;
+    return 0;
+}
+
+/* Gives the answer of a route that needs no store. */
+static const char *ask(const char *head)
+{
+    static const struct http_limits limits = {16 << 10, 64 << 10};
+    if (reader.heap == NULL) {
+        heap_init(&heap, 0);
+        EXPECT(node_reader_init(&reader, &heap, test_seed) == STATUS_OK);
+        reader.elapsed_us = no_time;
+        buf_init(&out, &heap);
+    }
+    buf_clear(&out);
+    http_request_init(&request);
+    EXPECT(http_request_parse(&request, &limits, slice_from_text(head)) == STATUS_OK);
+    node_read(&reader, node_route(&request), &request, NULL, 0, NULL, &out);
+    buf_append_u8(&out, 0);
+    EXPECT(buf_status(&out) == STATUS_OK);
+    return (const char *)out.data;
+}
+
+static bool has(const char *answer, const char *part)
+{
+    return strstr(answer, part) != NULL;
+}
+
+#define TRACE "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+TEST_CASE(ids_of_the_client_come_back)
+{
+    const char *answer = ask("GET /live HTTP/1.1\r\nHost: a\r\nX-Request-Id: b7\r\n"
+                             "traceparent: " TRACE "\r\n\r\n");
+    EXPECT(has(answer, "HTTP/1.1 200 OK\r\n"));
+    EXPECT(has(answer, "\r\nX-Request-Id: b7\r\n"));
+    EXPECT(has(answer, "\r\ntraceparent: " TRACE "\r\n"));
+    answer = ask("GET /nope HTTP/1.1\r\nHost: a\r\nX-Request-Id: b7\r\n\r\n");
+    EXPECT(has(answer, "\r\nX-Request-Id: b7\r\n"));
+    EXPECT(has(answer, "\"request_id\":\"b7\""));
+}
+
+TEST_CASE(a_refusal_without_an_id_is_given_one)
+{
+    char first[20];
+    const char *answer = ask("GET /nope HTTP/1.1\r\nHost: a\r\n\r\n");
+    const char *header = strstr(answer, "X-Request-Id: ");
+    const char *field = strstr(answer, "\"request_id\":\"");
+    EXPECT(header != NULL && field != NULL);
+    EXPECT(memcmp(header + 14, field + 14, 16) == 0);
+    EXPECT(field[30] == '"');
+    EXPECT(strspn(field + 14, "0123456789abcdef") == 16);
+    snprintf(first, sizeof first, "%.16s", field + 14);
+    EXPECT(!has(ask("GET /nope HTTP/1.1\r\nHost: a\r\n\r\n"), first));
+    EXPECT(!has(ask("GET /live HTTP/1.1\r\nHost: a\r\n\r\n"), "X-Request-Id"));
+
+    answer = ask("GET /nope HTTP/1.1\r\nHost: a\r\ntraceparent: " TRACE "\r\n\r\n");
+    EXPECT(has(answer, "\"request_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\""));
+}
+
+TEST_CASE(ids_that_are_none_are_passed_over)
+{
+    static const char *const headers[] = {
+        "X-Request-Id: two words",
+        "X-Request-Id: \xc3\x9f",
+        "X-Request-Id: 12345678901234567890123456789012345678901234567890123456789012345",
+        "X-Request-Id:",
+        "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0",
+        "traceparent: ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "traceparent: 00-4BF92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "traceparent: 00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+        "traceparent: 00_4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    };
+    char head[256];
+    for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
+        snprintf(head, sizeof head, "GET /live HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n", headers[i]);
+        const char *answer = ask(head);
+        EXPECT(has(answer, "HTTP/1.1 200 OK\r\n"));
+        EXPECT(!has(answer, "X-Request-Id"));
+        EXPECT(!has(answer, "traceparent"));
+    }
+}
+
+TEST_CASE(a_route_names_its_methods)
+{
+    static const struct {
+        const char *method, *path, *allow;
+    } cases[] = {
+        {"POST", "/search", "GET, HEAD"},
+        {"PUT", "/api/v1/search", "GET, HEAD"},
+        {"PUT", "/api/v1/words", "POST, GET, HEAD, DELETE"},
+        {"GET", "/api/v1/words/increment", "POST"},
+        {"DELETE", "/api/v1/count", "GET, HEAD"},
+        {"HEAD", "/api/v1/import", "POST"},
+        {"POST", "/api/v1/export", "GET, HEAD"},
+        {"POST", "/api/v1/stats", "GET, HEAD"},
+        {"PATCH", "/metrics", "GET, HEAD"},
+        {"POST", "/live", "GET, HEAD"},
+        {"POST", "/readyz", "GET, HEAD"},
+        {"OPTIONS", "/healthz", "GET, HEAD"},
+    };
+    char head[128], allow[64];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: a\r\n\r\n", cases[i].method,
+                 cases[i].path);
+        snprintf(allow, sizeof allow, "\r\nAllow: %s\r\n", cases[i].allow);
+        const char *answer = ask(head);
+        EXPECT(has(answer, "HTTP/1.1 405 Method Not Allowed\r\n"));
+        EXPECT(has(answer, allow));
+        bool head_only = strcmp(cases[i].method, "HEAD") == 0;
+        EXPECT(has(answer, "\"code\":\"method_not_allowed\"") == !head_only);
+    }
+}
+
+TEST_CASE(what_is_no_route_is_not_found)
+{
+    static const char *const paths[] = {
+        "/",         "/Search",       "/search/",  "//search",  "/api/v1", "/api/v1/words/x",
+        "/%73earch", "/search/nodes", "/api/v2/x", "/metrics/a"};
+    char head[128];
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        snprintf(head, sizeof head, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", paths[i]);
+        const char *answer = ask(head);
+        EXPECT(has(answer, "HTTP/1.1 404 Not Found\r\n"));
+        EXPECT(has(answer, "Content-Type: application/problem+json\r\n"));
+        EXPECT(!has(answer, "Allow"));
+    }
+}
+
+/* A HEAD answer has the headers of GET, and no body. */
+TEST_CASE(head_is_get_without_its_body)
+{
+    char get[512];
+    snprintf(get, sizeof get, "%s", ask("GET /live HTTP/1.1\r\nHost: a\r\n\r\n"));
+    const char *head = ask("HEAD /live HTTP/1.1\r\nHost: a\r\n\r\n");
+    size_t size = strlen(head);
+    EXPECT(size >= 4 && strcmp(head + size - 4, "\r\n\r\n") == 0);
+    EXPECT(strncmp(get, head, size) == 0 && strlen(get) > size);
+}
+
+TEST_CASE(a_client_may_come_back_after_503)
+{
+    struct node_reply reply = {.minor = 1, .keep_alive = true};
+    static const enum problem_code codes[] = {PROBLEM_OVERLOADED, PROBLEM_READ_ONLY,
+                                              PROBLEM_NOT_READY, PROBLEM_TOO_MANY_REQUESTS};
+    ask("GET /live HTTP/1.1\r\nHost: a\r\n\r\n");
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+        buf_clear(&out);
+        node_refuse(&reader, &reply, codes[i], NULL, NULL, &out);
+        buf_append_u8(&out, 0);
+        EXPECT(has((const char *)out.data, "\r\nRetry-After: 1\r\n"));
+        EXPECT(has((const char *)out.data, problem_code_name(codes[i])));
+    }
+}
+
+TEST_MAIN(TEST(ids_of_the_client_come_back), TEST(a_refusal_without_an_id_is_given_one),
+          TEST(ids_that_are_none_are_passed_over), TEST(a_route_names_its_methods),
+          TEST(what_is_no_route_is_not_found), TEST(head_is_get_without_its_body),
+          TEST(a_client_may_come_back_after_503))
