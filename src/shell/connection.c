@@ -1,5 +1,8 @@
 #include "shell/connection.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
 #include "base/math.h"
 #include "shell/clock.h"
 #include "shell/connection_private.h"
@@ -196,6 +199,20 @@ void connection_accept(struct loop *loop)
     connection_flush(connection);
 }
 
+/* One write may take long: what the client has taken of it shows that it goes on. The system's
+ * own buffer counts, it can hold megabytes. */
+static void note_progress(struct connection *connection, uint64_t now_us)
+{
+    uv_os_fd_t descriptor;
+    int in_system = 0;
+    size_t unsent_bytes = uv_stream_get_write_queue_size((uv_stream_t *)&connection->tcp);
+    if (uv_fileno((uv_handle_t *)&connection->tcp, &descriptor) == 0 &&
+        ioctl(descriptor, SIOCOUTQ, &in_system) == 0)
+        unsent_bytes += (size_t)in_system;
+    if (unsent_bytes < connection->unsent_bytes) connection->active_us = now_us;
+    connection->unsent_bytes = unsent_bytes;
+}
+
 void connection_sweep(struct connection *connection, uint64_t now_us)
 {
     const struct server_options *options = &connection->loop->server->options;
@@ -205,6 +222,7 @@ void connection_sweep(struct connection *connection, uint64_t now_us)
         return;
     }
 
+    if (connection->writing) note_progress(connection, now_us);
     uint64_t idle_us = now_us - u64_min(now_us, connection->active_us);
     bool half = connection->request_us != 0 && connection->import == NULL &&
                 connection->export == NULL;

@@ -45,6 +45,7 @@ struct connection {
     bool head_done; /* `request` is parsed, its body is not yet used up. */
     bool continued; /* "100 Continue" was sent for it. */
     struct http_chunked chunked;
+    size_t chunked_at; /* So far chunks were read: an offset from the head. */
     uint64_t body_left;
     struct buf body; /* Of a chunked request that is not an import. */
 
@@ -57,6 +58,7 @@ struct connection {
 
     uint64_t request_us; /* When the first byte of the request under way came; 0: none is. */
     uint64_t active_us;  /* When anything was last read or sent. */
+    size_t unsent_bytes; /* Not taken by the client at the last sweep, while `writing`. */
 };
 
 /* Takes a new connection off the listener. */

@@ -23,6 +23,7 @@ static void begin_body(struct connection *connection)
     connection->head_done = true;
     connection->continued = false;
     connection->chunked = (struct http_chunked){0};
+    connection->chunked_at = request->head_bytes;
     connection->body_left = request->body == HTTP_BODY_LENGTH ? request->content_length : 0;
     buf_clear(&connection->body);
 }
@@ -59,18 +60,17 @@ static enum status whole_body(struct connection *connection, struct slice *input
         return STATUS_OK;
     }
 
-    /* Pieces are gathered anew each time more arrives: such bodies are small. */
     struct slice piece;
     enum status status;
-    connection->chunked = (struct http_chunked){0};
-    buf_clear(&connection->body);
+    rest = slice_from(*input, connection->chunked_at);
     while ((status = http_chunked_next(&connection->chunked, &rest, &piece)) == STATUS_OK) {
         buf_append_slice(&connection->body, piece);
         if (connection->body.size > limit) break;
     }
+    connection->chunked_at = input->size - rest.size;
     /* Sizes and extensions of chunks count too: many small ones are no way round the limit. */
     uint64_t raw_limit = limit + limit / 2 + CONNECTION_IN_BYTES_MAX;
-    if (connection->body.size > limit || input->size - rest.size > raw_limit) {
+    if (connection->body.size > limit || connection->chunked_at > raw_limit) {
         connection_refuse(connection, request, PROBLEM_PAYLOAD_TOO_LARGE,
                           "the body is larger than max_body_bytes");
         return STATUS_INVALID;

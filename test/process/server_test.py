@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The server as clients and operators meet it: hostile bytes, kills, damaged directories."""
 import base64
+import io
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 else "build/src/cmd/trifectad"
@@ -74,6 +76,23 @@ class Server:
     def get(self, target):
         status, _, body = self.ask("GET", target)
         return status, json.loads(body)
+
+
+class Rest(io.RawIOBase):
+    """Bytes that were taken from a connection, and then all others."""
+
+    def __init__(self, taken, connection):
+        super().__init__()
+        self.taken, self.connection = taken, connection
+
+    def readable(self):
+        return True
+
+    def readinto(self, room):
+        part = self.taken[:len(room)] or self.connection.recv(len(room))
+        self.taken = self.taken[len(room):]
+        room[:len(part)] = part
+        return len(part)
 
 
 def read_answer(stream):
@@ -254,6 +273,37 @@ class ServerTest(unittest.TestCase):
         steady = [word for word in words if word.startswith("word ")]
         self.assertEqual(len(steady), 3000)
         self.assertEqual(words, sorted(set(words)))
+
+    def test_a_slow_reader_is_not_idle(self):
+        server = self.start("--idle-timeout-ms", "1500")
+        self.fill(server, 20000)
+        with socket.socket() as connection:
+            # A small window, so that the server waits for the reader, not for buffers.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            connection.settimeout(60)
+            connection.connect(("127.0.0.1", server.port))
+            requests = 200
+            connection.sendall(b"GET /api/v1/search?q=&limit=1000 HTTP/1.1\r\nHost: a\r\n\r\n" *
+                               requests)
+            # Two timeouts long it takes a little at a time, less than the server sends at once.
+            begun, taken = time.monotonic(), b""
+            while time.monotonic() - begun < 4:
+                taken += connection.recv(4096)
+                threading.Event().wait(0.1)
+            stream = io.BufferedReader(Rest(taken, connection))
+            for _ in range(requests):
+                status, _, body = read_answer(stream)
+                self.assertEqual((status, len(json.loads(body)["results"])), (200, 1000))
+
+    def test_a_reader_that_stops_is_closed(self):
+        server = self.start("--idle-timeout-ms", "1000")
+        self.fill(server, 20000)
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            connection.connect(("127.0.0.1", server.port))
+            connection.sendall(b"GET /api/v1/search?q=&limit=1000 HTTP/1.1\r\nHost: a\r\n\r\n" * 80)
+            self.wait_for(lambda: "\ntrifecta_connections 1\n" in
+                          server.ask("GET", "/metrics")[2].decode())
 
     # --- Durability ---
 
