@@ -41,9 +41,9 @@ coverage: ## which lines the tests run: build-coverage/coverage.html
 	@scripts/setup check
 	@scripts/coverage
 
-docs: build ## links of all pages, and the samples of the README against a node
+docs: build ## links of all pages, and the samples of pages against a node
 	@scripts/lint docs
-	@scripts/samples README.md
+	@scripts/samples README.md docs/reference/http.md
 
 fuzz: ## one target: make fuzz T=name SECONDS=60
 	@scripts/setup check
