@@ -11,6 +11,7 @@
 #include "shell/config.h"
 #include "shell/engine.h"
 #include "shell/log_line.h"
+#include "shell/loop.h"
 #include "shell/server.h"
 
 enum { EXIT_FAILED = 1, BUILD_BYTES_PER_S = 256 << 20, SCRUB_INTERVAL_S = 60, ADDRESS_BYTES = 320 };
@@ -33,6 +34,7 @@ static struct engine_options engine_options_of(const struct config *config)
 {
     struct engine_options options = {
         .store = store_options_default(),
+        .done = loop_return_all,
         .sync_interval_ms = (uint32_t)config->sync_interval_ms,
         .build_bytes_per_s = BUILD_BYTES_PER_S,
         .scrub_interval_s = SCRUB_INTERVAL_S,

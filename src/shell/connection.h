@@ -19,7 +19,6 @@ struct submission {
     struct engine_write write;
     struct node_batch batch;
     struct connection *connection;
-    struct submission *next; /* In the loop's list of returned ones. */
     bool in_flight;
     bool of_import;
     uint64_t begun_us; /* When its first request came. */

@@ -8,13 +8,6 @@ bool connection_is_write(enum node_endpoint endpoint)
            endpoint == NODE_WORD_INCREMENT;
 }
 
-static void on_done(struct engine_write *write)
-{
-    struct submission *submission =
-        (struct submission *)((char *)write - offsetof(struct submission, write));
-    loop_return(submission->connection->loop, submission);
-}
-
 void connection_submit(struct connection *connection, struct submission *submission)
 {
     node_batch_seal(&submission->batch);
@@ -22,14 +15,10 @@ void connection_submit(struct connection *connection, struct submission *submiss
         .writes = submission->batch.writes,
         .outcomes = submission->batch.outcomes,
         .count = submission->batch.write_count,
-        .done = on_done,
     };
     submission->in_flight = true;
     submission->of_import = connection->import != NULL;
-    enum status status = engine_submit(connection->loop->server->engine, &submission->write);
-    if (status == STATUS_OK) return;
-    submission->write.status = status;
-    loop_return(connection->loop, submission);
+    loop_submit(connection->loop, submission);
 }
 
 void connection_returned(struct connection *connection, struct submission *submission)

@@ -7,24 +7,26 @@
 #include "shell/engine_private.h"
 #include "shell/file_env.h"
 
-enum status engine_submit(struct engine *engine, struct engine_write *write)
+struct engine_write *engine_submit(struct engine *engine, struct engine_write *list)
 {
-    enum status status = STATUS_OK;
-    write->next = NULL;
+    struct engine_write *last = NULL, *rest = list;
     pthread_mutex_lock(&engine->mutex);
-    if (engine->stopping || engine->queue_count >= ENGINE_QUEUE_COUNT_MAX) {
-        status = STATUS_BUSY;
-    } else {
-        if (engine->queue_last == NULL)
-            engine->queue_first = write;
-        else
-            engine->queue_last->next = write;
-        engine->queue_last = write;
+    while (rest != NULL && !engine->stopping && engine->queue_count < ENGINE_QUEUE_COUNT_MAX) {
         engine->queue_count++;
-        pthread_cond_signal(&engine->to_writer);
+        last = rest;
+        rest = rest->next;
+    }
+    if (last != NULL) {
+        last->next = NULL;
+        if (engine->queue_last == NULL)
+            engine->queue_first = list;
+        else
+            engine->queue_last->next = list;
+        engine->queue_last = last;
     }
     pthread_mutex_unlock(&engine->mutex);
-    return status;
+    if (last != NULL) pthread_cond_signal(&engine->to_writer);
+    return rest;
 }
 
 const struct view *engine_view(const struct engine *engine)

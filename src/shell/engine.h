@@ -20,12 +20,18 @@ enum {
     ENGINE_QUEUE_COUNT_MAX = 16384, /* Submissions that wait; more get STATUS_BUSY. */
     ENGINE_BATCH_WRITES_MAX = 16384,
     ENGINE_TICK_MS = 100,
+    ENGINE_GRACE_MS = 5, /* Between the grace periods of views that were replaced. */
 };
 
 struct engine;
 
+struct engine_write;
+
 struct engine_options {
     struct store_options store;
+    /* Takes submissions back, a list of those that ended together. On the writer thread: it
+     * must only hand them on. */
+    void (*done)(struct engine_write *list);
     uint32_t sync_interval_ms;  /* 0: always, before anything is acknowledged. */
     uint64_t build_bytes_per_s; /* Bound on what the builder writes; 0: none. */
     uint32_t scrub_interval_s;  /* Between two passes over a file; 0: never. */
@@ -34,18 +40,16 @@ struct engine_options {
 
 /* One submission: writes that take effect together with others of their batch.
  *
- * Owns: the submitter keeps it, and all it points to, until `done` is called (on the
- * writer thread; it must only hand the submission back). */
+ * Owns: the submitter keeps it, and all it points to, until it is given to `done`. */
 struct engine_write {
     struct store_write *writes;
     struct store_outcome *outcomes;
     size_t count;
-    void (*done)(struct engine_write *write);
 
     enum status status; /* Of the batch: when not OK nothing of it took effect,
                                  or with STATUS_TIMEOUT the outcome is unknown. */
     uint64_t sequence;
-    struct engine_write *next; /* The engine's. */
+    struct engine_write *next; /* In a list; the engine's while it has it. */
 };
 
 /* Opens the store in a directory and starts the threads.
@@ -56,8 +60,9 @@ enum status engine_open(struct heap *heap, const struct engine_options *options,
 /* Finishes what was submitted, flushes, and ends the threads. No reader may hold a view. */
 void engine_close(struct engine *engine);
 
-/* STATUS_BUSY when too many wait: nothing happened. (any thread) */
-enum status engine_submit(struct engine *engine, struct engine_write *write);
+/* Submits a list, in its order. What finds no room, the end of the list, stays the caller's
+ * and is returned; NULL: all is submitted. (any thread) */
+struct engine_write *engine_submit(struct engine *engine, struct engine_write *list);
 
 /* The current view. (any thread that is online) */
 const struct view *engine_view(const struct engine *engine);

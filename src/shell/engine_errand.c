@@ -10,8 +10,8 @@ void engine_want(struct engine *engine, struct errand *errand, pthread_cond_t *c
     pthread_mutex_lock(&engine->mutex);
     CHECK(errand->state == ERRAND_IDLE);
     errand->state = ERRAND_WANTED;
-    pthread_cond_signal(condition);
     pthread_mutex_unlock(&engine->mutex);
+    pthread_cond_signal(condition); /* Not before: who wakes up needs the mutex. */
 }
 
 /* Waits for an errand; false at the end. The mutex is held before and after. */
@@ -22,11 +22,14 @@ static bool await(struct engine *engine, const struct errand *errand, pthread_co
     return errand->state == ERRAND_WANTED;
 }
 
+/* The mutex is held before and after, not while the writer wakes up. */
 static void finish(struct engine *engine, struct errand *errand, enum status status)
 {
     errand->status = status;
     errand->state = ERRAND_DONE;
+    pthread_mutex_unlock(&engine->mutex);
     pthread_cond_signal(&engine->to_writer);
+    pthread_mutex_lock(&engine->mutex);
 }
 
 enum errand_state engine_take(struct engine *engine, struct errand *errand, enum status *status)

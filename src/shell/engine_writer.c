@@ -6,52 +6,50 @@
 #include "shell/clock.h"
 #include "shell/engine_private.h"
 
+/* Hands the first part of what waits back, up to `last`. */
+static void hand_back(struct engine *engine, struct engine_write *last)
+{
+    struct engine_write *list = engine->waiting_first;
+    engine->waiting_first = last->next;
+    if (engine->waiting_first == NULL) engine->waiting_last = NULL;
+    last->next = NULL;
+    engine->options.done(list);
+}
+
 static void complete_visible(struct engine *engine)
 {
     uint64_t visible = store_visible_sequence(engine->store);
-    while (engine->waiting_first != NULL && engine->waiting_first->sequence <= visible) {
-        struct engine_write *write = engine->waiting_first;
-        engine->waiting_first = write->next;
-        if (engine->waiting_first == NULL) engine->waiting_last = NULL;
-        write->done(write);
-    }
+    struct engine_write *last = NULL;
+    for (struct engine_write *at = engine->waiting_first; at != NULL && at->sequence <= visible;
+         at = at->next)
+        last = at;
+    if (last != NULL) hand_back(engine, last);
+}
+
+static void fail_list(struct engine *engine, struct engine_write *list, enum status status)
+{
+    for (struct engine_write *at = list; at != NULL; at = at->next) at->status = status;
+    if (list != NULL) engine->options.done(list);
 }
 
 /* After a failed sync the outcome of what waits is not known: it may be there after a
  * restart, or not. */
 static void fail_waiting(struct engine *engine)
 {
-    while (engine->waiting_first != NULL) {
-        struct engine_write *write = engine->waiting_first;
-        engine->waiting_first = write->next;
-        write->status = STATUS_TIMEOUT;
-        write->done(write);
-    }
-    engine->waiting_last = NULL;
+    struct engine_write *list = engine->waiting_first;
+    engine->waiting_first = engine->waiting_last = NULL;
+    fail_list(engine, list, STATUS_TIMEOUT);
 }
 
 static void wait_for_sequence(struct engine *engine, struct engine_write *list, uint64_t sequence)
 {
-    while (list != NULL) {
-        struct engine_write *next = list->next;
+    if (engine->waiting_last == NULL)
+        engine->waiting_first = list;
+    else
+        engine->waiting_last->next = list;
+    for (; list != NULL; list = list->next) {
         list->sequence = sequence;
-        list->next = NULL;
-        if (engine->waiting_last == NULL)
-            engine->waiting_first = list;
-        else
-            engine->waiting_last->next = list;
         engine->waiting_last = list;
-        list = next;
-    }
-}
-
-static void fail_list(struct engine_write *list, enum status status)
-{
-    while (list != NULL) {
-        struct engine_write *next = list->next;
-        list->status = status;
-        list->done(list);
-        list = next;
     }
 }
 
@@ -94,7 +92,7 @@ static void write_batch(struct engine *engine, struct engine_write *list)
     if (status == STATUS_OK)
         wait_for_sequence(engine, list, sequence);
     else
-        fail_list(list, status);
+        fail_list(engine, list, status);
 }
 
 static bool sync_is_due(const struct engine *engine, uint64_t now_us)
@@ -142,6 +140,8 @@ static void drive_sync(struct engine *engine)
         engine_want(engine, &engine->sync, &engine->to_syncer);
 }
 
+/* A grace period for each view would cost a lone write as much as all else about it; what
+ * a few milliseconds of writes leave behind is little. */
 static void drive_grace(struct engine *engine)
 {
     enum status status;
@@ -152,6 +152,9 @@ static void drive_grace(struct engine *engine)
     }
     uint64_t newest = store_view_number(engine->store);
     if (state == ERRAND_WANTED || newest - 1 <= engine->reclaimed_view) return;
+    uint64_t now_us = clock_monotonic_us();
+    if (now_us - engine->grace_us < ENGINE_GRACE_MS * 1000) return;
+    engine->grace_us = now_us;
     engine->grace_view = newest - 1;
     engine_want(engine, &engine->grace, &engine->to_upkeep);
 }

@@ -22,26 +22,46 @@ static void on_connection(uv_stream_t *listener, int error)
     if (error == 0) connection_accept(loop);
 }
 
+static struct submission *submission_of(struct engine_write *write)
+{
+    return (struct submission *)((char *)write - offsetof(struct submission, write));
+}
+
+static void append(struct engine_write **first, struct engine_write **last,
+                   struct engine_write *write)
+{
+    write->next = NULL;
+    if (*last == NULL)
+        *first = write;
+    else
+        (*last)->next = write;
+    *last = write;
+}
+
 static void take_returned(struct loop *loop)
 {
     pthread_mutex_lock(&loop->mutex);
-    struct submission *list = loop->returned;
-    loop->returned = NULL;
+    struct engine_write *list = loop->returned_first;
+    loop->returned_first = loop->returned_last = NULL;
     pthread_mutex_unlock(&loop->mutex);
 
-    /* They come back last first; connections want theirs in order. */
-    struct submission *ordered = NULL;
     while (list != NULL) {
-        struct submission *next = list->next;
-        list->next = ordered;
-        ordered = list;
+        struct engine_write *next = list->next;
+        struct submission *submission = submission_of(list);
+        connection_returned(submission->connection, submission);
         list = next;
     }
-    while (ordered != NULL) {
-        struct submission *next = ordered->next;
-        connection_returned(ordered->connection, ordered);
-        ordered = next;
-    }
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct loop *loop = prepare->data;
+    struct engine_write *list = loop->submitted_first;
+    if (list == NULL) return;
+    loop->submitted_first = loop->submitted_last = NULL;
+    struct engine_write *refused = engine_submit(loop->server->engine, list);
+    for (list = refused; list != NULL; list = list->next) list->status = STATUS_BUSY;
+    loop_return_all(refused);
 }
 
 static void begin_drain(struct loop *loop)
@@ -86,6 +106,7 @@ static void on_sweep(uv_timer_t *timer)
     if (!loop->draining || loop->connections != NULL) return;
     uv_close((uv_handle_t *)&loop->sweep, NULL);
     uv_close((uv_handle_t *)&loop->wake, NULL);
+    uv_close((uv_handle_t *)&loop->prepare, NULL);
 }
 
 static void *run(void *argument)
@@ -126,8 +147,11 @@ enum status loop_open(struct loop *loop, struct server *server, int listen_fd)
     pthread_mutex_init(&loop->mutex, NULL);
     uv_async_init(&loop->uv, &loop->wake, on_wake);
     uv_timer_init(&loop->uv, &loop->sweep);
+    uv_prepare_init(&loop->uv, &loop->prepare);
     loop->wake.data = loop;
     loop->sweep.data = loop;
+    loop->prepare.data = loop;
+    uv_prepare_start(&loop->prepare, on_prepare);
     uv_timer_start(&loop->sweep, on_sweep, LOOP_SWEEP_MS, LOOP_SWEEP_MS);
     uv_tcp_init(&loop->uv, &loop->listener);
     loop->listener.data = loop;
@@ -161,12 +185,28 @@ void loop_stop(struct loop *loop)
     pthread_mutex_destroy(&loop->mutex);
 }
 
-void loop_return(struct loop *loop, struct submission *submission)
+void loop_submit(struct loop *loop, struct submission *submission)
 {
+    append(&loop->submitted_first, &loop->submitted_last, &submission->write);
+}
+
+/* Takes those of the first one's loop off the front of the list. One wake-up serves them all. */
+static struct engine_write *return_some(struct engine_write *list)
+{
+    struct loop *loop = submission_of(list)->connection->loop;
     pthread_mutex_lock(&loop->mutex);
-    bool first = loop->returned == NULL;
-    submission->next = loop->returned;
-    loop->returned = submission;
+    bool first = loop->returned_first == NULL;
+    do {
+        struct engine_write *next = list->next;
+        append(&loop->returned_first, &loop->returned_last, list);
+        list = next;
+    } while (list != NULL && submission_of(list)->connection->loop == loop);
     pthread_mutex_unlock(&loop->mutex);
     if (first) uv_async_send(&loop->wake);
+    return list;
+}
+
+void loop_return_all(struct engine_write *list)
+{
+    while (list != NULL) list = return_some(list);
 }

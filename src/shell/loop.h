@@ -23,6 +23,7 @@ struct loop {
     uv_tcp_t listener;
     uv_async_t wake;
     uv_timer_t sweep;
+    uv_prepare_t prepare; /* Ends each turn. */
     pthread_t thread;
     bool started;
     bool draining;
@@ -35,9 +36,10 @@ struct loop {
     char *read_bytes;    /* LOOP_READ_BYTES, shared by all connections. */
     struct connection *connections;
     _Atomic uint64_t connection_count;
+    struct engine_write *submitted_first, *submitted_last; /* In this turn. */
 
     pthread_mutex_t mutex; /* Guards what other threads leave here. */
-    struct submission *returned;
+    struct engine_write *returned_first, *returned_last;
     bool stop_wanted;
 };
 
@@ -54,5 +56,10 @@ enum status loop_start(struct loop *loop);
 /* Stops listening, lets connections finish, ends the thread, frees. */
 void loop_stop(struct loop *loop);
 
-/* Hands a submission back (any thread). */
-void loop_return(struct loop *loop, struct submission *submission);
+/* Submits to the engine at the end of this turn, together with all others of the turn: what
+ * arrived together is then one batch, one record of the log and one sync. What finds no
+ * room comes back with STATUS_BUSY. */
+void loop_submit(struct loop *loop, struct submission *submission);
+
+/* Hands submissions back to the loops of their connections (any thread). */
+void loop_return_all(struct engine_write *list);
