@@ -19,17 +19,6 @@ void buf_deinit(struct buf *buf)
     *buf = (struct buf){.heap = buf->heap};
 }
 
-void buf_clear(struct buf *buf)
-{
-    buf->size = 0;
-    buf->failed = false;
-}
-
-enum status buf_status(const struct buf *buf)
-{
-    return buf->failed ? STATUS_NOMEM : STATUS_OK;
-}
-
 static bool grow(struct buf *buf, size_t size)
 {
     size_t needed = buf->size + size;
@@ -45,7 +34,7 @@ static bool grow(struct buf *buf, size_t size)
     return true;
 }
 
-uint8_t *buf_reserve(struct buf *buf, size_t size)
+uint8_t *buf_reserve_more(struct buf *buf, size_t size)
 {
     if (buf->failed) return NULL;
     if (buf->capacity - buf->size < size && !grow(buf, size)) {
@@ -55,45 +44,9 @@ uint8_t *buf_reserve(struct buf *buf, size_t size)
     return buf->data == NULL ? NULL : buf->data + buf->size;
 }
 
-void buf_append(struct buf *buf, const void *data, size_t size)
-{
-    if (size == 0) return;
-    uint8_t *to = buf_reserve(buf, size);
-    if (to == NULL) return;
-    memcpy(to, data, size);
-    buf->size += size;
-}
-
-void buf_append_slice(struct buf *buf, struct slice slice)
-{
-    buf_append(buf, slice.data, slice.size);
-}
-
 void buf_append_text(struct buf *buf, const char *text)
 {
     buf_append(buf, text, strlen(text));
-}
-
-void buf_append_u8(struct buf *buf, uint8_t value)
-{
-    buf_append(buf, &value, 1);
-}
-
-void buf_append_u16le(struct buf *buf, uint16_t value)
-{
-    buf_append(buf, (uint8_t[]){(uint8_t)value, (uint8_t)(value >> 8)}, 2);
-}
-
-void buf_append_u32le(struct buf *buf, uint32_t value)
-{
-    buf_append_u16le(buf, (uint16_t)value);
-    buf_append_u16le(buf, (uint16_t)(value >> 16));
-}
-
-void buf_append_u64le(struct buf *buf, uint64_t value)
-{
-    buf_append_u32le(buf, (uint32_t)value);
-    buf_append_u32le(buf, (uint32_t)(value >> 32));
 }
 
 void buf_append_varint(struct buf *buf, uint64_t value)

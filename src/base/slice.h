@@ -64,6 +64,13 @@ static inline size_t slice_common_prefix(struct slice a, struct slice b)
 {
     size_t limit = a.size < b.size ? a.size : b.size;
     size_t size = 0;
+    for (; limit - size >= sizeof(uint64_t); size += sizeof(uint64_t)) {
+        uint64_t left;
+        uint64_t right;
+        memcpy(&left, a.data + size, sizeof left);
+        memcpy(&right, b.data + size, sizeof right);
+        if (left != right) break;
+    }
     while (size < limit && a.data[size] == b.data[size]) size++;
     return size;
 }

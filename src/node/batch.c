@@ -11,11 +11,13 @@ void node_batch_init(struct node_batch *batch, struct heap *heap)
 {
     *batch = (struct node_batch){.heap = heap};
     buf_init(&batch->bytes, heap);
+    buf_init(&batch->key, heap);
 }
 
 void node_batch_deinit(struct node_batch *batch)
 {
     buf_deinit(&batch->bytes);
+    buf_deinit(&batch->key);
     heap_free(batch->heap, batch->items);
     heap_free(batch->heap, batch->writes);
     heap_free(batch->heap, batch->outcomes);
@@ -65,12 +67,9 @@ static size_t keep_reply(struct node_batch *batch, const struct node_reply *repl
 static enum status keep_key(struct node_batch *batch, const struct node_word *word,
                             struct node_item *item)
 {
-    struct buf key;
-    buf_init(&key, batch->heap);
-    enum status status = key_encode(word->ns, word->word, node_fold(word->ns), &key);
-    item->key_size = key.size;
-    item->key_at = keep(batch, buf_slice(&key));
-    buf_deinit(&key);
+    enum status status = key_encode(word->ns, word->word, node_fold(word->ns), &batch->key);
+    item->key_size = batch->key.size;
+    item->key_at = keep(batch, buf_slice(&batch->key));
     return status;
 }
 

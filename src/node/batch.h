@@ -37,6 +37,7 @@ struct node_item {
 struct node_batch {
     struct heap *heap;
     struct buf bytes;
+    struct buf key; /* Scratch. */
     struct node_item *items;
     struct store_write *writes;
     struct store_outcome *outcomes;
