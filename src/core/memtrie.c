@@ -3,7 +3,11 @@
  * A change descends to where its key belongs, builds what shall stand there (always new
  * blocks), allocates the copies of the nodes above, and only then, when nothing can fail
  * any more, writes them from below up. What it replaced is retired, or freed at once when
- * the current batch made it. Leaves and records carry no batch and are always retired. */
+ * the current batch made it. Leaves and records carry no batch and are always retired.
+ *
+ * The way down is kept (the finger): the next search begins at its last node that leads to
+ * the new key too. A write looks up what it replaces and then puts, so that its second
+ * search is free, and lines of an import that lie close together share most of their way. */
 #include "core/memtrie.h"
 
 #include <string.h>
@@ -13,8 +17,9 @@
 #include "core/memtrie_node.h"
 
 struct memtrie_step {
-    arena_ref ref;    /* An inner node on the path. */
+    arena_ref ref;    /* An inner node on the path; in the finger's last step the place. */
     arena_ref target; /* Where its new state goes; `ref` itself when it is changed in place. */
+    uint32_t at;      /* Bytes of the key above it. */
     int index;        /* The part that the path takes. */
 };
 
@@ -34,6 +39,7 @@ struct change {
     arena_ref place; /* What stands there; 0: nothing, the tree is empty. */
     size_t at;       /* Bytes of the key above the place. */
     size_t shared;   /* Bytes of the place's own that the key shares. */
+    int index;       /* Where the part that the place lacks would stand. */
 
     int current_delta, live_delta, tombstone_delta;
     struct sum sum_delta; /* Zero as long as no node above has a sum. */
@@ -62,6 +68,7 @@ enum status memtrie_init(struct memtrie *trie, struct heap *heap, uint64_t hash_
 {
     *trie = (struct memtrie){.batch = 1, .hash_seed = hash_seed};
     buf_init(&trie->record_buf, heap);
+    buf_init(&trie->finger_key, heap);
     return arena_init(&trie->arena, heap);
 }
 
@@ -69,6 +76,7 @@ void memtrie_deinit(struct memtrie *trie)
 {
     heap_free(trie->record_buf.heap, trie->steps);
     buf_deinit(&trie->record_buf);
+    buf_deinit(&trie->finger_key);
     arena_deinit(&trie->arena);
     trie->steps = NULL;
     trie->step_capacity = 0;
@@ -149,6 +157,7 @@ static void draft_init(struct draft *draft, struct slice prefix)
 {
     draft->prefix[0] = prefix;
     draft->prefix[1] = draft->prefix[2] = (struct slice){0};
+    draft->sum = (struct sum){0};
     draft->terminal = 0;
     draft->child_count = 0;
 }
@@ -279,12 +288,45 @@ static bool steps_room(struct memtrie *trie, size_t depth)
     return true;
 }
 
+/* The node to begin with: the last one of the way to the former key that leads to this key
+ * too, or the top. What lies under a terminal leads to one key only. */
+static arena_ref finger_take(struct change *change)
+{
+    struct memtrie *trie = change->trie;
+    if (*change->root == 0) return 0;
+    if (trie->finger_root != *change->root) return memtrie_top(trie, *change->root)->node;
+
+    struct slice former = buf_slice(&trie->finger_key);
+    size_t shared = slice_common_prefix(former, change->key);
+    size_t depth = trie->finger_depth;
+    while (trie->steps[depth].at > shared) depth--;
+    bool equal = shared == former.size && shared == change->key.size;
+    if (depth > 0 && trie->steps[depth - 1].index == MEMTRIE_TERMINAL && !equal) depth--;
+    change->depth = depth;
+    change->at = trie->steps[depth].at;
+    return trie->steps[depth].ref;
+}
+
+/* Keeps the way to `place`, for the tree that `root` names from now on. */
+static void finger_keep(struct change *change, arena_ref place, memtrie_root root)
+{
+    struct memtrie *trie = change->trie;
+    buf_clear(&trie->finger_key);
+    buf_append_slice(&trie->finger_key, change->key);
+    if (place == 0 || buf_status(&trie->finger_key) != STATUS_OK) return;
+    if (!steps_room(trie, change->depth)) return;
+    trie->steps[change->depth] = (struct memtrie_step){.ref = place, .at = (uint32_t)change->at};
+    trie->finger_depth = change->depth;
+    trie->finger_root = root;
+}
+
 /* Goes down as far as whole nodes match the key. The place is then a leaf, or an inner
  * node that differs from the key, or one that matches and lacks the part to go on with. */
 static enum status find_place(struct change *change)
 {
     struct memtrie *trie = change->trie;
-    arena_ref next = *change->root == 0 ? 0 : memtrie_top(trie, *change->root)->node;
+    arena_ref next = finger_take(change);
+    trie->finger_root = 0; /* Its steps are overwritten from here on. */
     while (next != 0) {
         const void *node = memtrie_node_at(trie, next);
         struct slice rest = slice_from(change->key, change->at);
@@ -298,9 +340,11 @@ static enum status find_place(struct change *change)
             next = memtrie_terminal(node);
         else
             next = memtrie_child(node, rest.data[own.size], &index);
+        change->index = index;
         if (next == 0) break;
         if (!steps_room(trie, change->depth)) return STATUS_NOMEM;
-        trie->steps[change->depth++] = (struct memtrie_step){.ref = change->place, .index = index};
+        trie->steps[change->depth++] =
+            (struct memtrie_step){.ref = change->place, .at = (uint32_t)change->at, .index = index};
         change->at += own.size + (index != MEMTRIE_TERMINAL);
     }
     change->steps = trie->steps;
@@ -364,6 +408,38 @@ static arena_ref leaf_make_rest(struct change *change, const struct memtrie_leaf
     return leaf_make(change, leaf, rest, (struct slice){0}, (struct slice){0});
 }
 
+/* --- Inner nodes that keep their layout --- */
+
+static unsigned head_after(const struct change *change, const struct memtrie_inner *inner)
+{
+    uint32_t current = inner->current_count + (uint32_t)change->current_delta;
+    uint32_t live = memtrie_inner_live(inner) + (uint32_t)change->live_delta;
+    return head_of(current, live, memtrie_has(inner, MEMTRIE_HAS_TERMINAL));
+}
+
+/* Counts, best and sum after the change; the node has the layout for them already. */
+static void inner_update(struct memtrie_inner *inner, const struct change *change, struct best best)
+{
+    uint8_t *at = (uint8_t *)(inner + 1);
+    inner->batch = change->trie->batch;
+    inner->current_count += (uint32_t)change->current_delta;
+    inner->best_score_order = best.score_order;
+    inner->best_time = best.created_time;
+    inner->best_node = best.created_node;
+    if (memtrie_has(inner, MEMTRIE_HAS_SUM)) {
+        struct sum sum;
+        memcpy(&sum, at, sizeof sum);
+        sum = sum_add(sum, change->sum_delta);
+        at = put_bytes(at, &sum, sizeof sum);
+    }
+    if (memtrie_has(inner, MEMTRIE_HAS_LIVE)) {
+        uint32_t live;
+        memcpy(&live, at, sizeof live);
+        live += (uint32_t)change->live_delta;
+        memcpy(at, &live, sizeof live);
+    }
+}
+
 /* --- What stands at the place afterwards --- */
 
 static void path_start(struct memtrie_path *path, const struct change *change, size_t size)
@@ -414,12 +490,48 @@ static arena_ref place_split(struct change *change, const struct memtrie_leaf *l
     return draft_make(change, &draft);
 }
 
+/* Writes a copy of `inner` with one more child; counts, best and sum are as they were. */
+static void inner_widen(const struct memtrie_inner *inner, size_t index, uint8_t byte,
+                        arena_ref child, void *out)
+{
+    size_t fixed = sizeof *inner + memtrie_optional_bytes(inner->head);
+    size_t after = memtrie_child_count(inner) - index;
+    const arena_ref *children = memtrie_children(inner);
+    const uint8_t *bytes = memtrie_child_bytes(inner);
+    uint8_t *at = put_bytes(out, inner, fixed + index * sizeof child);
+    at = put_bytes(at, &child, sizeof child);
+    at = put_bytes(at, children + index, after * sizeof child);
+    at = put_bytes(at, bytes, index);
+    *at++ = byte;
+    put_bytes(at, bytes + index, after + inner->prefix_size);
+    ((struct memtrie_inner *)out)->child_count_less_one++;
+}
+
+/* One more child for the place, whose layout is otherwise as it was. */
+static arena_ref place_widen(struct change *change, uint8_t byte, arena_ref leaf)
+{
+    const struct memtrie_inner *place = node_at(change, change->place);
+    size_t size =
+        memtrie_inner_bytes(place->head, memtrie_child_count(place) + 1, place->prefix_size);
+    arena_ref ref = make(change, size);
+    if (ref == 0) return 0;
+    struct memtrie_inner *inner = node_at(change, ref);
+    inner_widen(place, (size_t)change->index, byte, leaf, inner);
+    struct best best = best_first(memtrie_inner_best(place), memtrie_best(node_at(change, leaf)));
+    inner_update(inner, change, best);
+    part_with_inner(change, change->place);
+    return ref;
+}
+
 /* The place matches and gets one more part. */
 static arena_ref place_extend(struct change *change, const struct memtrie_leaf *leaf)
 {
     struct slice rest = slice_from(change->key, change->at + change->shared);
     arena_ref new_leaf = leaf_make_rest(change, leaf, rest);
     if (new_leaf == 0) return 0;
+    const struct memtrie_inner *place = node_at(change, change->place);
+    if (rest.size != 0 && head_after(change, place) == place->head)
+        return place_widen(change, rest.data[0], new_leaf);
 
     const void *new_leaf_at = node_at(change, new_leaf);
     struct draft draft;
@@ -468,13 +580,6 @@ static arena_ref merge_last(struct change *change, const struct draft *draft)
 
 /* --- The nodes above --- */
 
-static unsigned head_after(const struct change *change, const struct memtrie_inner *inner)
-{
-    uint32_t current = inner->current_count + (uint32_t)change->current_delta;
-    uint32_t live = memtrie_inner_live(inner) + (uint32_t)change->live_delta;
-    return head_of(current, live, memtrie_has(inner, MEMTRIE_HAS_TERMINAL));
-}
-
 static size_t bytes_after(const struct change *change, const struct memtrie_inner *inner)
 {
     return memtrie_inner_bytes(head_after(change, inner), memtrie_child_count(inner),
@@ -516,102 +621,69 @@ struct replaced {
     struct best before, after;
 };
 
-static struct best best_after(const struct change *change, const struct memtrie_inner *inner,
-                              int index, const struct replaced *part)
+/* The best of all parts, the replaced one as it is now. */
+static struct best parts_best_after(const struct change *change, const struct memtrie_inner *inner,
+                                    int index, arena_ref part)
 {
-    struct best best = memtrie_inner_best(inner);
-    if (best_compare(part->after, best) <= 0) return part->after;
-    if (best_compare(part->before, best) != 0) return best;
-
-    /* Perhaps the best one got worse. */
     arena_ref children[MEMTRIE_CHILD_COUNT_MAX];
     size_t child_count = memtrie_child_count(inner);
     memcpy(children, memtrie_children(inner), child_count * sizeof *children);
     arena_ref terminal = memtrie_terminal(inner);
     if (index == MEMTRIE_TERMINAL)
-        terminal = part->ref;
+        terminal = part;
     else
-        children[index] = part->ref;
+        children[index] = part;
     return parts_best(change->trie, terminal, children, child_count);
 }
 
-static void inner_update(struct memtrie_inner *inner, uint32_t batch, const struct best *best,
-                         int current_delta, int live_delta)
-{
-    uint32_t live = memtrie_inner_live(inner) + (uint32_t)live_delta;
-    inner->batch = batch;
-    inner->current_count += (uint32_t)current_delta;
-    inner->best_score_order = best->score_order;
-    inner->best_time = best->created_time;
-    inner->best_node = best->created_node;
-    if (!memtrie_has(inner, MEMTRIE_HAS_LIVE)) return;
-    size_t end = memtrie_optional_bytes(inner->head);
-    size_t terminal = memtrie_has(inner, MEMTRIE_HAS_TERMINAL) ? sizeof(arena_ref) : 0;
-    memcpy((uint8_t *)(inner + 1) + end - terminal - sizeof live, &live, sizeof live);
-}
-
-static void inner_replace(struct memtrie_inner *inner, int index, arena_ref part)
-{
-    size_t children = memtrie_optional_bytes(inner->head);
-    uint8_t *at = (uint8_t *)(inner + 1) + children;
-    memcpy(at + (ptrdiff_t)index * (ptrdiff_t)sizeof part, &part, sizeof part);
-}
-
-/* Writes the new state of a node whose layout changes. */
+/* Writes the new state of a node whose layout changes. A sum that is the node's first is
+ * found by a walk of all that is below it now. */
 static void step_rewrite(struct change *change, const struct memtrie_step *step, struct best best,
                          arena_ref part)
 {
+    const struct memtrie_inner *inner = node_at(change, step->ref);
+    struct memtrie_inner *target = node_at(change, step->target);
     struct draft draft;
-    draft_read(&draft, node_at(change, step->ref));
+    draft_read(&draft, inner);
     draft.current_count += (uint32_t)change->current_delta;
     draft.live_count += (uint32_t)change->live_delta;
+    draft.sum = sum_add(draft.sum, change->sum_delta);
     draft.best = best;
     if (step->index == MEMTRIE_TERMINAL)
         draft.terminal = part;
     else
         draft.children[step->index] = part;
-    draft_write(&draft, change->trie->batch, node_at(change, step->target));
-}
+    draft_write(&draft, change->trie->batch, target);
 
-/* Completes the sum of a node above: by what changed or, when it is the node's first, by
- * a walk of all that is below it now. */
-static void step_sum(struct change *change, const struct memtrie_step *step, size_t at,
-                     bool had_sum)
-{
-    struct memtrie_inner *target = node_at(change, step->target);
-    struct sum sum;
-    if (had_sum) {
-        memcpy(&sum, target + 1, sizeof sum);
-        sum = sum_add(sum, change->sum_delta);
-    } else {
-        struct memtrie_path path;
-        path_start(&path, change, at);
-        sum = memtrie_walk_sum(change->trie, step->target, &path);
-    }
+    if (memtrie_has(inner, MEMTRIE_HAS_SUM) || !memtrie_has(target, MEMTRIE_HAS_SUM)) return;
+    struct memtrie_path path;
+    path_start(&path, change, step->at);
+    struct sum sum = memtrie_walk_sum(change->trie, step->target, &path);
     memcpy(target + 1, &sum, sizeof sum);
 }
 
-/* Writes one node above, `at` bytes of the key above it; `part` goes in as the replaced
- * part and comes out as the node itself. */
-static void step_write(struct change *change, const struct memtrie_step *step, size_t at,
+/* Writes one node above; `part` goes in as the replaced part and comes out as the node
+ * itself. Most nodes stay as they are laid out and were made by this very batch. */
+static void step_write(struct change *change, const struct memtrie_step *step,
                        struct replaced *part)
 {
     struct memtrie_inner *inner = node_at(change, step->ref);
+    struct memtrie_inner *target = node_at(change, step->target);
     struct best before = memtrie_inner_best(inner);
-    struct best after = best_after(change, inner, step->index, part);
-    unsigned head = head_after(change, inner);
+    struct best after = before;
+    if (best_compare(part->after, before) <= 0)
+        after = part->after;
+    else if (best_compare(part->before, before) == 0) /* Perhaps it got worse. */
+        after = parts_best_after(change, inner, step->index, part->ref);
 
-    if (head != inner->head) {
+    if (target != inner && head_after(change, inner) != inner->head) {
         step_rewrite(change, step, after, part->ref);
     } else {
-        struct memtrie_inner *target = node_at(change, step->target);
         if (target != inner) memcpy(target, inner, memtrie_bytes(inner));
-        inner_update(target, change->trie->batch, &after, change->current_delta,
-                     change->live_delta);
-        inner_replace(target, step->index, part->ref);
+        inner_update(target, change, after);
+        ((arena_ref *)(uintptr_t)memtrie_children(target))[step->index] = part->ref;
     }
-    if (head & MEMTRIE_HAS_SUM) step_sum(change, step, at, memtrie_has(inner, MEMTRIE_HAS_SUM));
-    if (step->target != step->ref) discard_inner(change->trie, step->ref);
+    if (target != inner) discard_inner(change->trie, step->ref);
     *part = (struct replaced){step->target, before, after};
 }
 
@@ -635,8 +707,8 @@ static void top_write(struct change *change, arena_ref target, arena_ref node)
     *change->root = target;
 }
 
-/* Puts `node` (0: nothing, the tree is then empty) at the place, whose best was `before`.
- * On failure nothing has happened. */
+/* Puts `node` (0: nothing, the tree is then empty) at the place, whose best was `before`,
+ * and keeps the way to it. On failure nothing has happened. */
 static enum status change_commit(struct change *change, arena_ref node, struct best before)
 {
     struct memtrie *trie = change->trie;
@@ -653,15 +725,14 @@ static enum status change_commit(struct change *change, arena_ref node, struct b
 
     struct replaced part = {node, before,
                             node == 0 ? (struct best){0} : memtrie_best(node_at(change, node))};
-    size_t at = change->at;
     for (size_t i = change->depth; i-- > 0;) {
-        const struct memtrie_step *step = &change->steps[i];
-        const struct memtrie_inner *inner = node_at(change, step->ref);
-        at -= inner->prefix_size + (size_t)(step->index != MEMTRIE_TERMINAL);
-        step_write(change, step, at, &part);
+        struct memtrie_step *step = &change->steps[i];
+        step_write(change, step, &part);
+        step->ref = step->target;
     }
     discard_gone(change);
     top_write(change, top, part.ref);
+    finger_keep(change, node, top);
     return STATUS_OK;
 }
 
@@ -671,6 +742,20 @@ static void change_init(struct change *change, struct memtrie *trie, memtrie_roo
 {
     CHECK(key.size <= MEMTRIE_KEY_BYTES_MAX);
     *change = (struct change){.trie = trie, .root = root, .key = key};
+}
+
+enum status memtrie_seek(struct memtrie *trie, memtrie_root root, struct slice key,
+                         struct record *record, bool *hidden)
+{
+    struct change change;
+    change_init(&change, trie, &root, key);
+    if (find_place(&change) != STATUS_OK) return memtrie_get(trie, root, key, record, hidden);
+    finger_keep(&change, change.place, root);
+    if (!is_found(&change)) return STATUS_NOT_FOUND;
+    const void *leaf = node_at(&change, change.place);
+    memtrie_leaf_record(trie, leaf, record);
+    if (hidden != NULL) *hidden = memtrie_has(leaf, MEMTRIE_HIDDEN);
+    return STATUS_OK;
 }
 
 static struct best place_best(const struct change *change)
@@ -758,7 +843,7 @@ static enum status place_shrink(struct change *change, arena_ref *node)
     const struct memtrie_step *step = &change->steps[--change->depth];
     const struct memtrie_inner *parent = node_at(change, step->ref);
     change->place = step->ref;
-    change->at -= parent->prefix_size + (size_t)(step->index != MEMTRIE_TERMINAL);
+    change->at = step->at;
 
     struct draft draft;
     draft_read(&draft, parent);

@@ -37,9 +37,15 @@ struct memtrie {
     struct arena arena;
     uint32_t batch;
     uint64_t hash_seed;
-    struct memtrie_step *steps; /* Private: the path of the change at work. */
-    size_t step_capacity;
     struct buf record_buf;
+
+    /* Private: the way to the last key that the writer looked for, where the next search
+     * begins: it holds in the tree of `finger_root` (0: in none). */
+    struct memtrie_step *steps;
+    size_t step_capacity;
+    memtrie_root finger_root;
+    size_t finger_depth;
+    struct buf finger_key;
 };
 
 enum status memtrie_init(struct memtrie *trie, struct heap *heap, uint64_t hash_seed);
@@ -72,6 +78,11 @@ enum status memtrie_hide(struct memtrie *trie, memtrie_root *root, struct slice 
  * `hidden` may be NULL. Errors: STATUS_NOT_FOUND. */
 enum status memtrie_get(const struct memtrie *trie, memtrie_root root, struct slice key,
                         struct record *record, bool *hidden);
+
+/* memtrie_get() for the writer: remembers the way, so that a change of the same key, or of
+ * one near it, that follows does not go it again. */
+enum status memtrie_seek(struct memtrie *trie, memtrie_root root, struct slice key,
+                         struct record *record, bool *hidden);
 
 /* Totals of a whole root. */
 struct memtrie_totals {

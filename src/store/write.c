@@ -34,16 +34,18 @@ static enum status find_in_runs(struct store *store, struct slice key, struct pl
 enum status store_find(struct store *store, struct slice key, struct place *place,
                        struct record *record)
 {
-    struct generation *const generations[] = {store->active, store->frozen};
-    for (int i = 0; i < 2 && generations[i] != NULL; i++) {
-        bool hidden;
-        enum status status =
-            memtrie_get(&generations[i]->trie, generations[i]->root, key, record, &hidden);
-        if (status == STATUS_NOT_FOUND) continue;
-        *place = (struct place){.kind = i == 0 ? PLACE_ACTIVE : PLACE_FROZEN, .hidden = hidden};
-        return status;
+    struct generation *active = store->active;
+    struct generation *frozen = store->frozen;
+    enum place_kind kind = PLACE_ACTIVE;
+    bool hidden;
+    enum status status = memtrie_seek(&active->trie, active->root, key, record, &hidden);
+    if (status == STATUS_NOT_FOUND && frozen != NULL) {
+        kind = PLACE_FROZEN;
+        status = memtrie_get(&frozen->trie, frozen->root, key, record, &hidden);
     }
-    return find_in_runs(store, key, place, record);
+    if (status == STATUS_NOT_FOUND) return find_in_runs(store, key, place, record);
+    *place = (struct place){.kind = kind, .hidden = hidden};
+    return status;
 }
 
 static enum status kill_where_it_lies(struct store *store, struct slice key,

@@ -40,6 +40,16 @@ static enum status change_at_random(struct fixture *fixture, enum key_shape shap
     bool known = model_has(model, index, key);
     enum status status;
 
+    /* What a writer does: it looks first, for this key or for another. */
+    if (prng_one_in(prng, 2)) {
+        struct record record;
+        bool hidden;
+        status = memtrie_seek(&fixture->trie, fixture->root, key, &record, &hidden);
+        EXPECT(status == (known ? STATUS_OK : STATUS_NOT_FOUND));
+        if (known) EXPECT(hidden == model->items[index]->hidden);
+        if (known) EXPECT(record_equal(&record, &model->items[index]->record));
+    }
+
     if (prng_one_in(prng, remove_odds)) {
         if (!known && model->count > 0 && !prng_one_in(prng, 10)) {
             index = prng_below(prng, (uint32_t)model->count);
