@@ -198,11 +198,15 @@ static void refuse_outcome(struct node_reader *reader, const struct node_reply *
                            enum status status, struct buf *out)
 {
     const char *detail = NULL;
+    enum problem_code code = node_problem_of(status);
     if (status == STATUS_TIMEOUT)
         detail = "the log could not be made durable: the outcome is unknown until a restart";
-    if (status == STATUS_INVALID) detail = "the score would no longer be a finite number";
+    if (status == STATUS_INVALID) {
+        code = PROBLEM_INVALID_SCORE;
+        detail = "the score would no longer be a finite number";
+    }
     if (status == STATUS_CORRUPT) detail = "a data file is damaged; /ready names it";
-    node_refuse(reader, reply, node_problem_of(status), detail, NULL, out);
+    node_refuse(reader, reply, code, detail, NULL, out);
 }
 
 static void answer_write(const struct node_batch *batch, const struct node_item *item,

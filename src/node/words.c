@@ -1,6 +1,7 @@
 #include "node/words.h"
 
 #include "base/check.h"
+#include "base/math.h"
 #include "proto/json_read.h"
 
 /* A removal may name its word in the query instead of the body. */
@@ -32,7 +33,8 @@ void node_word_of_input(const struct word_input *input, bool increment, uint64_t
     word->has_payload = (input->fields & JSON_PAYLOAD) != 0;
     word->payload = input->payload;
     word->tags = input->tags;
-    word->expires_at = input->ttl_ms != 0 ? now_ms + input->ttl_ms : input->expires_at;
+    word->expires_at = input->expires_at;
+    if (input->ttl_ms != 0) word->expires_at = u64_min(now_ms + input->ttl_ms, JSON_TIME_MS_MAX);
 }
 
 enum status node_word_read(struct node_reader *reader, enum node_endpoint endpoint,

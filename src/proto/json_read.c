@@ -14,8 +14,6 @@ enum {
     SCRATCH_EXTRA_BYTES = 64,
 };
 
-static const double time_max = 9007199254740992.0; /* 2^53: every JSON reader keeps it exact. */
-
 struct json {
     const uint8_t *at;
     const uint8_t *end;
@@ -231,8 +229,8 @@ static enum status read_time(struct json *json, uint64_t *out)
     const uint8_t *end = number_end(json, json->at);
     if (end == NULL) return wrong(json, PROBLEM_INVALID_EXPIRY, expected);
     struct slice text = {json->at, (size_t)(end - json->at)};
-    if (number_parse(text, &value) != STATUS_OK || !(value >= 1 && value <= time_max) ||
-        value != (double)(uint64_t)value) {
+    if (number_parse(text, &value) != STATUS_OK ||
+        !(value >= 1 && value <= (double)JSON_TIME_MS_MAX) || value != (double)(uint64_t)value) {
         return wrong(json, PROBLEM_INVALID_EXPIRY, expected);
     }
     json->at = end;

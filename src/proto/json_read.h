@@ -23,6 +23,9 @@
 /* Longer bodies hold something too long: all of the largest word, escaped, fits. */
 enum { JSON_BYTES_MAX = 512 << 10 };
 
+/* Latest time, and longest time to live, that is taken: every JSON reader keeps it exact. */
+#define JSON_TIME_MS_MAX (UINT64_C(1) << 53)
+
 enum json_field {
     JSON_WORD = 1,
     JSON_SCORE = 2,

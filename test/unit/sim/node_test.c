@@ -1,101 +1,5 @@
-/* The node over a store on a simulated disk: requests in, bytes out. */
-#include <string.h>
-
-#include "node/batch.h"
-#include "node/export.h"
-#include "node/import.h"
-#include "node/node.h"
-#include "proto/http_request.h"
-#include "sim/store_world.h"
-#include "test.h"
-
-struct bench {
-    struct store_world world;
-    struct node_reader reader;
-    struct node_batch batch;
-    struct buf out;
-};
-
-static uint64_t no_time(void *context)
-{
-    (void)context;
-    return 7;
-}
-
-static void setup(struct bench *bench)
-{
-    struct store_options options = store_world_options();
-    EXPECT(store_world_init(&bench->world, test_seed, &options) == STATUS_OK);
-    EXPECT(node_reader_init(&bench->reader, &bench->world.heap, test_seed) == STATUS_OK);
-    bench->reader.elapsed_us = no_time;
-    node_batch_init(&bench->batch, &bench->world.heap);
-    buf_init(&bench->out, &bench->world.heap);
-}
-
-static void teardown(struct bench *bench)
-{
-    buf_deinit(&bench->out);
-    node_batch_deinit(&bench->batch);
-    node_reader_deinit(&bench->reader);
-    store_world_deinit(&bench->world);
-}
-
-static void write_batch(struct bench *bench)
-{
-    uint64_t sequence;
-    struct node_batch *batch = &bench->batch;
-    node_batch_seal(batch);
-    EXPECT(store_world_write(&bench->world, batch->writes, batch->write_count, batch->outcomes,
-                             &sequence) == STATUS_OK);
-    EXPECT(store_world_sync(&bench->world) == STATUS_OK);
-}
-
-/* Sends one request through the node; gives the body of its answer. */
-static struct slice ask(struct bench *bench, const char *head, const char *body)
-{
-    static struct http_request request;
-    static const struct http_limits limits = {16 << 10, 64 << 10};
-    static const struct node_facts facts = {.version = "test"};
-    http_request_init(&request);
-    EXPECT(http_request_parse(&request, &limits, slice_from_text(head)) == STATUS_OK);
-    enum node_endpoint endpoint = node_route(&request);
-
-    buf_clear(&bench->out);
-    if (endpoint == NODE_WORD_SET || endpoint == NODE_WORD_REMOVE ||
-        endpoint == NODE_WORD_INCREMENT) {
-        node_batch_clear(&bench->batch);
-        EXPECT(node_batch_add_request(&bench->batch, &bench->reader, endpoint, &request,
-                                      slice_from_text(body), bench->world.now_ms) == STATUS_OK);
-        write_batch(bench);
-        node_batch_answer(&bench->batch, &bench->reader, STATUS_OK, &bench->out);
-    } else {
-        node_read(&bench->reader, endpoint, &request, store_view(bench->world.store),
-                  bench->world.now_ms, &facts, &bench->out);
-    }
-    EXPECT(buf_status(&bench->out) == STATUS_OK);
-    const char *end = memmem(bench->out.data, bench->out.size, "\r\n\r\n", 4);
-    EXPECT(end != NULL);
-    return slice_from(buf_slice(&bench->out), (size_t)(end + 4 - (const char *)bench->out.data));
-}
-
-static bool status_is(const struct bench *bench, const char *status)
-{
-    return memcmp(bench->out.data + 9, status, 3) == 0;
-}
-
-static bool holds(struct slice body, const char *part)
-{
-    return memmem(body.data, body.size, part, strlen(part)) != NULL;
-}
-
-#define GET(target) "GET " target " HTTP/1.1\r\nHost: a\r\n\r\n"
-#define POST(target) "POST " target " HTTP/1.1\r\nHost: a\r\n\r\n"
-
-static void put(struct bench *bench, const char *body)
-{
-    ask(bench, POST("/api/v1/words"), body);
-    EXPECT(bench->out.data[9] == '2');
-}
+/* The node's routes: what right requests are answered. */
+#include "node_bench.h"
 
 TEST_CASE(words_come_and_go)
 {
@@ -121,21 +25,6 @@ TEST_CASE(words_come_and_go)
                  "\"deleted\":false"));
     EXPECT(slice_equal(ask(&bench, GET("/search?q=tri"), ""), SLICE_LITERAL("{\"results\":[]}")));
     teardown(&bench);
-}
-
-/* Takes the value of "next_cursor" out of an answer. */
-static bool next_cursor(struct slice body, char out[1024])
-{
-    const char *at = memmem(body.data, body.size, "\"next_cursor\":\"", 15);
-    if (at == NULL) return false;
-    const char *quote =
-        memchr(at + 15, '"', body.size - (size_t)(at + 15 - (const char *)body.data));
-    EXPECT(quote != NULL);
-    size_t size = (size_t)(quote - (at + 15));
-    EXPECT(size < 1024);
-    memcpy(out, at + 15, size);
-    out[size] = '\0';
-    return true;
 }
 
 static void walk(struct bench *bench, const char *sort, const char *const *words, size_t count)
@@ -228,40 +117,16 @@ TEST_CASE(what_is_wrong_is_named)
     teardown(&bench);
 }
 
-static void import(struct bench *bench, const char *lines, struct slice *body)
-{
-    static struct http_request request;
-    static const struct http_limits limits = {16 << 10, 64 << 10};
-    struct node_import *import;
-    struct node_param_error error;
-    http_request_init(&request);
-    EXPECT(http_request_parse(&request, &limits,
-                              SLICE_LITERAL("POST /api/v1/import HTTP/1.1\r\nHost: a\r\n"
-                                            "Content-Type: text/tab-separated-values\r\n"
-                                            "Content-Length: 9\r\n\r\n")) == STATUS_OK);
-    EXPECT(node_import_create(&bench->reader, &request, &import, &error) == STATUS_OK);
-    struct slice input = slice_from_text(lines);
-    node_batch_clear(&bench->batch);
-    EXPECT(node_import_feed(import, &input, true, bench->world.now_ms, &bench->batch) == STATUS_OK);
-    write_batch(bench);
-    node_import_take(import, &bench->batch, STATUS_OK);
-    struct node_reply reply = node_reply_of(&request);
-    buf_clear(&bench->out);
-    node_import_answer(import, &bench->reader, &reply, &bench->out);
-    node_import_destroy(import);
-    const char *end = memmem(bench->out.data, bench->out.size, "\r\n\r\n", 4);
-    *body = slice_from(buf_slice(&bench->out), (size_t)(end + 4 - (const char *)bench->out.data));
-}
-
 TEST_CASE(a_bad_line_is_reported_by_number_and_the_rest_goes_in)
 {
     struct bench bench;
     struct slice body;
     setup(&bench);
-    import(&bench, "one\t1\ntwo\tx\nthree\t3\n", &body);
+    body = import(&bench, IMPORT("", "text/tab-separated-values"),
+                  SLICE_LITERAL("one\t1\ntwo\tx\nthree\t3\n"), SIZE_MAX);
     EXPECT(status_is(&bench, "207"));
     EXPECT(holds(body, "{\"imported\":2,\"failed\":1,\"errors\":[{\"line\":2,"));
-    import(&bench, "four\t4\n", &body);
+    import(&bench, IMPORT("", "text/tab-separated-values"), SLICE_LITERAL("four\t4\n"), SIZE_MAX);
     EXPECT(status_is(&bench, "200"));
     EXPECT(slice_equal(ask(&bench, GET("/search?q="), ""),
                        SLICE_LITERAL("{\"results\":[\"four\",\"three\",\"one\"]}")));
