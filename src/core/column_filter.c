@@ -36,20 +36,22 @@ enum status filter_has(const struct filter *filter, uint64_t hash, bool *maybe)
     return STATUS_OK;
 }
 
+void filter_add(uint8_t *lines, uint64_t size, uint64_t hash)
+{
+    uint8_t *line = lines + filter_line(hash, size / FILTER_LINE_BYTES);
+    uint64_t positions = positions_of(hash);
+    for (unsigned probe = 0; probe < FILTER_PROBES; probe++) {
+        unsigned position = position_take(&positions);
+        line[position / 8] |= (uint8_t)(1 << position % 8);
+    }
+}
+
 void filter_build(const uint8_t *hashes, uint64_t count, struct buf *out)
 {
     uint64_t bytes = filter_bytes(count);
     uint8_t *data = buf_reserve(out, bytes);
     if (data == NULL) return;
     memset(data, 0, bytes);
-    for (uint64_t i = 0; i < count; i++) {
-        uint64_t hash = load_u64le(hashes + 8 * i);
-        uint8_t *line = data + filter_line(hash, bytes / FILTER_LINE_BYTES);
-        uint64_t positions = positions_of(hash);
-        for (unsigned probe = 0; probe < FILTER_PROBES; probe++) {
-            unsigned position = position_take(&positions);
-            line[position / 8] |= (uint8_t)(1 << position % 8);
-        }
-    }
+    for (uint64_t i = 0; i < count; i++) filter_add(data, bytes, load_u64le(hashes + 8 * i));
     buf_commit(out, bytes);
 }

@@ -47,5 +47,8 @@ static inline void filter_prefetch(const struct filter *filter, uint64_t hash)
     __builtin_prefetch(filter->bytes.data + filter_line(hash, line_count));
 }
 
+/* Sets the bits of `hash` in `size` bytes of lines. */
+void filter_add(uint8_t *lines, uint64_t size, uint64_t hash);
+
 /* Appends a filter over `count` hashes. */
 void filter_build(const uint8_t *hashes, uint64_t count, struct buf *out);

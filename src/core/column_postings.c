@@ -55,16 +55,37 @@ static enum status entry_open(const struct postings *postings, struct slice entr
     return STATUS_OK;
 }
 
-enum status postings_find(const struct postings *postings, struct slice tag,
-                          struct packed_postings *out)
+enum status postings_tag_count(const struct postings *postings, uint32_t *count)
 {
-    if (postings->bytes.size == 0) return STATUS_NOT_FOUND;
+    *count = 0;
+    if (postings->bytes.size == 0) return STATUS_OK;
     if (postings->bytes.size < 4) return STATUS_CORRUPT;
     enum status status = pages_touch_slice(postings->pages, slice_prefix(postings->bytes, 4));
     if (status != STATUS_OK) return status;
-    uint32_t tag_count = load_u32le(postings->bytes.data);
-    if (tag_count > (postings->bytes.size - 4) / 4) return STATUS_CORRUPT;
-    if (4 + 4 * ((size_t)tag_count + 1) > postings->bytes.size) return STATUS_CORRUPT;
+    uint32_t found = load_u32le(postings->bytes.data);
+    if (found > (postings->bytes.size - 4) / 4) return STATUS_CORRUPT;
+    if (4 + 4 * ((size_t)found + 1) > postings->bytes.size) return STATUS_CORRUPT;
+    *count = found;
+    return STATUS_OK;
+}
+
+/* `index` < the count. */
+enum status postings_tag_at(const struct postings *postings, uint32_t index, struct slice *tag)
+{
+    uint32_t tag_count;
+    struct slice entry = {NULL, 0};
+    enum status status = postings_tag_count(postings, &tag_count);
+    if (status == STATUS_OK) status = entry_find(postings, index, tag_count, &entry);
+    if (status == STATUS_OK) status = entry_tag(postings, entry, tag);
+    return status;
+}
+
+enum status postings_find(const struct postings *postings, struct slice tag,
+                          struct packed_postings *out)
+{
+    uint32_t tag_count;
+    enum status status = postings_tag_count(postings, &tag_count);
+    if (status != STATUS_OK) return status;
 
     uint32_t low = 0, high = tag_count;
     while (low < high) {

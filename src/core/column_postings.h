@@ -24,6 +24,10 @@ struct postings {
 enum status postings_find(const struct postings *postings, struct slice tag,
                           struct packed_postings *out);
 
+/* The tags one by one, for those who want to see them all. Errors: STATUS_CORRUPT. */
+enum status postings_tag_count(const struct postings *postings, uint32_t *count);
+enum status postings_tag_at(const struct postings *postings, uint32_t index, struct slice *tag);
+
 struct postings_builder {
     struct heap *heap;
     struct postings_tag *tags;

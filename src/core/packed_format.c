@@ -110,6 +110,7 @@ static void read_shapes(struct reader *reader, struct packed_footer *footer)
 static void read_sections(struct reader *reader, struct packed_footer *footer)
 {
     uint32_t count = reader_u32le(reader);
+    footer->section_count = count;
     if (count < PACKED_SECTION_COUNT) reader->failed = true;
     for (uint32_t i = 0; i < count && !reader->failed; i++) {
         struct packed_extent extent = {.offset = reader_u64le(reader)};

@@ -71,6 +71,7 @@ struct packed_footer {
     uint64_t hash_seed, epoch_ms;
     struct bests_shape bests;
     struct expiry_shape expiry;
+    uint32_t section_count; /* As read: a later program may have more. */
     struct packed_extent sections[PACKED_SECTION_COUNT];
     struct sum content;
     uint32_t checksums_crc;

@@ -1,4 +1,4 @@
-/* What an open packed trie is made of; for core/packed*.c alone. */
+/* What an open packed trie is made of; for core/packed*.c and core/overlay_verify.c alone. */
 #pragma once
 
 #include "core/column_bests.h"

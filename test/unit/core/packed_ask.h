@@ -202,6 +202,9 @@ static inline void ask_reseal(uint8_t *file, size_t size, struct packed_extent c
         store_u32le(file + checksums.offset + at / PAGES_BYTES * 4, crc32c(0, file + at, page));
     }
     uint8_t *tail = file + size - PACKED_TAIL_BYTES, *footer = tail - load_u32le(tail);
+    XXH128_hash_t content = XXH3_128bits(file + checksums.offset, checksums.size);
+    store_u64le(footer + ASK_FOOTER_FIXED - 20, content.low64);
+    store_u64le(footer + ASK_FOOTER_FIXED - 12, content.high64);
     uint32_t crc = crc32c(0, file + checksums.offset, checksums.size);
     store_u32le(footer + ASK_FOOTER_FIXED - 4, crc);
     store_u32le(tail + 12, crc32c(0, footer, (size_t)(tail - footer) + 12));
