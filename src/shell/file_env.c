@@ -298,20 +298,31 @@ static enum status dir_sync(struct env *base)
 
 /* flock() belongs to the open file: a second env of this process is refused as well, and
  * the lock ends with the process however that ends. */
-static enum status dir_lock(struct env *base)
+static enum status take_lock(struct file_env *env, int flags, int operation)
 {
-    struct file_env *env = (struct file_env *)base;
-    if (env->lock >= 0) return STATUS_LOCKED;
-
-    int lock = open_at(env, NAME_LOCK_TEXT, O_RDWR | O_CREAT | O_NOFOLLOW);
+    int lock = open_at(env, NAME_LOCK_TEXT, flags | O_NOFOLLOW);
     if (lock < 0) return status_of(errno);
-    if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
+    if (flock(lock, operation | LOCK_NB) != 0) {
         enum status status = errno == EWOULDBLOCK ? STATUS_LOCKED : status_of(errno);
         close(lock);
         return status;
     }
     env->lock = lock;
     return STATUS_OK;
+}
+
+static enum status dir_lock(struct env *base)
+{
+    struct file_env *env = (struct file_env *)base;
+    if (env->lock >= 0) return STATUS_LOCKED;
+    return take_lock(env, O_RDWR | O_CREAT, LOCK_EX);
+}
+
+static enum status dir_lock_reading(struct env *base)
+{
+    struct file_env *env = (struct file_env *)base;
+    if (env->lock >= 0) return STATUS_LOCKED;
+    return take_lock(env, O_RDONLY, LOCK_SH);
 }
 
 static void dir_unlock(struct env *base)
@@ -337,6 +348,7 @@ static const struct env_ops dir_ops = {
     .list = dir_list,
     .sync_directory = dir_sync,
     .lock = dir_lock,
+    .lock_reading = dir_lock_reading,
     .unlock = dir_unlock,
     .free_bytes = dir_free_bytes,
 };

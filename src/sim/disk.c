@@ -602,6 +602,12 @@ static enum status sim_lock(struct env *env)
     return STATUS_OK;
 }
 
+/* One env, one lock: nobody else could read beside us. */
+static enum status sim_lock_reading(struct env *env)
+{
+    return sim_lock(env);
+}
+
 static void sim_unlock(struct env *env)
 {
     ((struct sim_disk *)env)->locked = false;
@@ -624,6 +630,7 @@ static const struct env_ops disk_ops = {
     .list = sim_list,
     .sync_directory = sim_sync_directory,
     .lock = sim_lock,
+    .lock_reading = sim_lock_reading,
     .unlock = sim_unlock,
     .free_bytes = sim_free_bytes,
 };

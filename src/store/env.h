@@ -60,6 +60,7 @@ struct env_ops {
     enum status (*list)(struct env *env, env_visit *visit, void *context);
     enum status (*sync_directory)(struct env *env);
     enum status (*lock)(struct env *env);
+    enum status (*lock_reading)(struct env *env);
     void (*unlock)(struct env *env);
     enum status (*free_bytes)(struct env *env, uint64_t *out);
 };
@@ -126,6 +127,16 @@ static inline enum status env_sync_directory(struct env *env)
 static inline enum status env_lock(struct env *env)
 {
     return env->ops->lock(env);
+}
+
+/* Keeps those away who would change the directory, without changing it: others may read beside
+ * us. Ends like env_lock().
+ *
+ * Errors: STATUS_LOCKED if another process has it to itself; STATUS_NOT_FOUND if it never was
+ * locked, so that nobody can be kept away. */
+static inline enum status env_lock_reading(struct env *env)
+{
+    return env->ops->lock_reading(env);
 }
 
 static inline void env_unlock(struct env *env)

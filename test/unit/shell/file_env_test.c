@@ -126,6 +126,14 @@ TEST_CASE(a_bus_error_in_a_map_is_zeros_and_a_flag)
     finish(env);
 }
 
+static enum status see_any(void *context, const char *name, bool is_file)
+{
+    bool *seen = context;
+    EXPECT(name[0] != '\0');
+    *seen = *seen || is_file;
+    return STATUS_OK;
+}
+
 TEST_CASE(a_second_process_is_refused_until_the_first_ends)
 {
     struct env *env = fresh();
@@ -145,6 +153,32 @@ TEST_CASE(a_second_process_is_refused_until_the_first_ends)
     EXPECT(result == 0);
     env_unlock(env);
     EXPECT(env_lock(second) == STATUS_OK);
+    file_env_close(second);
+    finish(env);
+}
+
+TEST_CASE(readers_share_a_directory_and_keep_a_writer_out)
+{
+    struct env *env = fresh();
+    struct env *second, *third;
+    bool is_file = false;
+    EXPECT(file_env_open(&heap, path, false, &second) == STATUS_OK);
+    EXPECT(file_env_open(&heap, path, false, &third) == STATUS_OK);
+    /* Nothing is made for a reader. */
+    EXPECT(env_lock_reading(env) == STATUS_NOT_FOUND);
+    EXPECT(env_list(env, see_any, &is_file) == STATUS_OK && !is_file);
+
+    EXPECT(env_lock(env) == STATUS_OK);
+    EXPECT(env_lock_reading(second) == STATUS_LOCKED);
+    env_unlock(env);
+    EXPECT(env_lock_reading(second) == STATUS_OK);
+    EXPECT(env_lock_reading(third) == STATUS_OK);
+    EXPECT(env_lock(env) == STATUS_LOCKED);
+    env_unlock(second);
+    EXPECT(env_lock(env) == STATUS_LOCKED);
+    env_unlock(third);
+    EXPECT(env_lock(env) == STATUS_OK);
+    file_env_close(third);
     file_env_close(second);
     finish(env);
 }
@@ -236,4 +270,5 @@ TEST_CASE(log_manifest_and_reserve_live_in_real_files)
 TEST_MAIN(TEST(files_are_written_read_cut_renamed_and_removed),
           TEST(a_map_outlives_handle_and_name), TEST(a_bus_error_in_a_map_is_zeros_and_a_flag),
           TEST(a_second_process_is_refused_until_the_first_ends),
+          TEST(readers_share_a_directory_and_keep_a_writer_out),
           TEST(a_directory_is_made_when_asked), TEST(log_manifest_and_reserve_live_in_real_files))
