@@ -135,6 +135,23 @@ static enum status replay_batch(void *context, uint64_t sequence, struct slice p
     return status == STATUS_END ? STATUS_OK : status;
 }
 
+static void explain_log(struct store_report *report, const struct log_report *log,
+                        enum status status)
+{
+    unsigned long long sequence = (unsigned long long)log->sequence;
+    if (log->segment == 0)
+        explain(report,
+                "the log cannot be replayed (%s): no segment begins with batch %llu, nor before "
+                "it; check the directory with: trifecta verify DIR",
+                status_name(status), sequence);
+    else
+        explain(report,
+                "the log cannot be replayed (%s): %s at offset %llu, batch %llu; check the "
+                "directory with: trifecta verify DIR",
+                status_name(status), name_of(NAME_LOG, log->segment).text,
+                (unsigned long long)log->offset, sequence);
+}
+
 static enum status open_log(struct store *store, struct store_report *report)
 {
     const struct manifest_state *state = manifest_state(store->manifest);
@@ -154,10 +171,7 @@ static enum status open_log(struct store *store, struct store_report *report)
     enum status status = log_open(store->env, store->heap, &options, replay_batch, &replay,
                                   &log_report, &store->log);
     report->torn_bytes = log_report.cut_bytes;
-    if (status != STATUS_OK && report->detail[0] == '\0')
-        explain(report, "the log cannot be replayed (%s): %s at offset %llu, batch %llu",
-                status_name(status), name_of(NAME_LOG, log_report.segment).text,
-                (unsigned long long)log_report.offset, (unsigned long long)log_report.sequence);
+    if (status != STATUS_OK && report->detail[0] == '\0') explain_log(report, &log_report, status);
     return status;
 }
 

@@ -1,5 +1,6 @@
 /* A crash at every change of the disk, in a story and in the recovery from it. */
 #include "store_story.h"
+#include "verify_look.h"
 
 static uint64_t crash_points;
 
@@ -71,6 +72,16 @@ static void tell_until_crash(const struct tale *tale, struct story *story, uint6
     EXPECT(sim_disk_crashed(story->world.disk));
 }
 
+/* What a crash leaves behind is a torn tail, or a leftover; never what verification calls damage. */
+static void expect_no_damage(struct sim_disk *disk)
+{
+    struct look look = look_at(disk, false);
+    if (look.status == STATUS_NOT_FOUND) return; /* Not even the identity was durable. */
+    if (look.report.damage_count > 0) look = look_at(disk, true);
+    EXPECT(look.status == STATUS_OK);
+    EXPECT(look.report.damage_count == 0);
+}
+
 /* One crash in the story; then the recovery crashes too, unless `again` is UINT64_MAX.
  * Returns how many changes the recovery made. */
 static uint64_t crash_at(const struct tale *tale, uint64_t point, enum sim_disk_restart how,
@@ -86,8 +97,11 @@ static uint64_t crash_at(const struct tale *tale, uint64_t point, enum sim_disk_
         EXPECT(store_world_open(&story.world) != STATUS_OK);
         EXPECT(sim_disk_crashed(disk));
     }
+    store_world_close(&story.world);
+    sim_disk_restart(disk, how);
+    expect_no_damage(disk);
     uint64_t before = sim_disk_change_count(disk);
-    enum status status = store_world_restart(&story.world, how);
+    enum status status = store_world_open(&story.world);
     if (status != STATUS_OK)
         fprintf(stderr, "point %llu, again %llu: %s: %s\n", (unsigned long long)point,
                 (unsigned long long)again, status_name(status), story.world.report.detail);
@@ -95,6 +109,8 @@ static uint64_t crash_at(const struct tale *tale, uint64_t point, enum sim_disk_
     uint64_t changes = sim_disk_change_count(disk) - before;
     check_recovered(tale, &story);
     go_on(tale, &story);
+    store_world_close(&story.world);
+    expect_no_damage(disk);
     store_world_deinit(&story.world);
     crash_points++;
     return changes;
