@@ -1,152 +1,17 @@
 #!/usr/bin/python3
-"""The server as clients and operators meet it: hostile bytes, kills, damaged directories."""
+"""The server as clients and operators meet it: words, imports, kills, settings."""
 import base64
-import io
 import json
-import os
 import re
-import shutil
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import threading
-import time
 import unittest
 
-PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 else "build/src/cmd/trifectad"
-ENVIRONMENT = {name: value for name, value in os.environ.items()
-               if not name.startswith("TRIFECTA_")}
+from node_process import NodeTest, Server, read_answer
 
 
-class Server:
-    """One trifectad on a port of its own; `log` is all it has printed."""
-
-    def __init__(self, data, *flags):
-        self.process = subprocess.Popen(
-            [PROGRAM, "--data", data, "--http", "127.0.0.1:0", *flags],
-            stderr=subprocess.PIPE, env=ENVIRONMENT)
-        self.log, self.port = "", None
-        for line in self.process.stderr:
-            self.log += line.decode()
-            found = re.search(r"event=server\.started .*http=[^ ]*:(\d+)", self.log)
-            if found:
-                self.port = int(found.group(1))
-                break
-        # Drained, so that the server never waits for us to read its log.
-        self.drain = threading.Thread(target=self.read_log)
-        self.drain.start()
-
-    def read_log(self):
-        for line in self.process.stderr:
-            self.log += line.decode()
-
-    def stop(self, number=signal.SIGTERM):
-        self.process.send_signal(number)
-        return self.ended()
-
-    def ended(self):
-        try:
-            code = self.process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            code = self.process.wait()
-        self.drain.join()
-        self.process.stderr.close()
-        return code
-
-    def dial(self):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
-
-    def send(self, raw):
-        """All that comes back until the server closes or has answered once."""
-        with self.dial() as connection:
-            connection.sendall(raw)
-            return read_answer(connection.makefile("rb"))
-
-    def ask(self, method, target, body=None, headers=()):
-        head = f"{method} {target} HTTP/1.1\r\nHost: a\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in headers)
-        if body is not None:
-            body = body if isinstance(body, bytes) else json.dumps(body).encode()
-            head += f"Content-Length: {len(body)}\r\n"
-        return self.send(head.encode() + b"\r\n" + (body or b""))
-
-    def get(self, target):
-        status, _, body = self.ask("GET", target)
-        return status, json.loads(body)
-
-
-class Rest(io.RawIOBase):
-    """Bytes that were taken from a connection, and then all others."""
-
-    def __init__(self, taken, connection):
-        super().__init__()
-        self.taken, self.connection = taken, connection
-
-    def readable(self):
-        return True
-
-    def readinto(self, room):
-        part = self.taken[:len(room)] or self.connection.recv(len(room))
-        self.taken = self.taken[len(room):]
-        room[:len(part)] = part
-        return len(part)
-
-
-def read_answer(stream):
-    """(status, headers, body); status 0 when the connection ended without an answer."""
-    line = stream.readline()
-    if not line:
-        return 0, {}, b""
-    status, headers = int(line.split()[1]), {}
-    while (line := stream.readline()) not in (b"\r\n", b""):
-        name, _, value = line.decode().partition(":")
-        headers[name.lower()] = value.strip()
-    if status == 100:
-        return read_answer(stream)
-    if headers.get("transfer-encoding") == "chunked":
-        body = b""
-        while size := int(stream.readline(), 16):
-            body += stream.read(size)
-            stream.readline()
-        stream.readline()
-        return status, headers, body
-    return status, headers, stream.read(int(headers.get("content-length", 0)))
-
-
-class ServerTest(unittest.TestCase):
-    def setUp(self):
-        self.folder = tempfile.mkdtemp()
-        self.data = os.path.join(self.folder, "data")
-        self.servers = []
-
-    def tearDown(self):
-        for server in self.servers:
-            if server.process.poll() is None:
-                server.stop(signal.SIGKILL)
-            # A report of a sanitizer ends the server, which a test may not notice.
-            self.assertNotRegex(server.log, "Sanitizer|runtime error|check failed")
-        shutil.rmtree(self.folder)
-
-    def start(self, *flags):
-        server = Server(self.data, *flags)
-        self.servers.append(server)
-        return server
-
-    def refused(self, *flags):
-        """Starts a server that must not come up; gives its exit code and its words."""
-        server = self.start(*flags)
-        self.assertIsNone(server.port, server.log)
-        return server.ended(), server.log
-
-    def fill(self, server, count):
-        lines = "".join(f"word {number}\t{number % 997}\n" for number in range(count))
-        status, _, body = server.ask("POST", "/api/v1/import", lines.encode(),
-                                     [("Content-Type", "text/tab-separated-values")])
-        self.assertEqual((status, json.loads(body)["imported"]), (200, count))
-
+class ServerTest(NodeTest):
     # --- Requests ---
 
     def test_any_bytes_are_a_word_and_come_back_exactly(self):
@@ -178,50 +43,6 @@ class ServerTest(unittest.TestCase):
             self.assertIn(part, answer.decode())
         self.assertEqual(server.get("/api/v1/count?q=")[1], {"count": 0})
 
-    def test_hostile_http_is_refused_and_the_server_goes_on(self):
-        server = self.start("--request-timeout-ms", "1500")
-        for raw, expected in (
-                (b"garbage\r\n\r\n", 400),
-                (b"GET / HTTP/1.1\nHost: a\n\n", 400),
-                (b"GET /live HTTP/1.1\r\n\r\n", 400),
-                (b"GET /live HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
-                (b"GET /live HTTP/1.1\r\nHost : a\r\n\r\n", 400),
-                (b"GET /live HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", 400),
-                (b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
-                 b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-                (b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
-                 b"Content-Length: 4\r\n\r\nabcd", 400),
-                (b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-                 b"zz\r\n", 400),
-                (b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
-                (b"GET /live HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 15000, 431),
-                (b"GET /live HTTP/2.0\r\nHost: a\r\n\r\n", 505),
-                (b"GET /live HT", 408)):
-            self.assertEqual(server.send(raw)[0], expected, raw[:60])
-        self.assertEqual(server.get("/live")[0], 200)
-
-    def test_a_pipeline_is_answered_in_order(self):
-        server = self.start()
-        raw, expected = b"", []
-        for number in range(50):
-            body = json.dumps({"word": f"w{number:03}", "score": number}).encode()
-            raw += (b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" %
-                    len(body)) + body
-            expected.append((201, b'"w%03d"' % number))
-            if number % 3 == 0:
-                raw += b"GET /search?q=w&limit=1 HTTP/1.1\r\nHost: a\r\n\r\n"
-                expected.append((200, b'{"results":["w%03d"]' % number))
-            if number % 7 == 0:
-                raw += b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n{"
-                expected.append((400, b"invalid_json"))
-        with server.dial() as connection:
-            connection.sendall(raw)
-            stream = connection.makefile("rb")
-            for status, part in expected:
-                got, _, body = read_answer(stream)
-                self.assertEqual(got, status, body)
-                self.assertIn(part, body)
-
     def test_a_write_is_seen_by_every_connection_at_once(self):
         server = self.start("--threads", "2")
         with server.dial() as reader:
@@ -246,6 +67,28 @@ class ServerTest(unittest.TestCase):
         self.assertEqual(server.ask("POST", "/api/v1/import", b"a\t1\n")[0], 415)
         self.assertEqual(server.ask("POST", "/api/v1/import", None, kind)[0], 411)
         self.assertEqual(server.get("/api/v1/count?q=")[1], {"count": 4999})
+
+    def test_one_bad_line_in_a_long_import_is_the_only_one_missing(self):
+        """In chunks cut anywhere, over several submissions."""
+        server = self.start()
+        count, bad = 300000, 150001
+        lines = [b"line %06d\t%d\n" % (number, number) for number in range(1, count + 1)]
+        lines[bad - 1] = b"line %06d\tbad\n" % bad
+        body = b"".join(lines)
+        with server.dial() as connection:
+            connection.sendall(b"POST /api/v1/import HTTP/1.1\r\nHost: a\r\nContent-Type: "
+                               b"text/tab-separated-values\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for at in range(0, len(body), 77777):
+                part = body[at:at + 77777]
+                connection.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+            connection.sendall(b"0\r\n\r\n")
+            status, _, answer = read_answer(connection.makefile("rb"))
+        self.assertEqual(status, 207)
+        self.assertEqual(json.loads(answer), {"imported": count - 1, "failed": 1, "errors": [
+            {"line": bad, "code": "invalid_score", "detail": "a finite decimal number was expected"}]})
+        self.assertEqual(server.get("/api/v1/count?q=")[1], {"count": count - 1})
+        # Equal scores would stand in the order of their lines; here the last is the best.
+        self.assertEqual(server.get("/search?q=&limit=1")[1]["results"], [f"line {count:06}"])
 
     def test_pages_of_an_alphabetical_walk_hold_each_word_once_under_writes(self):
         server = self.start()
@@ -273,37 +116,6 @@ class ServerTest(unittest.TestCase):
         steady = [word for word in words if word.startswith("word ")]
         self.assertEqual(len(steady), 3000)
         self.assertEqual(words, sorted(set(words)))
-
-    def test_a_slow_reader_is_not_idle(self):
-        server = self.start("--idle-timeout-ms", "1500")
-        self.fill(server, 20000)
-        with socket.socket() as connection:
-            # A small window, so that the server waits for the reader, not for buffers.
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-            connection.settimeout(60)
-            connection.connect(("127.0.0.1", server.port))
-            requests = 200
-            connection.sendall(b"GET /api/v1/search?q=&limit=1000 HTTP/1.1\r\nHost: a\r\n\r\n" *
-                               requests)
-            # Two timeouts long it takes a little at a time, less than the server sends at once.
-            begun, taken = time.monotonic(), b""
-            while time.monotonic() - begun < 4:
-                taken += connection.recv(4096)
-                threading.Event().wait(0.1)
-            stream = io.BufferedReader(Rest(taken, connection))
-            for _ in range(requests):
-                status, _, body = read_answer(stream)
-                self.assertEqual((status, len(json.loads(body)["results"])), (200, 1000))
-
-    def test_a_reader_that_stops_is_closed(self):
-        server = self.start("--idle-timeout-ms", "1000")
-        self.fill(server, 20000)
-        with socket.socket() as connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-            connection.connect(("127.0.0.1", server.port))
-            connection.sendall(b"GET /api/v1/search?q=&limit=1000 HTTP/1.1\r\nHost: a\r\n\r\n" * 80)
-            self.wait_for(lambda: "\ntrifecta_connections 1\n" in
-                          server.ask("GET", "/metrics")[2].decode())
 
     # --- Durability ---
 
@@ -357,55 +169,6 @@ class ServerTest(unittest.TestCase):
         server = self.start()
         self.assertIn("replayed_batches=0", server.log)
         self.assertEqual(server.get("/search?q=word&limit=1000"), before)
-
-    # --- The directory ---
-
-    def test_a_directory_in_use_is_refused(self):
-        self.start()
-        code, log = self.refused()
-        self.assertEqual(code, 1)
-        self.assertIn("another trifectad is running", log)
-
-    def test_a_directory_that_is_not_ours_is_left_alone(self):
-        os.mkdir(self.data)
-        stranger = os.path.join(self.data, "letters.txt")
-        with open(stranger, "w", encoding="utf-8") as file:
-            file.write("mine")
-        code, log = self.refused()
-        self.assertEqual(code, 1)
-        self.assertIn("letters.txt", log)
-        with open(stranger, encoding="utf-8") as file:
-            self.assertEqual(file.read(), "mine")
-
-    def test_damage_is_found_named_and_never_served(self):
-        server = self.start()
-        self.fill(server, 20000)
-        self.assertEqual(server.stop(), 0)
-        run = next(name for name in os.listdir(self.data) if name.startswith("run-"))
-        with open(os.path.join(self.data, run), "r+b") as file:
-            file.seek(os.path.getsize(file.name) // 4)  # Among the keys.
-            byte = file.read(1)[0]
-            file.seek(-1, os.SEEK_CUR)
-            file.write(bytes([byte ^ 1]))
-        server = self.start()
-        refused = 0
-        for number in range(10, 100):
-            status, answer = server.get(f"/search?q=word%20{number}&limit=1000")
-            refused += status != 200
-            for word in answer.get("results", []):
-                self.assertTrue(re.fullmatch(f"word {number}[0-9]*", word), word)
-        self.assertGreater(refused, 0)
-        self.wait_for(lambda: run in json.dumps(server.get("/ready")[1]))
-        self.assertEqual(server.get("/ready")[0], 503)
-        self.assertEqual(server.ask("POST", "/api/v1/words", {"word": "new one"})[0], 201)
-        self.assertEqual(server.get("/search?q=new")[0], 200)
-
-    def wait_for(self, condition):
-        for _ in range(600):
-            if condition():
-                return
-            threading.Event().wait(0.05)
-        self.fail("it did not happen")
 
     def test_bad_settings_and_addresses_stop_the_start(self):
         code, log = self.refused("--thraeds", "2")
