@@ -51,17 +51,24 @@ static struct engine_options engine_options_of(const struct config *config)
     return options;
 }
 
+static struct server_limits limits_of(const struct config *config)
+{
+    return (struct server_limits){
+        .http = {(uint32_t)config->max_url_bytes, (uint32_t)config->max_header_bytes},
+        .body_bytes_max = config->max_body_bytes,
+        .connection_count_max = config->max_connections,
+        .idle_timeout_ms = config->idle_timeout_ms,
+        .request_timeout_ms = config->request_timeout_ms,
+    };
+}
+
 static struct server_options server_options_of(const struct config *config)
 {
     struct server_options options = {
         .host = config->http.host,
         .port = config->http.port,
         .loop_count = (unsigned)config->threads,
-        .http = {(uint32_t)config->max_url_bytes, (uint32_t)config->max_header_bytes},
-        .body_bytes_max = config->max_body_bytes,
-        .connection_count_max = config->max_connections,
-        .idle_timeout_ms = config->idle_timeout_ms,
-        .request_timeout_ms = config->request_timeout_ms,
+        .limits = limits_of(config),
         .version = TRIFECTA_VERSION,
         .answer_cache = true,
     };
@@ -102,21 +109,59 @@ static void explain_listen(const struct config *config, enum status status)
              log_text("reason", why));
 }
 
+/* What the command line was, and what came of it. */
+struct settings {
+    int argument_count;
+    char **arguments;
+    struct config config;
+};
+
+/* Takes over what may change in a running server; a bad setting changes nothing at all. */
+static void reload(struct settings *settings, struct server *server)
+{
+    struct config *old = &settings->config;
+    struct heap heap;
+    struct buf message;
+    const char *fixed;
+    size_t at = 0;
+    heap_init(&heap, 0);
+    buf_init(&message, &heap);
+
+    struct config *fresh = heap_alloc(&heap, sizeof *fresh);
+    enum status status = fresh == NULL ? STATUS_NOMEM
+                                       : config_reload(settings->argument_count,
+                                                       settings->arguments, fresh, &message);
+    if (status == STATUS_OK) {
+        while ((fixed = config_next_fixed(old, fresh, &at)) != NULL)
+            log_line(LOG_LEVEL_WARN, "config.needs_restart", log_text("setting", fixed));
+        const struct server_limits limits = limits_of(fresh);
+        server_set_limits(server, &limits);
+        log_configure((enum log_level)fresh->log_level, old->log_format == CONFIG_LOG_JSON);
+        log_line(LOG_LEVEL_INFO, "config.reloaded", log_text("signal", "HUP"));
+    } else {
+        buf_append_u8(&message, 0);
+        log_line(LOG_LEVEL_ERROR, "config.reload_failed",
+                 log_text("reason", message.failed ? status_name(status) : (char *)message.data));
+    }
+    heap_free(&heap, fresh);
+    buf_deinit(&message);
+}
+
 /* Signals are taken by one thread that waits for them, so all others never see one. */
-static void wait_for_end(const sigset_t *signals)
+static void wait_for_end(const sigset_t *signals, struct settings *settings, struct server *server)
 {
     int number;
     do {
         if (sigwait(signals, &number) != 0) return;
-        if (number == SIGHUP)
-            log_line(LOG_LEVEL_INFO, "config.reload_ignored", log_text("signal", "HUP"));
+        if (number == SIGHUP) reload(settings, server);
     } while (number == SIGHUP);
     log_line(LOG_LEVEL_INFO, "server.draining",
              log_text("signal", number == SIGTERM ? "TERM" : "INT"));
 }
 
-static int run(const struct config *config, const sigset_t *signals)
+static int run(struct settings *settings, const sigset_t *signals)
 {
+    const struct config *config = &settings->config;
     static struct heap heap;
     struct engine *engine;
     struct server *server;
@@ -143,7 +188,7 @@ static int run(const struct config *config, const sigset_t *signals)
     log_line(LOG_LEVEL_INFO, "server.started", log_text("version", TRIFECTA_VERSION),
              log_text("http", http), log_number("threads", server_options.loop_count),
              log_text("sync", config->sync_interval_ms == 0 ? "always" : "interval"));
-    wait_for_end(signals);
+    wait_for_end(signals, settings, server);
     server_stop(server);
     engine_close(engine);
     log_line(LOG_LEVEL_INFO, "server.stopped", log_number("memory_bytes", heap_used_bytes(&heap)));
@@ -152,12 +197,15 @@ static int run(const struct config *config, const sigset_t *signals)
 
 int main(int argument_count, char **arguments)
 {
-    static struct config config;
+    static struct settings settings;
+    struct config *config = &settings.config;
     sigset_t signals;
     int exit_code;
 
-    if (!config_load(argument_count, arguments, &config, &exit_code)) return exit_code;
-    log_configure((enum log_level)config.log_level, config.log_format == CONFIG_LOG_JSON);
+    if (!config_load(argument_count, arguments, config, &exit_code)) return exit_code;
+    settings.argument_count = argument_count;
+    settings.arguments = arguments;
+    log_configure((enum log_level)config->log_level, config->log_format == CONFIG_LOG_JSON);
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
@@ -170,5 +218,5 @@ int main(int argument_count, char **arguments)
                  log_text("reason", "no handler for bus errors"));
         return EXIT_FAILED;
     }
-    return run(&config, &signals);
+    return run(&settings, &signals);
 }

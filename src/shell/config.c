@@ -344,6 +344,44 @@ enum status config_parse(const struct config_input *input, struct config *config
     return STATUS_OK;
 }
 
+/* --- Reloading --- */
+
+static bool is_reloadable(const char *name)
+{
+    static const char *const names[] = {
+        "log_level",       "max_body_bytes",  "max_url_bytes",      "max_header_bytes",
+        "max_connections", "idle_timeout_ms", "request_timeout_ms",
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    return false;
+}
+
+static bool differs(const struct config_setting *setting, const struct config *a,
+                    const struct config *b)
+{
+    struct heap heap;
+    struct buf a_text, b_text;
+    heap_init(&heap, 0);
+    buf_init(&a_text, &heap);
+    buf_init(&b_text, &heap);
+    config_setting_write(setting, a, &a_text);
+    config_setting_write(setting, b, &b_text);
+    bool different = !slice_equal(buf_slice(&a_text), buf_slice(&b_text));
+    buf_deinit(&a_text);
+    buf_deinit(&b_text);
+    return different;
+}
+
+const char *config_next_fixed(const struct config *from, const struct config *to, size_t *at)
+{
+    while (*at < CONFIG_SETTING_COUNT) {
+        const struct config_setting *setting = &config_settings[(*at)++];
+        if (!is_reloadable(setting->name) && differs(setting, from, to)) return setting->name;
+    }
+    return NULL;
+}
+
 /* --- Printing --- */
 
 /* A single-quoted YAML scalar: nothing in it is special but the quote. */

@@ -6,7 +6,7 @@
  * variable TRIFECTA_A_B and the flag --a-b. Cluster-wide ones seed a new cluster's map; they
  * are checked and kept by every node.
  *
- * All but config_load() is pure. */
+ * All but config_load() and config_reload() is pure. */
 #pragma once
 
 #include <stdbool.h>
@@ -127,6 +127,17 @@ bool config_address_is_loopback(const struct config_address *address);
 
 /* Whether clients must show a key: as set, else when http or resp listens beyond loopback. */
 bool config_requires_auth(const struct config *config);
+
+/* The next setting from `*at` on (first 0) that differs between two configurations and that
+ * config_reload() cannot change in a running server; NULL when there is none. */
+const char *config_next_fixed(const struct config *from, const struct config *to, size_t *at);
+
+/* Reads file and environment again, for the same arguments as config_load().
+ *
+ * Errors: STATUS_INVALID, STATUS_IO, STATUS_NOMEM, with one line in `message` that says where and
+ * what; `config` is unchanged. */
+enum status config_reload(int argument_count, char **arguments, struct config *config,
+                          struct buf *message);
 
 /* All of the above for main(): reads the file and the environment, answers --help, --version,
  * --print-config and --check-config, prints what is wrong. False when the program is to end

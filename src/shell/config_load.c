@@ -58,6 +58,19 @@ static enum status load(int argument_count, const char *const *arguments, struct
     return buf_status(text);
 }
 
+enum status config_reload(int argument_count, char **arguments, struct config *config,
+                          struct buf *message)
+{
+    struct buf file;
+    enum config_action action = CONFIG_RUN;
+    buf_init(&file, message->heap);
+    enum status status =
+        load(argument_count, (const char *const *)arguments, config, &action, &file, message);
+    if (status != STATUS_OK && message->size == 0) buf_append_text(message, status_name(status));
+    buf_deinit(&file);
+    return status;
+}
+
 bool config_load(int argument_count, char **arguments, struct config *config, int *exit_code)
 {
     struct heap heap;

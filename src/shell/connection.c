@@ -194,7 +194,7 @@ void connection_accept(struct loop *loop)
         return;
     }
     uv_tcp_nodelay(&connection->tcp, 1);
-    if (count > loop->server->options.connection_count_max)
+    if (count > loop->limits.connection_count_max)
         connection_refuse(connection, NULL, PROBLEM_OVERLOADED, "max_connections are open");
     connection_flush(connection);
 }
@@ -215,7 +215,7 @@ static void note_progress(struct connection *connection, uint64_t now_us)
 
 void connection_sweep(struct connection *connection, uint64_t now_us)
 {
-    const struct server_options *options = &connection->loop->server->options;
+    const struct server_limits *limits = &connection->loop->limits;
     if (connection->closing || connection_is_in_flight(connection)) return;
     if (connection->lingering_us != 0) {
         if (now_us - connection->lingering_us > CONNECTION_LINGER_US) connection_close(connection);
@@ -226,12 +226,12 @@ void connection_sweep(struct connection *connection, uint64_t now_us)
     uint64_t idle_us = now_us - u64_min(now_us, connection->active_us);
     bool half = connection->request_us != 0 && connection->import == NULL &&
                 connection->export == NULL;
-    if (half && now_us - connection->request_us > options->request_timeout_ms * 1000) {
+    if (half && now_us - connection->request_us > limits->request_timeout_ms * 1000) {
         connection_refuse(connection, NULL, PROBLEM_REQUEST_TIMEOUT,
                           "the request did not arrive whole within request_timeout_ms");
         connection->request_us = 0;
         connection_flush(connection);
-    } else if (idle_us > options->idle_timeout_ms * 1000) {
+    } else if (idle_us > limits->idle_timeout_ms * 1000) {
         connection_close(connection);
     }
 }

@@ -42,7 +42,7 @@ static enum status whole_body(struct connection *connection, struct slice *input
                               struct slice *body)
 {
     const struct http_request *request = &connection->request;
-    uint64_t limit = connection->loop->server->options.body_bytes_max;
+    uint64_t limit = connection->loop->limits.body_bytes_max;
     struct slice rest = slice_from(*input, request->head_bytes);
 
     if (request->body != HTTP_BODY_CHUNKED) {
@@ -156,7 +156,7 @@ static bool process_head(struct connection *connection, struct slice input)
     bool again = connection->head_done; /* It has moved: its slices point to the old place. */
     if (again) http_request_init(&connection->request);
     enum status status =
-        http_request_parse(&connection->request, &connection->loop->server->options.http, input);
+        http_request_parse(&connection->request, &connection->loop->limits.http, input);
     if (status == STATUS_PARTIAL) return false;
     if (status != STATUS_OK) {
         connection_refuse(connection, NULL,

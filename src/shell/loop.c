@@ -87,6 +87,8 @@ static void on_wake(uv_async_t *async)
     take_returned(loop);
     pthread_mutex_lock(&loop->mutex);
     bool stop = loop->stop_wanted;
+    if (loop->limits_wanted) loop->limits = loop->new_limits;
+    loop->limits_wanted = false;
     pthread_mutex_unlock(&loop->mutex);
     if (stop) begin_drain(loop);
 }
@@ -127,7 +129,7 @@ static void release(struct loop *loop)
 
 enum status loop_open(struct loop *loop, struct server *server, int listen_fd)
 {
-    *loop = (struct loop){.server = server, .heap = server->heap};
+    *loop = (struct loop){.server = server, .heap = server->heap, .limits = server->options.limits};
     uint64_t seed = 0;
     loop->read_bytes = heap_alloc(loop->heap, LOOP_READ_BYTES);
     enum status status = loop->read_bytes == NULL ? STATUS_NOMEM : STATUS_OK;
@@ -183,6 +185,15 @@ void loop_stop(struct loop *loop)
     CHECK(uv_loop_close(&loop->uv) == 0);
     release(loop);
     pthread_mutex_destroy(&loop->mutex);
+}
+
+void loop_set_limits(struct loop *loop, const struct server_limits *limits)
+{
+    pthread_mutex_lock(&loop->mutex);
+    loop->new_limits = *limits;
+    loop->limits_wanted = true;
+    pthread_mutex_unlock(&loop->mutex);
+    uv_async_send(&loop->wake);
 }
 
 void loop_submit(struct loop *loop, struct submission *submission)

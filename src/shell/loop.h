@@ -29,6 +29,7 @@ struct loop {
     bool draining;
     uint64_t drain_us; /* When that began. */
 
+    struct server_limits limits;
     struct node_reader reader;
     struct answer_cache cache;
     uint64_t request_us; /* When the request being answered was read. */
@@ -40,7 +41,8 @@ struct loop {
 
     pthread_mutex_t mutex; /* Guards what other threads leave here. */
     struct engine_write *returned_first, *returned_last;
-    bool stop_wanted;
+    bool stop_wanted, limits_wanted;
+    struct server_limits new_limits;
 };
 
 /* Prepares it; the thread does not run yet.
@@ -63,3 +65,6 @@ void loop_submit(struct loop *loop, struct submission *submission);
 
 /* Hands submissions back to the loops of their connections (any thread). */
 void loop_return_all(struct engine_write *list);
+
+/* Gives it new limits (any thread). */
+void loop_set_limits(struct loop *loop, const struct server_limits *limits);

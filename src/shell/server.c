@@ -113,6 +113,11 @@ void server_stop(struct server *server)
     heap_free(server->heap, server);
 }
 
+void server_set_limits(struct server *server, const struct server_limits *limits)
+{
+    for (unsigned i = 0; i < server->loop_count; i++) loop_set_limits(&server->loops[i], limits);
+}
+
 void server_facts(struct server *server, struct server_facts *facts)
 {
     *facts = (struct server_facts){0};

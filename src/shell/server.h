@@ -13,14 +13,19 @@
 
 enum { SERVER_LOOP_COUNT_MAX = 64, SERVER_DRAIN_MS = 5000 };
 
-struct server_options {
-    const char *host;
-    uint16_t port; /* 0: any free one. */
-    unsigned loop_count;
+/* What may change while it runs. */
+struct server_limits {
     struct http_limits http;
     uint64_t body_bytes_max;
     uint64_t connection_count_max;
     uint64_t idle_timeout_ms, request_timeout_ms;
+};
+
+struct server_options {
+    const char *host;
+    uint16_t port; /* 0: any free one. */
+    unsigned loop_count;
+    struct server_limits limits; /* To begin with. */
     const char *version;
     bool answer_cache;
 };
@@ -44,6 +49,9 @@ struct server {
  * address), STATUS_IO, STATUS_NOMEM. */
 enum status server_start(struct heap *heap, struct engine *engine,
                          const struct server_options *options, struct server **out);
+
+/* New limits for everything from now on. (the thread that started it) */
+void server_set_limits(struct server *server, const struct server_limits *limits);
 
 /* Refuses new connections, finishes what is under way within SERVER_DRAIN_MS, frees. */
 void server_stop(struct server *server);

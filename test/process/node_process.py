@@ -30,7 +30,7 @@ class Server:
         self.log, self.port = "", None
         for line in self.process.stderr:
             self.log += line.decode()
-            found = re.search(r"event=server\.started .*http=[^ ]*:(\d+)", self.log)
+            found = re.search(r"server\.started.*http[=\":]*[^ ,]*:(\d+)", self.log)
             if found:
                 self.port = int(found.group(1))
                 break

@@ -2,6 +2,7 @@
 """The server as clients and operators meet it: words, imports, kills, settings."""
 import base64
 import json
+import os
 import re
 import signal
 import socket
@@ -169,6 +170,65 @@ class ServerTest(NodeTest):
         server = self.start()
         self.assertIn("replayed_batches=0", server.log)
         self.assertEqual(server.get("/search?q=word&limit=1000"), before)
+
+    # --- Settings ---
+
+    def write_settings(self, *lines):
+        path = os.path.join(self.folder, "trifecta.yaml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+        return path
+
+    def reload(self, server, expected):
+        """Sends SIGHUP and waits for a new line of the log that holds `expected`."""
+        before = server.log.count(expected)
+        server.process.send_signal(signal.SIGHUP)
+        self.wait_for(lambda: server.log.count(expected) > before)
+
+    def test_a_hangup_reloads_limits_and_the_log_level(self):
+        path = self.write_settings("max_body_bytes: 1MiB", "threads: 2")
+        server = self.start("--config", path, "--max-url-bytes", "1KiB")
+        body = {"word": "w", "payload": "p" * 2000}
+        self.assertEqual(server.ask("POST", "/api/v1/words", body)[0], 201)
+        with server.dial() as connection:
+            self.write_settings("max_body_bytes: 1KiB", "threads: 1", "max_url_bytes: 512",
+                                "log_level: info")
+            self.reload(server, "event=config.reloaded")
+            # A connection that was open goes by the new limits too.
+            connection.sendall(b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n"
+                               b"\r\n")
+            self.assertEqual(read_answer(connection.makefile("rb"))[0], 413)
+        self.assertEqual(server.ask("POST", "/api/v1/words", body)[0], 413)
+        # Flags stay; what needs a restart is named.
+        self.assertEqual(server.ask("GET", "/live?" + "x" * 700)[0], 200)
+        self.assertIn("event=config.needs_restart setting=threads", server.log)
+        self.assertNotIn("setting=max_", server.log)
+
+        self.write_settings("log_level: error")
+        self.assertNotIn("level=error", server.log)
+        server.process.send_signal(signal.SIGHUP)
+        self.wait_for(lambda: server.ask("POST", "/api/v1/words", body)[0] == 200)
+        self.assertEqual(server.stop(), 0)
+        self.assertNotIn("event=server.stopped", server.log)
+
+    def test_a_bad_file_on_reload_changes_nothing(self):
+        path = self.write_settings("max_body_bytes: 1KiB")
+        server = self.start("--config", path, "--log-format", "json")
+        for line, place, part in (("max_connections: many", ":2:18: ", "many"),
+                                  ("max_conections: 5", ":2:1: ", "max_connections"),
+                                  ("a: [", ":", "")):
+            self.write_settings("max_body_bytes: 16MiB", line)
+            self.reload(server, "config.reload_failed")
+            logged = json.loads(server.log.splitlines()[-1])
+            self.assertEqual(logged["level"], "error")
+            self.assertIn(path + place, logged["reason"])
+            self.assertIn(part, logged["reason"])
+        os.remove(path)
+        self.reload(server, "config.reload_failed")
+        self.assertEqual(server.ask("POST", "/api/v1/words", b" " * 2000)[0], 413)
+        self.write_settings("max_body_bytes: 16MiB")
+        self.reload(server, "config.reloaded")
+        self.assertEqual(server.ask("POST", "/api/v1/words", b" " * 2000)[0], 400)
 
     def test_bad_settings_and_addresses_stop_the_start(self):
         code, log = self.refused("--thraeds", "2")
