@@ -1,0 +1,40 @@
+/* A read under way: what the files that answer reads share. */
+#pragma once
+
+#include "node/node.h"
+#include "node/params.h"
+#include "proto/json_write.h"
+
+struct asking {
+    struct node_reader *reader;
+    const struct http_request *request;
+    const struct view *view;
+    uint64_t now_ms;
+    struct buf *out;
+    struct node_params params;
+};
+
+/* --- asking.c --- */
+
+void asking_refuse(struct asking *asking, enum problem_code code, const char *detail,
+                   const char *field);
+void asking_refuse_status(struct asking *asking, enum status status);
+
+/* False when the request was refused. */
+bool asking_read_params(struct asking *asking, unsigned allowed);
+
+/* Turns `q` into a prefix of keys, in `reader->prefix`. */
+enum status asking_read_prefix(struct asking *asking);
+
+struct query asking_query(const struct asking *asking);
+
+/* Finishes an answer whose body stands in `reader->body`. */
+void asking_answer(struct asking *asking, uint16_t http_status);
+
+/* Fields of an entry; nothing where it has none. */
+void asking_write_tags(struct json_writer *writer, struct slice tags);
+void asking_write_payload(struct json_writer *writer, const struct record *record);
+
+/* --- search.c --- */
+
+void asking_search(struct asking *asking, bool plain);

@@ -1,0 +1,180 @@
+/* Searches: a page of the words under a prefix, in one of the orders. */
+#include "core/key.h"
+#include "node/asking.h"
+
+struct searching {
+    struct asking *asking;
+    struct json_writer writer;
+    bool plain;
+    uint32_t given;
+    struct cursor last; /* Of the last one given; its key lies in `reader->key`. */
+    bool more;
+};
+
+/* Where in the word the prefix ends, given how long its folded form is. */
+static enum status write_match(struct searching *searching, struct slice word)
+{
+    struct node_reader *reader = searching->asking->reader;
+    struct node_params *params = &searching->asking->params;
+    size_t end;
+
+    /* `decoded` holds the parameters themselves: the fold goes behind them and off again. */
+    buf_clear(&reader->error);
+    enum status status = fold_append(node_fold(params->ns), params->q, &reader->error);
+    if (status != STATUS_OK) return status;
+    size_t folded_size = reader->error.size;
+    status = fold_match_end(node_fold(params->ns), word, folded_size, &reader->error, &end);
+    if (status != STATUS_OK) return status;
+
+    json_write_name(&searching->writer, "match");
+    json_write_array_begin(&searching->writer);
+    json_write_u64(&searching->writer, 0);
+    json_write_u64(&searching->writer, end);
+    json_write_array_end(&searching->writer);
+    return STATUS_OK;
+}
+
+static enum status write_entry(struct searching *searching, struct slice word,
+                               const struct record *record)
+{
+    struct json_writer *writer = &searching->writer;
+    json_write_object_begin(writer);
+    json_write_name(writer, "word");
+    json_write_string(writer, word);
+    json_write_name(writer, "score");
+    json_write_double(writer, record_score(record));
+    asking_write_payload(writer, record);
+    asking_write_tags(writer, record->tags);
+    enum status status = write_match(searching, word);
+    json_write_object_end(writer);
+    return status;
+}
+
+static enum status visit_result(void *context, struct slice key, const struct record *record)
+{
+    struct searching *searching = context;
+    struct node_reader *reader = searching->asking->reader;
+    struct slice ns;
+
+    if (searching->given == searching->asking->params.limit) {
+        searching->more = true;
+        return STATUS_END;
+    }
+    enum status status = key_decode(key, &ns, &reader->word);
+    if (status != STATUS_OK) return status;
+    if (searching->plain)
+        json_write_string(&searching->writer, buf_slice(&reader->word));
+    else
+        status = write_entry(searching, buf_slice(&reader->word), record);
+    if (status != STATUS_OK) return status;
+
+    /* The page's last entry is where the next one goes on. */
+    if (++searching->given == searching->asking->params.limit) {
+        struct best best = record_best(record);
+        buf_clear(&reader->key);
+        buf_append_slice(&reader->key, key);
+        searching->last = (struct cursor){
+            .sort = searching->asking->params.sort,
+            .key = buf_slice(&reader->key),
+        };
+        if (searching->last.sort == CURSOR_POPULARITY) {
+            searching->last.score = score_of_order(best.score_order);
+            searching->last.created_time = best.created_time;
+            searching->last.created_node = best.created_node;
+        }
+    }
+    return buf_status(&reader->key);
+}
+
+/* What a cursor must have come from: the same sort, namespace and folded prefix. */
+static uint64_t question_hash(const struct asking *asking)
+{
+    return cursor_query_hash(asking->params.ns, buf_slice(&asking->reader->prefix),
+                             (struct slice){0});
+}
+
+static enum status run_search(struct searching *searching, const struct cursor *after)
+{
+    struct asking *asking = searching->asking;
+    struct query query = asking_query(asking);
+    struct slice prefix = buf_slice(&asking->reader->prefix);
+    uint64_t limit = (uint64_t)asking->params.limit + 1;
+
+    if (asking->params.sort == CURSOR_POPULARITY) {
+        struct query_position position;
+        if (after != NULL)
+            position = (struct query_position){
+                .best = {score_order_of(after->score), after->created_time, after->created_node},
+                .key = after->key,
+            };
+        return query_best(&query, prefix, limit, after == NULL ? NULL : &position, visit_result,
+                          searching);
+    }
+    struct query_from from = {
+        .key = after == NULL ? (struct slice){0} : after->key,
+        .descending = asking->params.sort == CURSOR_ALPHABETICAL_REVERSE,
+    };
+    return query_scan(&query, prefix, &from, limit, visit_result, searching);
+}
+
+static void finish_search(struct searching *searching)
+{
+    struct asking *asking = searching->asking;
+    struct node_reader *reader = asking->reader;
+    struct json_writer *writer = &searching->writer;
+
+    json_write_array_end(writer);
+    if (searching->more) {
+        buf_clear(&reader->cursor);
+        cursor_encode(&searching->last, question_hash(asking), &reader->cursor);
+        json_write_name(writer, "next_cursor");
+        json_write_string(writer, buf_slice(&reader->cursor));
+    }
+    if (!searching->plain) {
+        json_write_name(writer, "complete");
+        json_write_bool(writer, true);
+        json_write_name(writer, "took_us");
+        json_write_u64(writer, reader->elapsed_us(reader->context));
+    }
+    json_write_object_end(writer);
+    asking_answer(asking, 200);
+}
+
+void asking_search(struct asking *asking, bool plain)
+{
+    struct node_reader *reader = asking->reader;
+    struct cursor cursor;
+    const struct cursor *after = NULL;
+
+    if (!asking_read_params(asking, NODE_PARAM_NS | NODE_PARAM_Q | NODE_PARAM_LIMIT |
+                                        NODE_PARAM_CURSOR | NODE_PARAM_SORT |
+                                        NODE_PARAM_CONSISTENCY))
+        return;
+    enum status status = asking_read_prefix(asking);
+    if (status == STATUS_OK && (asking->params.given & NODE_PARAM_CURSOR)) {
+        status =
+            cursor_decode(asking->params.cursor, question_hash(asking), &reader->cursor, &cursor);
+        if (status == STATUS_OK && cursor.sort != asking->params.sort) status = STATUS_INVALID;
+        if (status == STATUS_INVALID) {
+            asking_refuse(asking, PROBLEM_INVALID_CURSOR,
+                          "the cursor was altered, or comes from another query", "cursor");
+            return;
+        }
+        after = &cursor;
+    }
+
+    buf_clear(&reader->body);
+    struct searching searching = {
+        .asking = asking,
+        .writer = json_writer_of(&reader->body),
+        .plain = plain,
+    };
+    json_write_object_begin(&searching.writer);
+    json_write_name(&searching.writer, "results");
+    json_write_array_begin(&searching.writer);
+    if (status == STATUS_OK) status = run_search(&searching, after);
+    if (status == STATUS_OK)
+        finish_search(&searching);
+    else
+        asking_refuse_status(asking, status);
+}
