@@ -272,6 +272,7 @@ enum status node_reader_init(struct node_reader *reader, struct heap *heap, uint
                                 &reader->word,    &reader->body,   &reader->headers,
                                 &reader->cursor,  &reader->error};
     for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++) buf_init(bufs[i], heap);
+    walks_init(&reader->walks, heap);
     return query_scratch_create(heap, &reader->scratch);
 }
 
@@ -281,6 +282,7 @@ void node_reader_deinit(struct node_reader *reader)
                                 &reader->word,    &reader->body,   &reader->headers,
                                 &reader->cursor,  &reader->error};
     for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++) buf_deinit(bufs[i]);
+    walks_deinit(&reader->walks);
     query_scratch_destroy(reader->scratch);
     reader->scratch = NULL;
 }

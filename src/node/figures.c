@@ -141,6 +141,8 @@ static const struct {
 } thread_counters[] = {
     {"cache_hits", "Searches answered from the answer cache.", COUNTER(cache_hits)},
     {"cache_misses", "Searches that the answer cache did not hold.", COUNTER(cache_misses)},
+    {"walk_hits", "Pages by popularity after a cursor that were read ahead.", COUNTER(walk_hits)},
+    {"walk_misses", "Pages by popularity after a cursor that were not.", COUNTER(walk_misses)},
     {"connections_opened", "Client connections accepted.", COUNTER(connections_opened)},
     {"received_bytes", "Bytes read from clients.", COUNTER(bytes_in)},
     {"sent_bytes", "Bytes sent to clients.", COUNTER(bytes_out)},

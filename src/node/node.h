@@ -21,6 +21,7 @@
 #include "base/prng.h"
 #include "core/fold.h"
 #include "core/query.h"
+#include "node/walks.h"
 #include "proto/http_request.h"
 #include "proto/problem.h"
 #include "store/store.h"
@@ -52,6 +53,7 @@ struct node_counters {
     _Atomic uint64_t latency[NODE_ENDPOINT_COUNT][NODE_LATENCY_BUCKET_COUNT + 1];
     _Atomic uint64_t latency_us_sum[NODE_ENDPOINT_COUNT];
     _Atomic uint64_t cache_hits, cache_misses;
+    _Atomic uint64_t walk_hits, walk_misses;
     _Atomic uint64_t connections_opened, connections_closed;
     _Atomic uint64_t bytes_in, bytes_out;
 };
@@ -72,6 +74,7 @@ struct node_facts {
 struct node_reader {
     struct heap *heap;
     struct query_scratch *scratch;
+    struct walks walks;
     struct buf decoded, prefix, key, word, body, headers, cursor, error;
     uint64_t (*elapsed_us)(void *context); /* Since the request was read; for `took_us`. */
     void *context;

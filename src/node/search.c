@@ -1,6 +1,8 @@
 /* Searches: a page of the words under a prefix, in one of the orders. */
 #include "core/key.h"
 #include "node/asking.h"
+#include "node/walks.h"
+#include "store/view.h"
 
 struct searching {
     struct asking *asking;
@@ -9,6 +11,10 @@ struct searching {
     uint32_t given;
     struct cursor last; /* Of the last one given; its key lies in `reader->key`. */
     bool more;
+
+    struct walk *walk; /* What is read is kept here; NULL: nothing is. */
+    bool cut;          /* It was full before the end came. */
+    size_t read, read_max;
 };
 
 /* Where in the word the prefix ends, given how long its folded form is. */
@@ -50,16 +56,31 @@ static enum status write_entry(struct searching *searching, struct slice word,
     return status;
 }
 
+/* Of entries read ahead only the place is kept. Not more of them than were wanted: what the
+ * query gives beyond that shows that the walk is not at its end. */
+static enum status read_ahead(struct searching *searching, struct slice key,
+                              const struct record *record)
+{
+    struct walk *walk = searching->walk;
+    if (!searching->cut)
+        searching->cut = searching->read == searching->read_max ||
+                         !walk_append(walk, record_best(record), key);
+    searching->read++;
+    return searching->cut && searching->more ? STATUS_END : STATUS_OK;
+}
+
 static enum status visit_result(void *context, struct slice key, const struct record *record)
 {
     struct searching *searching = context;
     struct node_reader *reader = searching->asking->reader;
     struct slice ns;
 
-    if (searching->given == searching->asking->params.limit) {
-        searching->more = true;
-        return STATUS_END;
+    searching->more = searching->given == searching->asking->params.limit;
+    if (searching->walk != NULL) {
+        enum status ahead = read_ahead(searching, key, record);
+        if (searching->more) return ahead;
     }
+    if (searching->more) return STATUS_END;
     enum status status = key_decode(key, &ns, &reader->word);
     if (status != STATUS_OK) return status;
     if (searching->plain)
@@ -93,6 +114,70 @@ static uint64_t question_hash(const struct asking *asking)
                              (struct slice){0});
 }
 
+/* A page that a walk knows: its entries by their keys. The view is the one that they came
+ * from, so each of them is there. */
+static enum status give_known(struct searching *searching, const struct query *query,
+                              const struct walk *walk, size_t at)
+{
+    enum status status = STATUS_OK;
+    struct query_hit hit;
+    for (; at < walk->count && status == STATUS_OK; at++) {
+        if (searching->given == searching->asking->params.limit) {
+            searching->more = true;
+            return STATUS_OK;
+        }
+        status = query_get(query, walk_key(walk, at), &hit);
+        if (status == STATUS_NOT_FOUND || (status == STATUS_OK && !hit.live))
+            status = STATUS_CORRUPT; /* The file was found damaged since. */
+        if (status == STATUS_OK) status = visit_result(searching, walk_key(walk, at), &hit.record);
+    }
+    return status;
+}
+
+/* A page of a walk by popularity that is not its first. */
+static enum status go_on(struct searching *searching, const struct query *query,
+                         const struct query_position *after)
+{
+    struct asking *asking = searching->asking;
+    struct node_reader *reader = asking->reader;
+    struct slice prefix = buf_slice(&reader->prefix);
+    size_t limit = asking->params.limit, at = 0;
+
+    struct walk *walk = walks_find(&reader->walks, prefix, asking->view->number, after, limit, &at);
+    if (walk != NULL) {
+        atomic_fetch_add_explicit(&reader->counters.walk_hits, 1, memory_order_relaxed);
+        return give_known(searching, query, walk, at);
+    }
+    atomic_fetch_add_explicit(&reader->counters.walk_misses, 1, memory_order_relaxed);
+    size_t ahead = walks_ahead(&reader->walks, prefix, asking->view->number, after, limit);
+    searching->read_max = limit + 1 + ahead;
+    searching->walk = walks_begin(&reader->walks, prefix, asking->view->number, after, ahead);
+    size_t wanted = searching->walk == NULL ? limit + 1 : searching->read_max + 1;
+    enum status status = query_best(query, prefix, wanted, after, visit_result, searching);
+    if (status == STATUS_OK && searching->walk != NULL)
+        walks_keep(&reader->walks, searching->walk, !searching->cut);
+    else
+        walks_drop(&reader->walks, searching->walk);
+    searching->walk = NULL;
+    return status;
+}
+
+static enum status run_popularity(struct searching *searching, const struct query *query,
+                                  const struct cursor *after)
+{
+    struct asking *asking = searching->asking;
+    struct slice prefix = buf_slice(&asking->reader->prefix);
+    uint64_t limit = (uint64_t)asking->params.limit + 1;
+    if (after == NULL) return query_best(query, prefix, limit, NULL, visit_result, searching);
+
+    struct query_position position = {
+        .best = {score_order_of(after->score), after->created_time, after->created_node},
+        .key = after->key,
+    };
+    if (query_is_settled(query)) return go_on(searching, query, &position);
+    return query_best(query, prefix, limit, &position, visit_result, searching);
+}
+
 static enum status run_search(struct searching *searching, const struct cursor *after)
 {
     struct asking *asking = searching->asking;
@@ -100,16 +185,7 @@ static enum status run_search(struct searching *searching, const struct cursor *
     struct slice prefix = buf_slice(&asking->reader->prefix);
     uint64_t limit = (uint64_t)asking->params.limit + 1;
 
-    if (asking->params.sort == CURSOR_POPULARITY) {
-        struct query_position position;
-        if (after != NULL)
-            position = (struct query_position){
-                .best = {score_order_of(after->score), after->created_time, after->created_node},
-                .key = after->key,
-            };
-        return query_best(&query, prefix, limit, after == NULL ? NULL : &position, visit_result,
-                          searching);
-    }
+    if (asking->params.sort == CURSOR_POPULARITY) return run_popularity(searching, &query, after);
     struct query_from from = {
         .key = after == NULL ? (struct slice){0} : after->key,
         .descending = asking->params.sort == CURSOR_ALPHABETICAL_REVERSE,
