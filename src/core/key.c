@@ -9,10 +9,15 @@ enum {
     KEY_ESCAPE = 0x01, /* Followed by the escaped byte + 1: 01 01 is 00, 01 02 is 01. */
 };
 
+/* Bit i: whether byte i may stand in a name. */
+static const uint64_t namespace_bytes[4] = {
+    UINT64_C(0x07ff600000000000), /* - . 0 to 9 : */
+    UINT64_C(0x07fffffe87fffffe), /* A to Z, _, a to z */
+};
+
 static bool is_namespace_byte(uint8_t byte)
 {
-    return (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z') ||
-           (byte >= '0' && byte <= '9') || byte == '_' || byte == '.' || byte == ':' || byte == '-';
+    return namespace_bytes[byte / 64] >> byte % 64 & 1;
 }
 
 bool key_namespace_is_valid(struct slice name)
@@ -29,10 +34,26 @@ bool key_word_is_valid(struct slice word)
     return word.size > 0 && word.size <= WORD_BYTES_MAX;
 }
 
+/* Bytes before the first one that is written with an escape, or is one. Nearly all texts have
+ * none: they are taken eight bytes at a time. */
+static size_t plain_size(struct slice text)
+{
+    const uint64_t ones = UINT64_MAX / 255;
+    size_t at = 0;
+    for (; at + 8 <= text.size; at += 8) {
+        uint64_t bytes = load_u64le(text.data + at);
+        /* The lowest bit set is exact: it is of the first byte below 2. */
+        uint64_t low = (bytes - ones * (KEY_ESCAPE + 1)) & ~bytes & ones << 7;
+        if (low != 0) return at + (size_t)__builtin_ctzll(low) / 8;
+    }
+    while (at < text.size && text.data[at] > KEY_ESCAPE) at++;
+    return at;
+}
+
 static size_t count_escapes(struct slice text)
 {
     size_t count = 0;
-    for (size_t i = 0; i < text.size; i++) count += text.data[i] <= KEY_ESCAPE;
+    for (size_t i = plain_size(text); i < text.size; i++) count += text.data[i] <= KEY_ESCAPE;
     return count;
 }
 
@@ -160,8 +181,12 @@ static enum status split(struct slice key, struct parts *parts)
 static enum status append_unescaped(struct slice escaped, size_t size_max, struct buf *out)
 {
     if (escaped.size > 2 * size_max) return STATUS_CORRUPT;
-    if (escaped.size > 0 && buf_reserve(out, escaped.size) == NULL) return STATUS_NOMEM;
-    for (size_t i = 0; i < escaped.size; i++) {
+    if (escaped.size == 0) return STATUS_OK;
+    if (buf_reserve(out, escaped.size) == NULL) return STATUS_NOMEM;
+    size_t plain = plain_size(escaped);
+    memcpy(out->data + out->size, escaped.data, plain);
+    out->size += plain;
+    for (size_t i = plain; i < escaped.size; i++) {
         uint8_t byte = escaped.data[i];
         if (byte == KEY_SEPARATOR) return STATUS_CORRUPT;
         if (byte == KEY_ESCAPE) {
@@ -180,7 +205,8 @@ enum status key_decode(struct slice key, struct slice *name, struct buf *word)
     buf_clear(word);
     enum status status = split(key, &parts);
     /* The folded form is only checked; then its bytes give way to the word's. */
-    if (status == STATUS_OK) status = append_unescaped(parts.folded, FOLDED_BYTES_MAX, word);
+    if (status == STATUS_OK && parts.has_original)
+        status = append_unescaped(parts.folded, FOLDED_BYTES_MAX, word);
     if (status == STATUS_OK) {
         buf_clear(word);
         status = append_unescaped(parts.original, WORD_BYTES_MAX, word);
