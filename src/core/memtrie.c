@@ -17,10 +17,11 @@
 #include "core/memtrie_node.h"
 
 struct memtrie_step {
-    arena_ref ref;    /* An inner node on the path; in the finger's last step the place. */
-    arena_ref target; /* Where its new state goes; `ref` itself when it is changed in place. */
-    uint32_t at;      /* Bytes of the key above it. */
-    int index;        /* The part that the path takes. */
+    struct memtrie_inner *inner;  /* A node on the path; in the finger's last step the place. */
+    struct memtrie_inner *target; /* Its new state; the node itself when it is changed in place. */
+    arena_ref ref, target_ref;
+    uint32_t at; /* Bytes of the key above it. */
+    int index;   /* The part that the path takes. */
 };
 
 struct block {
@@ -343,8 +344,11 @@ static enum status find_place(struct change *change)
         change->index = index;
         if (next == 0) break;
         if (!steps_room(trie, change->depth)) return STATUS_NOMEM;
-        trie->steps[change->depth++] =
-            (struct memtrie_step){.ref = change->place, .at = (uint32_t)change->at, .index = index};
+        struct memtrie_step *step = &trie->steps[change->depth++];
+        step->inner = node_at(change, change->place);
+        step->ref = change->place;
+        step->at = (uint32_t)change->at;
+        step->index = index;
         change->at += own.size + (index != MEMTRIE_TERMINAL);
     }
     change->steps = trie->steps;
@@ -394,9 +398,10 @@ static arena_ref leaf_make(struct change *change, const struct memtrie_leaf *lea
                            struct slice first, struct slice second, struct slice third)
 {
     struct slice suffix[3] = {first, second, third};
-    size_t size = memtrie_leaf_bytes(leaf, first.size + second.size + third.size);
-    arena_ref ref = make(change, size);
-    if (ref != 0) memtrie_leaf_write(leaf, suffix, node_at(change, ref));
+    size_t suffix_size = first.size + second.size + third.size;
+    enum memtrie_kind kind = memtrie_leaf_kind(leaf, suffix_size);
+    arena_ref ref = make(change, memtrie_leaf_bytes(kind, suffix_size));
+    if (ref != 0) memtrie_leaf_write(leaf, kind, suffix, node_at(change, ref));
     return ref;
 }
 
@@ -413,7 +418,9 @@ static arena_ref leaf_make_rest(struct change *change, const struct memtrie_leaf
 static unsigned head_after(const struct change *change, const struct memtrie_inner *inner)
 {
     uint32_t current = inner->current_count + (uint32_t)change->current_delta;
-    uint32_t live = memtrie_inner_live(inner) + (uint32_t)change->live_delta;
+    uint32_t live = current; /* Where both counts change alike, they differ as before or not. */
+    if (change->live_delta != change->current_delta || memtrie_has(inner, MEMTRIE_HAS_LIVE))
+        live = memtrie_inner_live(inner) + (uint32_t)change->live_delta;
     return head_of(current, live, memtrie_has(inner, MEMTRIE_HAS_TERMINAL));
 }
 
@@ -590,9 +597,8 @@ static void steps_release(struct change *change, size_t from)
 {
     for (size_t i = from; i < change->depth; i++) {
         struct memtrie_step *step = &change->steps[i];
-        if (step->target == step->ref) continue;
-        size_t size = bytes_after(change, node_at(change, step->ref));
-        arena_free(&change->trie->arena, step->target, size);
+        if (step->target == step->inner) continue;
+        arena_free(&change->trie->arena, step->target_ref, bytes_after(change, step->inner));
     }
 }
 
@@ -600,24 +606,28 @@ static void steps_release(struct change *change, size_t from)
 static enum status steps_prepare(struct change *change)
 {
     struct arena *arena = &change->trie->arena;
+    uint32_t batch = change->trie->batch;
     for (size_t i = change->depth; i-- > 0;) {
         struct memtrie_step *step = &change->steps[i];
-        const struct memtrie_inner *inner = node_at(change, step->ref);
-        step->target = step->ref;
-        if (inner->batch == change->trie->batch && inner->head == head_after(change, inner))
+        step->target = step->inner;
+        step->target_ref = step->ref;
+        if (step->inner->batch == batch && step->inner->head == head_after(change, step->inner))
             continue;
-        step->target = arena_alloc(arena, bytes_after(change, inner));
-        if (step->target == 0) {
+        step->target_ref = arena_alloc(arena, bytes_after(change, step->inner));
+        if (step->target_ref == 0) {
             steps_release(change, i + 1);
             return STATUS_NOMEM;
         }
+        step->target = node_at(change, step->target_ref);
     }
     return STATUS_OK;
 }
 
 /* What the node above needs to know of a part that was replaced. */
 struct replaced {
-    arena_ref ref; /* The new one. */
+    arena_ref ref;  /* The new one, ... */
+    bool same_ref;  /* ... if it is not where it was. */
+    bool same_best; /* Then the best of nothing above changes either. */
     struct best before, after;
 };
 
@@ -641,10 +651,8 @@ static struct best parts_best_after(const struct change *change, const struct me
 static void step_rewrite(struct change *change, const struct memtrie_step *step, struct best best,
                          arena_ref part)
 {
-    const struct memtrie_inner *inner = node_at(change, step->ref);
-    struct memtrie_inner *target = node_at(change, step->target);
     struct draft draft;
-    draft_read(&draft, inner);
+    draft_read(&draft, step->inner);
     draft.current_count += (uint32_t)change->current_delta;
     draft.live_count += (uint32_t)change->live_delta;
     draft.sum = sum_add(draft.sum, change->sum_delta);
@@ -653,38 +661,50 @@ static void step_rewrite(struct change *change, const struct memtrie_step *step,
         draft.terminal = part;
     else
         draft.children[step->index] = part;
-    draft_write(&draft, change->trie->batch, target);
+    draft_write(&draft, change->trie->batch, step->target);
 
-    if (memtrie_has(inner, MEMTRIE_HAS_SUM) || !memtrie_has(target, MEMTRIE_HAS_SUM)) return;
+    if (memtrie_has(step->inner, MEMTRIE_HAS_SUM) || !memtrie_has(step->target, MEMTRIE_HAS_SUM))
+        return;
     struct memtrie_path path;
     path_start(&path, change, step->at);
-    struct sum sum = memtrie_walk_sum(change->trie, step->target, &path);
-    memcpy(target + 1, &sum, sizeof sum);
+    struct sum sum = memtrie_walk_sum(change->trie, step->target_ref, &path);
+    memcpy(step->target + 1, &sum, sizeof sum);
+}
+
+/* The best of the node after its part has changed. */
+static struct best step_best(const struct change *change, const struct memtrie_step *step,
+                             const struct replaced *part)
+{
+    struct best best = memtrie_inner_best(step->inner);
+    if (best_compare(part->after, best) <= 0) return part->after;
+    if (best_compare(part->before, best) != 0) return best;
+    return parts_best_after(change, step->inner, step->index,
+                            part->ref); /* Perhaps it got worse. */
 }
 
 /* Writes one node above; `part` goes in as the replaced part and comes out as the node
- * itself. Most nodes stay as they are laid out and were made by this very batch. */
-static void step_write(struct change *change, const struct memtrie_step *step,
-                       struct replaced *part)
+ * itself. Most nodes were made by this very batch, and only count. */
+static void step_write(struct change *change, struct memtrie_step *step, struct replaced *part)
 {
-    struct memtrie_inner *inner = node_at(change, step->ref);
-    struct memtrie_inner *target = node_at(change, step->target);
+    struct memtrie_inner *inner = step->inner;
+    struct memtrie_inner *target = step->target;
     struct best before = memtrie_inner_best(inner);
-    struct best after = before;
-    if (best_compare(part->after, before) <= 0)
-        after = part->after;
-    else if (best_compare(part->before, before) == 0) /* Perhaps it got worse. */
-        after = parts_best_after(change, inner, step->index, part->ref);
+    struct best after = part->same_best ? before : step_best(change, step, part);
 
     if (target != inner && head_after(change, inner) != inner->head) {
         step_rewrite(change, step, after, part->ref);
     } else {
         if (target != inner) memcpy(target, inner, memtrie_bytes(inner));
         inner_update(target, change, after);
-        ((arena_ref *)(uintptr_t)memtrie_children(target))[step->index] = part->ref;
+        if (!part->same_ref) memtrie_set_part(target, step->index, part->ref);
     }
-    if (target != inner) discard_inner(change->trie, step->ref);
-    *part = (struct replaced){step->target, before, after};
+    part->same_ref = target == inner;
+    if (!part->same_ref) discard_inner(change->trie, step->ref);
+    part->ref = step->ref = step->target_ref;
+    step->inner = target;
+    part->same_best = part->same_best || best_compare(before, after) == 0;
+    part->before = before;
+    part->after = after;
 }
 
 /* --- Ending a change --- */
@@ -723,13 +743,9 @@ static enum status change_commit(struct change *change, arena_ref node, struct b
         return STATUS_NOMEM;
     if (steps_prepare(change) != STATUS_OK) return STATUS_NOMEM;
 
-    struct replaced part = {node, before,
-                            node == 0 ? (struct best){0} : memtrie_best(node_at(change, node))};
-    for (size_t i = change->depth; i-- > 0;) {
-        struct memtrie_step *step = &change->steps[i];
-        step_write(change, step, &part);
-        step->ref = step->target;
-    }
+    struct replaced part = {.ref = node, .before = before};
+    if (node != 0) part.after = memtrie_best(node_at(change, node));
+    for (size_t i = change->depth; i-- > 0;) step_write(change, &change->steps[i], &part);
     discard_gone(change);
     top_write(change, top, part.ref);
     finger_keep(change, node, top);

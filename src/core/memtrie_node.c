@@ -79,28 +79,17 @@ static bool fits_u32(double score)
     return memcmp(&back, &score, sizeof score) == 0;
 }
 
-static enum memtrie_kind leaf_kind(const struct memtrie_leaf *leaf, size_t suffix_size)
+enum memtrie_kind memtrie_leaf_kind(const struct memtrie_leaf *leaf, size_t suffix_size)
 {
     if (leaf->kind == MEMTRIE_ENCODED) return MEMTRIE_ENCODED;
     bool small = suffix_size <= MEMTRIE_SMALL_SUFFIX_MAX && fits_u32(leaf->score);
     return small ? MEMTRIE_SMALL : MEMTRIE_WIDE;
 }
 
-static size_t leaf_fixed_bytes(enum memtrie_kind kind)
-{
-    if (kind == MEMTRIE_SMALL) return sizeof(struct memtrie_small);
-    return kind == MEMTRIE_WIDE ? sizeof(struct memtrie_wide) : sizeof(struct memtrie_encoded);
-}
-
-size_t memtrie_leaf_bytes(const struct memtrie_leaf *leaf, size_t suffix_size)
-{
-    return leaf_fixed_bytes(leaf_kind(leaf, suffix_size)) + suffix_size;
-}
-
-void memtrie_leaf_write(const struct memtrie_leaf *leaf, const struct slice suffix[3], void *out)
+void memtrie_leaf_write(const struct memtrie_leaf *leaf, enum memtrie_kind kind,
+                        const struct slice suffix[3], void *out)
 {
     size_t suffix_size = suffix[0].size + suffix[1].size + suffix[2].size;
-    enum memtrie_kind kind = leaf_kind(leaf, suffix_size);
     uint8_t head = (uint8_t)(kind | leaf->flags);
     if (kind == MEMTRIE_SMALL) {
         struct memtrie_small *small = out;
@@ -119,24 +108,21 @@ void memtrie_leaf_write(const struct memtrie_leaf *leaf, const struct slice suff
         encoded->record = leaf->record;
         encoded->record_size = leaf->record_size;
     }
-    uint8_t *at = (uint8_t *)out + leaf_fixed_bytes(kind);
+    uint8_t *at = (uint8_t *)out + memtrie_leaf_bytes(kind, 0);
     for (int i = 0; i < 3; i++) {
-        if (suffix[i].size != 0) memcpy(at, suffix[i].data, suffix[i].size);
+        if (suffix[i].size == 0) continue;
+        memcpy(at, suffix[i].data, suffix[i].size);
         at += suffix[i].size;
     }
 }
 
-struct slice memtrie_suffix(const void *leaf)
-{
-    enum memtrie_kind kind = memtrie_kind(leaf);
-    const uint8_t *suffix = (const uint8_t *)leaf + leaf_fixed_bytes(kind);
-    if (kind == MEMTRIE_SMALL)
-        return slice_of(suffix, ((const struct memtrie_small *)leaf)->suffix_size);
-    return slice_of(suffix, ((const struct memtrie_wide *)leaf)->suffix_size);
-}
-
 void memtrie_leaf_record(const struct memtrie *trie, const void *leaf, struct record *record)
 {
+    if (memtrie_kind(leaf) == MEMTRIE_SMALL && !memtrie_has(leaf, MEMTRIE_TOMBSTONE)) {
+        const struct memtrie_small *small = leaf; /* Nearly all are. */
+        *record = record_of_set((struct version){small->time, small->node}, small->score);
+        return;
+    }
     struct memtrie_leaf read = memtrie_leaf_read(leaf);
     if (read.kind == MEMTRIE_ENCODED) {
         struct slice bytes = slice_of(arena_at(&trie->arena, read.record), read.record_size);
@@ -146,15 +132,6 @@ void memtrie_leaf_record(const struct memtrie *trie, const void *leaf, struct re
     } else {
         *record = record_of_set(read.created, read.score);
     }
-}
-
-size_t memtrie_bytes(const void *node)
-{
-    if (memtrie_kind(node) == MEMTRIE_INNER) {
-        const struct memtrie_inner *inner = node;
-        return memtrie_inner_bytes(inner->head, memtrie_child_count(inner), inner->prefix_size);
-    }
-    return leaf_fixed_bytes(memtrie_kind(node)) + memtrie_suffix(node).size;
 }
 
 enum memtrie_side memtrie_side(const void *node, struct slice rest)

@@ -165,6 +165,12 @@ static inline arena_ref memtrie_part(const struct memtrie_inner *inner, int inde
     return index == MEMTRIE_TERMINAL ? memtrie_terminal(inner) : memtrie_children(inner)[index];
 }
 
+static inline void memtrie_set_part(struct memtrie_inner *inner, int index, arena_ref part)
+{
+    uint8_t *children = (uint8_t *)(inner + 1) + memtrie_optional_bytes(inner->head);
+    memcpy(children + (ptrdiff_t)index * (ptrdiff_t)sizeof part, &part, sizeof part);
+}
+
 /* Index of the first part. */
 static inline int memtrie_first_index(const struct memtrie_inner *inner)
 {
@@ -209,14 +215,31 @@ struct memtrie_leaf {
 
 struct memtrie_leaf memtrie_leaf_read(const void *leaf);
 
-/* Bytes of a leaf with a suffix of `suffix_size`. A small leaf becomes wide, and a wide one
- * small, as its suffix demands. */
-size_t memtrie_leaf_bytes(const struct memtrie_leaf *leaf, size_t suffix_size);
+/* What the leaf is with a suffix of that size: small and wide ones change places. */
+enum memtrie_kind memtrie_leaf_kind(const struct memtrie_leaf *leaf, size_t suffix_size);
 
-/* Writes a leaf whose suffix is the three pieces one after the other. */
-void memtrie_leaf_write(const struct memtrie_leaf *leaf, const struct slice suffix[3], void *out);
+static inline size_t memtrie_leaf_bytes(enum memtrie_kind kind, size_t suffix_size)
+{
+    if (kind == MEMTRIE_SMALL) return sizeof(struct memtrie_small) + suffix_size;
+    return (kind == MEMTRIE_WIDE ? sizeof(struct memtrie_wide) : sizeof(struct memtrie_encoded)) +
+           suffix_size;
+}
 
-struct slice memtrie_suffix(const void *leaf);
+/* Writes a leaf whose suffix is the three pieces one after the other; `kind` is the one
+ * that memtrie_leaf_kind() gives. */
+void memtrie_leaf_write(const struct memtrie_leaf *leaf, enum memtrie_kind kind,
+                        const struct slice suffix[3], void *out);
+
+static inline struct slice memtrie_suffix(const void *leaf)
+{
+    enum memtrie_kind kind = memtrie_kind(leaf);
+    if (kind == MEMTRIE_SMALL) {
+        const struct memtrie_small *small = leaf;
+        return slice_of(small + 1, small->suffix_size);
+    }
+    const struct memtrie_wide *wide = leaf;
+    return slice_of((const uint8_t *)leaf + memtrie_leaf_bytes(kind, 0), wide->suffix_size);
+}
 
 static inline bool memtrie_leaf_is_live(const void *leaf)
 {
@@ -253,7 +276,13 @@ static inline uint32_t memtrie_current(const void *node)
 }
 
 /* Bytes that the node's block holds. */
-size_t memtrie_bytes(const void *node);
+static inline size_t memtrie_bytes(const void *node)
+{
+    if (memtrie_kind(node) != MEMTRIE_INNER)
+        return memtrie_leaf_bytes(memtrie_kind(node), memtrie_suffix(node).size);
+    const struct memtrie_inner *inner = node;
+    return memtrie_inner_bytes(inner->head, memtrie_child_count(inner), inner->prefix_size);
+}
 
 /* The node's own bytes: prefix or suffix. */
 static inline struct slice memtrie_own(const void *node)

@@ -6,11 +6,6 @@
 #include "base/bytes.h"
 #include "base/check.h"
 
-struct record record_of_set(struct version version, double score)
-{
-    return (struct record){.version = version, .created = version, .set = version, .score = score};
-}
-
 struct record record_of_tombstone(struct version version)
 {
     return (struct record){.tombstone = true, .version = version};

@@ -78,7 +78,10 @@ static inline bool sum_equal(struct sum a, struct sum b)
 }
 
 /* The record that a set at `version` makes without anything before it. */
-struct record record_of_set(struct version version, double score);
+static inline struct record record_of_set(struct version version, double score)
+{
+    return (struct record){.version = version, .created = version, .set = version, .score = score};
+}
 
 struct record record_of_tombstone(struct version version);
 
