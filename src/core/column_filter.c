@@ -52,6 +52,13 @@ void filter_build(const uint8_t *hashes, uint64_t count, struct buf *out)
     uint8_t *data = buf_reserve(out, bytes);
     if (data == NULL) return;
     memset(data, 0, bytes);
-    for (uint64_t i = 0; i < count; i++) filter_add(data, bytes, load_u64le(hashes + 8 * i));
+    enum { AHEAD_COUNT = 16 }; /* Each line is a miss: load it in time. */
+    for (uint64_t i = 0; i < count; i++) {
+        if (i + AHEAD_COUNT < count) {
+            uint64_t ahead = load_u64le(hashes + 8 * (i + AHEAD_COUNT));
+            __builtin_prefetch(data + filter_line(ahead, bytes / FILTER_LINE_BYTES), 1);
+        }
+        filter_add(data, bytes, load_u64le(hashes + 8 * i));
+    }
     buf_commit(out, bytes);
 }

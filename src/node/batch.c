@@ -52,14 +52,15 @@ static enum status make_room(struct node_batch *batch)
 }
 
 /* Appends a copy; gives where it lies. */
-static size_t keep(struct node_batch *batch, struct slice bytes)
+static uint32_t keep(struct node_batch *batch, struct slice bytes)
 {
     size_t at = batch->bytes.size;
+    CHECK(at + bytes.size <= UINT32_MAX);
     buf_append_slice(&batch->bytes, bytes);
-    return at;
+    return (uint32_t)at;
 }
 
-static size_t keep_reply(struct node_batch *batch, const struct node_reply *reply)
+static uint32_t keep_reply(struct node_batch *batch, const struct node_reply *reply)
 {
     return keep(batch, slice_of(reply, sizeof *reply));
 }
@@ -68,7 +69,7 @@ static enum status keep_key(struct node_batch *batch, const struct node_word *wo
                             struct node_item *item)
 {
     enum status status = key_encode(word->ns, word->word, node_fold(word->ns), &batch->key);
-    item->key_size = batch->key.size;
+    item->key_size = (uint32_t)batch->key.size;
     item->key_at = keep(batch, buf_slice(&batch->key));
     return status;
 }
@@ -78,17 +79,18 @@ enum status node_batch_add(struct node_batch *batch, enum store_write_kind kind,
                            const struct node_reply *reply)
 {
     size_t before = batch->bytes.size;
-    struct node_item item = {.line = line, .endpoint = endpoint, .write = batch->write_count};
+    struct node_item item = {.line = line, .endpoint = endpoint};
+    item.write = (uint32_t)batch->write_count;
     enum status status = make_room(batch);
     if (status == STATUS_OK) status = keep_key(batch, word, &item);
     if (status == STATUS_OK) {
-        item.payload_size = word->payload.size;
+        item.payload_size = (uint32_t)word->payload.size;
         item.payload_at = keep(batch, word->payload);
-        item.tags_size = word->tags.size;
+        item.tags_size = (uint32_t)word->tags.size;
         item.tags_at = keep(batch, word->tags);
         if (reply != NULL) {
             item.reply_at = keep_reply(batch, reply);
-            item.word_size = word->word.size;
+            item.word_size = (uint32_t)word->word.size;
             item.word_at = keep(batch, word->word);
         }
         status = buf_status(&batch->bytes);
@@ -114,10 +116,10 @@ static enum status add_refusal(struct node_batch *batch, struct node_reader *rea
 {
     enum status status = make_room(batch);
     if (status != STATUS_OK) return status;
-    struct node_item item = {.endpoint = endpoint, .write = SIZE_MAX};
-    item.refusal_at = batch->bytes.size;
+    struct node_item item = {.endpoint = endpoint, .refused = true};
+    item.refusal_at = (uint32_t)batch->bytes.size;
     node_refuse(reader, reply, error->code, error->detail, error->field, &batch->bytes);
-    item.refusal_size = batch->bytes.size - item.refusal_at;
+    item.refusal_size = (uint32_t)batch->bytes.size - item.refusal_at;
     if (buf_status(&batch->bytes) != STATUS_OK) return STATUS_NOMEM;
     batch->items[batch->item_count++] = item;
     return STATUS_OK;
@@ -159,7 +161,7 @@ void node_batch_seal(struct node_batch *batch)
     struct slice bytes = buf_slice(&batch->bytes);
     for (size_t i = 0; i < batch->item_count; i++) {
         const struct node_item *item = &batch->items[i];
-        if (item->write == SIZE_MAX) continue;
+        if (item->refused) continue;
         struct store_write *write = &batch->writes[item->write];
         write->key = slice_of(bytes.data + item->key_at, item->key_size);
         write->payload = slice_of(bytes.data + item->payload_at, item->payload_size);
@@ -233,7 +235,7 @@ void node_batch_answer(const struct node_batch *batch, struct node_reader *reade
 {
     for (size_t i = 0; i < batch->item_count; i++) {
         const struct node_item *item = &batch->items[i];
-        if (item->write == SIZE_MAX)
+        if (item->refused)
             buf_append(out, batch->bytes.data + item->refusal_at, item->refusal_size);
         else
             answer_write(batch, item, reader, status, out);

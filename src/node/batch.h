@@ -23,15 +23,16 @@ enum {
 /* What the writer needs of one write, as offsets until the batch is sealed; and what the
  * answer to it needs. */
 struct node_item {
-    size_t key_at, key_size;
-    size_t payload_at, payload_size;
-    size_t tags_at, tags_size;
-    size_t word_at, word_size; /* For the answer; 0: not kept. */
-    uint64_t line;             /* Of an import; 0: a request. */
+    uint64_t line; /* Of an import; 0: a request. */
+    uint32_t key_at, key_size;
+    uint32_t payload_at, payload_size;
+    uint32_t tags_at, tags_size;
+    uint32_t word_at, word_size;       /* For the answer; 0: not kept. */
+    uint32_t reply_at;                 /* A struct node_reply, of a request. */
+    uint32_t refusal_at, refusal_size; /* A request that was refused: its whole answer. */
+    uint32_t write;                    /* Its place among `writes`. */
+    bool refused;
     enum node_endpoint endpoint;
-    size_t reply_at;                 /* A struct node_reply, of a request. */
-    size_t refusal_at, refusal_size; /* A request that was refused: its whole answer. */
-    size_t write;                    /* Its place among `writes`; SIZE_MAX: refused. */
 };
 
 struct node_batch {
