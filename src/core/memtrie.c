@@ -707,6 +707,38 @@ static void step_write(struct change *change, struct memtrie_step *step, struct 
     part->after = after;
 }
 
+/* Whether all nodes above can be changed in place. A node of this batch has nodes of this
+ * batch above it, and one with a sum has nodes with sums above it. */
+static bool steps_stay(const struct change *change)
+{
+    if (change->depth == 0) return true;
+    if (change->steps[change->depth - 1].inner->batch != change->trie->batch) return false;
+    if (change->current_delta < 0 || change->live_delta != change->current_delta) return false;
+    for (size_t i = change->depth; i-- > 0;) {
+        const struct memtrie_inner *inner = change->steps[i].inner;
+        if (memtrie_has(inner, MEMTRIE_HAS_SUM)) return true;
+        if (inner->current_count + (uint32_t)change->current_delta >= MEMTRIE_SUM_COUNT_MIN)
+            return false;
+    }
+    return true;
+}
+
+/* The common change, a new word in a batch that has been here before: the nodes above stay
+ * where and as they are, and only count. */
+static void steps_count(struct change *change, arena_ref node, struct best best)
+{
+    if (change->depth == 0) return;
+    const struct memtrie_step *parent = &change->steps[change->depth - 1];
+    memtrie_set_part(parent->inner, parent->index, node);
+    bool is_best = true; /* Of what is below, so far. */
+    for (size_t i = change->depth; i-- > 0;) {
+        struct memtrie_inner *inner = change->steps[i].inner;
+        struct best now = memtrie_inner_best(inner);
+        is_best = is_best && best_compare(best, now) < 0;
+        inner_update(inner, change, is_best ? best : now);
+    }
+}
+
 /* --- Ending a change --- */
 
 static void top_write(struct change *change, arena_ref target, arena_ref node)
@@ -741,11 +773,16 @@ static enum status change_commit(struct change *change, arena_ref node, struct b
     if (arena_reserve_retired(&trie->arena, change->depth + BLOCK_COUNT_MAX + GONE_INNER_COUNT_MAX +
                                                 1) != STATUS_OK)
         return STATUS_NOMEM;
-    if (steps_prepare(change) != STATUS_OK) return STATUS_NOMEM;
-
     struct replaced part = {.ref = node, .before = before};
     if (node != 0) part.after = memtrie_best(node_at(change, node));
-    for (size_t i = change->depth; i-- > 0;) step_write(change, &change->steps[i], &part);
+
+    if (best_compare(part.after, before) <= 0 && steps_stay(change)) {
+        steps_count(change, node, part.after);
+        if (change->depth > 0) part.ref = change->steps[0].ref;
+    } else {
+        if (steps_prepare(change) != STATUS_OK) return STATUS_NOMEM;
+        for (size_t i = change->depth; i-- > 0;) step_write(change, &change->steps[i], &part);
+    }
     discard_gone(change);
     top_write(change, top, part.ref);
     finger_keep(change, node, top);
@@ -757,7 +794,17 @@ static void change_init(struct change *change, struct memtrie *trie, memtrie_roo
                         struct slice key)
 {
     CHECK(key.size <= MEMTRIE_KEY_BYTES_MAX);
-    *change = (struct change){.trie = trie, .root = root, .key = key};
+    /* The lists of blocks are long and hold nothing yet: they are not cleared. */
+    change->trie = trie;
+    change->root = root;
+    change->key = key;
+    change->depth = change->at = change->shared = 0;
+    change->steps = NULL;
+    change->place = 0;
+    change->index = 0;
+    change->current_delta = change->live_delta = change->tombstone_delta = 0;
+    change->sum_delta = (struct sum){0};
+    change->made_count = change->gone_count = change->gone_inner_count = 0;
 }
 
 enum status memtrie_seek(struct memtrie *trie, memtrie_root root, struct slice key,
