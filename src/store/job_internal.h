@@ -85,6 +85,26 @@ enum status job_build(struct store_job *job);
 enum status job_ingest_step(struct store_job *job);
 enum status job_scrub_step(struct store_job *job);
 
+/* --- job_resolve.c --- */
+
+/* Takes in up to `limit` of the noted keys. STATUS_PARTIAL when more are left. */
+enum status job_drain_touched(struct store_job *job, size_t limit);
+
+/* Whether the job changes the manifest. */
+bool job_has_edit(const struct store_job *job);
+
+/* --- job_publish.c --- */
+
+/* The manifest has it: now the tip and the next view do. */
+enum status job_publish(struct store_job *job);
+
+/* Takes back what a job made that was certainly not committed. */
+void job_undo(struct store_job *job);
+
+/* A commit whose outcome is not known leaves every file where it is: the next start knows. */
+void job_abandon(struct store_job *job);
+
 /* --- job.c --- */
 
 void job_destroy(struct store_job *job);
+void job_close_overlap(struct store_job *job);
