@@ -148,7 +148,35 @@ enum status arena_retire(struct arena *arena, arena_ref ref, size_t size)
     if (status != STATUS_OK) return status;
     arena->retired[arena->retired_end++] = (struct arena_retired){ref, (uint32_t)bytes};
     arena->retired_bytes += bytes;
+    arena->retired_total++;
     return STATUS_OK;
+}
+
+void arena_unretire(struct arena *arena, uint64_t retired_total)
+{
+    for (; arena->retired_total > retired_total; arena->retired_total--) {
+        CHECK(arena->retired_end > arena->retired_first);
+        struct arena_retired block = arena->retired[--arena->retired_end];
+        arena->retired_bytes -= block.size_bytes;
+        arena->used_bytes += block.size_bytes;
+    }
+    CHECK(arena->seal_first == arena->seal_end ||
+          arena->seals[arena->seal_end - 1].end <= arena->retired_end);
+}
+
+static bool seal_room(struct arena *arena)
+{
+    void *items = arena->seals;
+    if (!queue_room(arena->heap, &items, &arena->seal_first, &arena->seal_end,
+                    &arena->seal_capacity, 1, sizeof *arena->seals))
+        return false;
+    arena->seals = items;
+    return true;
+}
+
+enum status arena_reserve_seal(struct arena *arena)
+{
+    return seal_room(arena) ? STATUS_OK : STATUS_NOMEM;
 }
 
 enum status arena_seal(struct arena *arena, uint64_t view)
@@ -156,12 +184,7 @@ enum status arena_seal(struct arena *arena, uint64_t view)
     size_t sealed = arena->seal_first == arena->seal_end ? arena->retired_first
                                                          : arena->seals[arena->seal_end - 1].end;
     if (sealed == arena->retired_end) return STATUS_OK;
-
-    void *items = arena->seals;
-    if (!queue_room(arena->heap, &items, &arena->seal_first, &arena->seal_end,
-                    &arena->seal_capacity, 1, sizeof *arena->seals))
-        return STATUS_NOMEM;
-    arena->seals = items;
+    if (!seal_room(arena)) return STATUS_NOMEM;
     arena->seals[arena->seal_end++] = (struct arena_seal){view, arena->retired_end};
     return STATUS_OK;
 }

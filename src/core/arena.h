@@ -53,7 +53,8 @@ struct arena {
     struct arena_seal *seals; /* A queue of the same shape. */
     size_t seal_first, seal_end, seal_capacity;
 
-    uint64_t used_bytes; /* Given out and not retired. */
+    uint64_t retired_total; /* Blocks ever retired. */
+    uint64_t used_bytes;    /* Given out and not retired. */
     uint64_t retired_bytes;
 
     /* Tests: this many more of arena_alloc() and arena_reserve_retired() succeed, then one
@@ -85,6 +86,13 @@ void arena_free(struct arena *arena, arena_ref ref, size_t size);
 
 /* All that was retired since the last seal may be seen by views up to `view`, not later. */
 enum status arena_seal(struct arena *arena, uint64_t view);
+
+/* Makes the next arena_seal() succeed. Errors: STATUS_NOMEM. */
+enum status arena_reserve_seal(struct arena *arena);
+
+/* Takes back every arena_retire() after `retired_total` was as given: what replaced those
+ * blocks is dropped. None of them may be sealed. */
+void arena_unretire(struct arena *arena, uint64_t retired_total);
 
 /* No reader can see the views up to `view` any more. */
 void arena_reclaim(struct arena *arena, uint64_t view);

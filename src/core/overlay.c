@@ -231,3 +231,17 @@ void overlay_retire(struct overlay_space *space, overlay_root *root, uint64_t or
     retire_node(space, *root, overlay_height(ordinal_count));
     *root = 0;
 }
+
+static void drop_node(struct overlay_space *space, overlay_node node, unsigned height)
+{
+    if (node == 0 || overlay_head_at(space, node)->batch != space->batch) return;
+    if (height > 0)
+        for (unsigned i = 0; i < OVERLAY_FAN_OUT; i++)
+            drop_node(space, overlay_inner_at(space, node)->children[i], height - 1);
+    arena_free(&space->arena, node, overlay_node_bytes(height));
+}
+
+void overlay_drop(struct overlay_space *space, overlay_root root, uint64_t ordinal_count)
+{
+    drop_node(space, root, overlay_height(ordinal_count));
+}

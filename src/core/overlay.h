@@ -77,6 +77,10 @@ enum status overlay_hide(struct overlay_space *space, const struct packed *packe
  * The roots that share nodes with it must stay unchanged from now on. */
 void overlay_retire(struct overlay_space *space, overlay_root *root, uint64_t ordinal_count);
 
+/* Frees the nodes that the current batch made under `root`: nobody saw them. What they
+ * replaced was retired and stands again only after arena_unretire(). */
+void overlay_drop(struct overlay_space *space, overlay_root root, uint64_t ordinal_count);
+
 /* --- Questions --- */
 
 enum overlay_state {

@@ -40,7 +40,7 @@ static enum status look(struct comparison *comparison, uint64_t ordinal, struct 
     if (status == STATUS_OK) status = packed_record(comparison->packed, ordinal, record);
     if (status != STATUS_OK) return status == STATUS_END ? STATUS_CORRUPT : status;
     comparison->stands = true;
-    *hash = record_hash(iterator->key, record, comparison->packed->footer.hash_seed);
+    *hash = record_hash(iterator->key, record, comparison->packed->footer.info.hash_seed);
     return STATUS_OK;
 }
 

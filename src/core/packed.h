@@ -51,6 +51,7 @@ struct packed_info {
     uint64_t file_bytes;
     uint64_t key_bytes;               /* Sum of the lengths of all keys. */
     struct version oldest, newest;    /* Over all versions. */
+    uint64_t hash_seed;               /* Of the record hashes. */
     uint64_t expires_first;           /* Least expires_at; 0: none expires. */
     struct slice key_first, key_last; /* Borrowed from the packed trie. */
     struct sum sum;                   /* Over all records. */

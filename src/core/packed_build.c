@@ -26,7 +26,7 @@ enum status packed_builder_create(struct heap *heap, const struct dictionary *di
     struct packed_builder *builder = heap_zalloc(heap, sizeof *builder);
     if (builder == NULL) return STATUS_NOMEM;
     builder->heap = heap;
-    builder->footer.hash_seed = hash_seed;
+    builder->footer.info.hash_seed = hash_seed;
     buf_init(&builder->present.bytes, heap);
     buf_init(&builder->bests.entries, heap);
     buf_init(&builder->expiries, heap);
@@ -122,7 +122,7 @@ static void add_totals(struct packed_builder *builder, struct slice key,
     buf_append_u64le(&builder->hashes, packed_key_hash(key));
 
     info->key_bytes += key.size;
-    info->sum = sum_add(info->sum, record_hash(key, record, builder->footer.hash_seed));
+    info->sum = sum_add(info->sum, record_hash(key, record, builder->footer.info.hash_seed));
     info->count++;
     if (info->count % PACKED_SUM_ORDINALS == 0) {
         buf_append_u64le(&builder->sums, info->sum.low);

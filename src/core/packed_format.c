@@ -48,7 +48,7 @@ void packed_footer_append(const struct packed_footer *footer, struct buf *out)
     append_version(info->oldest, out);
     append_version(info->newest, out);
     append_sum(info->sum, out);
-    buf_append_u64le(out, footer->hash_seed);
+    buf_append_u64le(out, footer->info.hash_seed);
     buf_append_u64le(out, footer->epoch_ms);
     append_shapes(footer, out);
     buf_append_u32le(out, PACKED_SECTION_COUNT);
@@ -129,7 +129,7 @@ static void read_fields(struct reader *reader, struct packed_footer *footer)
     info->oldest = read_version(reader);
     info->newest = read_version(reader);
     info->sum = read_sum(reader);
-    footer->hash_seed = reader_u64le(reader);
+    footer->info.hash_seed = reader_u64le(reader);
     footer->epoch_ms = reader_u64le(reader);
     read_shapes(reader, footer);
     read_sections(reader, footer);

@@ -68,7 +68,7 @@ struct packed_extent {
 
 struct packed_footer {
     struct packed_info info; /* Without file_bytes and level_count. */
-    uint64_t hash_seed, epoch_ms;
+    uint64_t epoch_ms;
     struct bests_shape bests;
     struct expiry_shape expiry;
     uint32_t section_count; /* As read: a later program may have more. */

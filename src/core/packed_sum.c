@@ -33,7 +33,7 @@ static enum status sum_walk(struct packed_iterator *iterator, uint64_t low, uint
                                             : packed_iterator_next(iterator);
         if (status == STATUS_OK) status = packed_record(packed, ordinal, &record);
         if (status != STATUS_OK) return status == STATUS_END ? STATUS_CORRUPT : status;
-        total = sum_add(total, record_hash(iterator->key, &record, packed->footer.hash_seed));
+        total = sum_add(total, record_hash(iterator->key, &record, packed->footer.info.hash_seed));
     }
     *sum = sum_add(*sum, total);
     return STATUS_OK;
@@ -86,7 +86,8 @@ enum status packed_hash(const struct packed *packed, uint64_t ordinal, struct su
     struct record record;
     enum status status = packed_key(packed, ordinal, &key);
     if (status == STATUS_OK) status = packed_record(packed, ordinal, &record);
-    if (status == STATUS_OK) *sum = record_hash(buf_slice(&key), &record, packed->footer.hash_seed);
+    if (status == STATUS_OK)
+        *sum = record_hash(buf_slice(&key), &record, packed->footer.info.hash_seed);
     buf_deinit(&key);
     return status;
 }

@@ -257,7 +257,7 @@ static void check_sum(struct walk *walk, uint64_t ordinal, struct slice key,
                       const struct record *record)
 {
     const struct packed *packed = walk->packed;
-    struct sum hash = record_hash(key, record, packed->footer.hash_seed);
+    struct sum hash = record_hash(key, record, packed->footer.info.hash_seed);
     walk->sum = sum_add(walk->sum, hash);
     if ((ordinal + 1) % PACKED_SUM_ORDINALS != 0) return;
 

@@ -720,6 +720,12 @@ void sim_disk_fail_after(struct sim_disk *disk, uint64_t count, enum status stat
     disk->failure = status;
 }
 
+void sim_disk_fail_never(struct sim_disk *disk)
+{
+    disk->failure_at = 0;
+    disk->sync_failure_at = 0;
+}
+
 void sim_disk_fail_sync_after(struct sim_disk *disk, uint64_t count)
 {
     disk->sync_failure_at = disk->sync_count + count + 1;

@@ -61,6 +61,9 @@ void sim_disk_restart(struct sim_disk *disk, enum sim_disk_restart how);
  * its work, a sync loses what it should have kept. */
 void sim_disk_fail_after(struct sim_disk *disk, uint64_t count, enum status status);
 
+/* Forgets failures that are still to come. */
+void sim_disk_fail_never(struct sim_disk *disk);
+
 /* The sync of a file after the next `count` fails with STATUS_IO, once. */
 void sim_disk_fail_sync_after(struct sim_disk *disk, uint64_t count);
 

@@ -90,7 +90,8 @@ static enum status prepare_log(struct store_world *world)
     if (!store_prepare_begin(world->store, &prepare)) return STATUS_OK;
     enum status status = log_prepare_run(&prepare);
     store_prepare_complete(world->store, &prepare, status);
-    return status;
+    /* Without room the log goes on in segments made on the spot. */
+    return status == STATUS_FULL ? STATUS_OK : status;
 }
 
 enum status store_world_job_step(struct store_world *world)

@@ -46,6 +46,14 @@ struct pending_view {
     struct pending_view *next;
 };
 
+/* The tip before a batch, to go back to when the log does not take it. */
+struct batch_start {
+    memtrie_root active, active_expiry, frozen, frozen_expiry;
+    uint64_t active_retired, frozen_retired, overlays_retired; /* As arena_unretire() wants. */
+    uint64_t kills_unstored;
+    size_t touched_size;
+};
+
 struct store {
     struct env *env;
     struct heap *heap;
@@ -71,6 +79,9 @@ struct store {
     /* The batch under way. */
     struct buf batch;
     uint64_t batch_count;
+    uint64_t batch_number;
+    struct batch_start batch_start;
+    struct buf owed; /* What an ingest changed and the log had no room for: goes first. */
     struct buf scratch, scratch_key, encoded;
     uint64_t flushed_sequence;  /* The log after it is replayed at the next start. */
     _Atomic uint64_t next_file; /* Number of the next run or overlay. */
@@ -83,9 +94,11 @@ struct store {
     struct run *retired_runs;
     struct generation *retired_generations;
 
-    enum status failed; /* Why nothing is written any more; STATUS_OK while it is. */
-    bool full;
-    bool sync_under_way;
+    enum status failed;    /* Why nothing is written any more; STATUS_OK while it is. */
+    bool full;             /* Below the low-water mark, or something met STATUS_FULL. */
+    bool no_room;          /* The log did not even take a removal: nothing goes until a tick. */
+    uint64_t reserve_held; /* Bytes, as far as we know. */
+    bool boot_unnoted;     /* The manifest had no room for it: goes with the next edit. */
     struct store_job *job;
     struct name damaged_file;  /* The first one found; empty: none. */
     struct store_stats totals; /* Counters that only grow. */
@@ -119,13 +132,26 @@ enum status store_install(struct store *store, struct slice key, const struct re
 enum status store_merge(struct store *store, struct slice key, const struct record *record,
                         bool logged, struct store_outcome *outcome);
 
+/* The overlay of `run` is about to be changed by the batch under way. */
+void store_save_run(struct store *store, struct run *run);
+
+/* Appends the batch, with the help of the reserve if need be. Errors: STATUS_FULL,
+ * STATUS_NOMEM, STATUS_LIMIT: not appended, the log goes on; any other is final. */
+enum status store_append_batch(struct store *store, uint64_t *sequence);
+
 /* From here on every write fails with `status`; views that are pending are dropped. */
 void store_poison(struct store *store, enum status status);
 
 /* --- open.c --- */
 
-/* Errors: STATUS_NOMEM, STATUS_LIMIT; the run is then still the caller's. */
+/* Makes the next `count` calls of store_add_run() succeed. Errors: STATUS_NOMEM, STATUS_LIMIT. */
+enum status store_reserve_runs(struct store *store, size_t count);
+
+/* Errors: as store_reserve_runs(); the run is then still the caller's. */
 enum status store_add_run(struct store *store, struct run *run);
+
+/* Notes in `edit` that the store was opened once more. */
+void store_edit_boot(const struct store *store, struct manifest_edit *edit);
 
 /* --- views.c --- */
 
@@ -133,8 +159,13 @@ struct generation *generation_create(struct store *store);
 void generation_destroy(struct store *store, struct generation *generation);
 
 /* Freezes the tip into a pending view and publishes what may be.
- * Errors: STATUS_NOMEM poisons the store. */
+ * Errors: STATUS_NOMEM: the next view shows it. */
 enum status store_make_view(struct store *store);
+
+/* The same in two steps: nothing can fail after the first. */
+enum status store_prepare_view(struct store *store, struct pending_view **out);
+void store_add_view(struct store *store, struct pending_view *pending);
+void store_drop_view(struct store *store, struct pending_view *pending);
 void store_publish(struct store *store);
 void store_drop_pending(struct store *store);
 
@@ -149,6 +180,12 @@ void store_retire_generation(struct store *store, struct generation *generation)
 enum status store_settle_run(struct store *store, struct run *run, uint64_t after_ms,
                              uint64_t upto_ms);
 
+/* Gives the reserve back to the file system; false if there is none. */
+bool store_use_reserve(struct store *store);
+
+/* Fills the reserve if there is room for it. Errors: of the device; STATUS_FULL if there is not. */
+enum status store_fill_reserve(struct store *store);
+
 /* --- plan.c --- */
 
 struct plan {
@@ -160,8 +197,15 @@ struct plan {
 /* Which runs to merge next. False: none. */
 bool plan_compaction(const struct store *store, struct plan *plan);
 
-/* --- job.c --- */
+/* --- job_resolve.c --- */
 
 /* Tells the job under way that `key`, current in one of its inputs, is so no more, or that a key
  * in its range was written. */
 void store_job_touch(struct store *store, struct slice key, const struct place *place);
+
+/* Bytes noted so far; 0 without a job. */
+size_t store_job_touched(const struct store *store);
+
+/* Forgets what was noted beyond `touched_size`, and calls `take_back` for each output. */
+void store_job_take_back(struct store *store, size_t touched_size,
+                         void (*take_back)(struct store *store, struct run *run));

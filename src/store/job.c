@@ -77,6 +77,23 @@ static void count_job(struct store_job *job)
     store->totals.scrubbed_pages += job->page;
 }
 
+/* What a merge could not read is not merged again. Usually the checksum of a page has told
+ * which file that is; if none did, any of them may be. */
+static void note_damage(struct store_job *job)
+{
+    bool known = false;
+    if (job->kind != STORE_JOB_COMPACT) return;
+    for (size_t i = 0; i < job->input_count; i++) known |= run_is_damaged(job->inputs[i]);
+    for (size_t i = 0; !known && i < job->input_count; i++) job->inputs[i]->unreadable = true;
+}
+
+/* The next attempt has the reserve to work with. */
+static void note_full(struct store *store)
+{
+    store->full = true;
+    (void)store_use_reserve(store);
+}
+
 enum status store_job_finish(struct store *store, struct store_job *job, enum status status)
 {
     CHECK(store->job == job);
@@ -87,15 +104,17 @@ enum status store_job_finish(struct store *store, struct store_job *job, enum st
     }
     leave(job);
     count_job(job);
+    if (status == STATUS_CORRUPT) note_damage(job);
+    if (status == STATUS_FULL) note_full(store);
 
     bool unknown = committed && status != STATUS_OK && status != STATUS_FULL &&
                    status != STATUS_NOMEM;
     if (status == STATUS_OK && job_has_edit(job)) {
         status = job_publish(job);
         /* What the manifest says and the tip does not can only be mended by a restart. */
-        if (status != STATUS_OK) job_abandon(job);
+        if (status != STATUS_OK) job_abandon(job, status);
     } else if (unknown) {
-        job_abandon(job);
+        job_abandon(job, status);
     } else if (status != STATUS_OK) {
         job_undo(job);
     }

@@ -116,9 +116,24 @@ static enum status flush_begin(struct store *store, struct store_job **out)
     struct store_job *job = job_create(store, STORE_JOB_FLUSH);
     if (job == NULL) return STATUS_NOMEM;
     enum status status = store->frozen == NULL ? rotate(store) : STATUS_OK;
+    if (status == STATUS_OK) job->flushed_sequence = store->frozen->sequence_last;
     if (status == STATUS_OK) status = take_inputs(job, store->frozen, NULL, 0);
     if (status == STATUS_OK) status = reuse_dictionary(job);
     return begin(job, status, out);
+}
+
+static bool memory_is_empty(const struct store *store)
+{
+    return store->frozen == NULL && store->active->root == 0;
+}
+
+/* On a full disk a flush gives back the room of the log much earlier. */
+static bool log_is_long(const struct store *store)
+{
+    enum { SHARE_WHEN_FULL = 8 };
+    uint64_t bytes_max = store->options.log_bytes_max;
+    if (store->full) bytes_max /= SHARE_WHEN_FULL;
+    return log_bytes_since(store->log, store->flushed_sequence) > bytes_max;
 }
 
 static bool flush_is_due(const struct store *store)
@@ -126,7 +141,7 @@ static bool flush_is_due(const struct store *store)
     if (store->frozen != NULL) return true;
     if (store->active->root == 0) return false;
     return arena_footprint_bytes(&store->active->trie.arena) > store->options.memtrie_bytes_max ||
-           log_bytes_since(store->log, store->flushed_sequence) > store->options.log_bytes_max;
+           log_is_long(store);
 }
 
 static enum status compact_begin(struct store *store, struct store_job **out)
@@ -154,7 +169,10 @@ static enum status compact_begin(struct store *store, struct store_job **out)
 static enum status checkpoint_begin(struct store *store, struct store_job **out)
 {
     struct store_job *job = job_create(store, STORE_JOB_CHECKPOINT);
-    return job == NULL ? STATUS_NOMEM : begin(job, STATUS_OK, out);
+    if (job == NULL) return STATUS_NOMEM;
+    /* With nothing in memory, all that the log says is in files already. */
+    job->flushed_sequence = memory_is_empty(store) ? log_last(store->log) : store->flushed_sequence;
+    return begin(job, STATUS_OK, out);
 }
 
 static bool overlays_changed(const struct store *store)
@@ -169,7 +187,8 @@ enum status store_job_begin(struct store *store, struct store_job **out)
     if (store->failed != STATUS_OK) return STATUS_READ_ONLY;
     if (store->job != NULL) return STATUS_BUSY;
     if (flush_is_due(store)) return flush_begin(store, out);
-    if (store->kills_unstored >= STORE_CHECKPOINT_KILLS) return checkpoint_begin(store, out);
+    if (store->kills_unstored >= STORE_CHECKPOINT_KILLS || log_is_long(store))
+        return checkpoint_begin(store, out);
     return compact_begin(store, out);
 }
 
@@ -178,7 +197,8 @@ enum status store_flush_begin(struct store *store, struct store_job **out)
     if (store->failed != STATUS_OK) return STATUS_READ_ONLY;
     if (store->job != NULL) return STATUS_BUSY;
     if (store->frozen != NULL || store->active->root != 0) return flush_begin(store, out);
-    if (overlays_changed(store)) return checkpoint_begin(store, out);
+    if (overlays_changed(store) || store->flushed_sequence != log_last(store->log))
+        return checkpoint_begin(store, out);
     return STATUS_END;
 }
 
@@ -211,6 +231,8 @@ enum status store_export_begin(struct store *store, const struct key_range *rang
                                const char *file_name, struct store_job **out)
 {
     if (store->failed != STATUS_OK) return STATUS_READ_ONLY;
+    uint64_t number;
+    if (name_parse(file_name, &number) != NAME_TRANSFER) return STATUS_INVALID;
     if (store->job != NULL || store->frozen != NULL) return STATUS_BUSY;
     struct store_job *job = job_create(store, STORE_JOB_EXPORT);
     if (job == NULL) return STATUS_NOMEM;
@@ -238,7 +260,8 @@ static enum status read_range(struct store_job *job)
     if (status == STATUS_OK) {
         /* The least key above the last one is the last one with a zero byte behind it. */
         const struct packed_info *info = packed_info(packed);
-        status = set_range(job, info->key_first, info->key_last);
+        status = info->hash_seed == job->store->options.hash_seed ? STATUS_OK : STATUS_INVALID;
+        if (status == STATUS_OK) status = set_range(job, info->key_first, info->key_last);
         buf_append_u8(&job->high, 0);
         if (status == STATUS_OK) status = buf_status(&job->high);
         job->range.high = buf_slice(&job->high);

@@ -117,6 +117,7 @@ static enum status write_file(struct store_job *job, const char *name)
     struct file_sink target = {0};
     enum status status = env_open(job->env, name, ENV_CREATE, &target.file);
     if (status != STATUS_OK) return status;
+    job->made_file = job->kind == STORE_JOB_EXPORT;
 
     struct packed_sink sink = {sink_write, &target};
     status = packed_builder_finish(job->builder, &sink);

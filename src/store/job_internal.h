@@ -62,6 +62,7 @@ struct store_job {
     size_t output_count;
     uint64_t written_bytes;
     char file_name[NAME_BYTES_MAX]; /* Of an export, or an ingest's source. */
+    bool made_file;                 /* The export's file is there, and ours. */
     uint64_t page;                  /* Next to be scrubbed. */
     struct packed_iterator overlap; /* An ingest's keys, compared with what is there. */
     bool overlap_started;
@@ -70,7 +71,8 @@ struct store_job {
     struct buf touched; /* Varint size, key; the writer's. */
     size_t touched_done;
     uint64_t needed_sequence;
-    uint64_t settled_ms; /* Up to when the outputs' overlays hide what expired. */
+    uint64_t flushed_sequence; /* Of a flush or checkpoint: the replay starts after it. */
+    uint64_t settled_ms;       /* Up to when the outputs' overlays hide what expired. */
     struct job_overlay *stored;
     size_t stored_count;
     struct manifest_edit edit;
@@ -102,7 +104,7 @@ enum status job_publish(struct store_job *job);
 void job_undo(struct store_job *job);
 
 /* A commit whose outcome is not known leaves every file where it is: the next start knows. */
-void job_abandon(struct store_job *job);
+void job_abandon(struct store_job *job, enum status status);
 
 /* --- job.c --- */
 

@@ -44,6 +44,19 @@ static enum status adopt_outputs(struct store_job *job)
     return STATUS_OK;
 }
 
+/* Logs what an ingest merged since its commit began. It cannot be taken back any more: what
+ * the log has no room for is owed to it, and a restart would merge it once more. */
+static enum status log_merged(struct store *store)
+{
+    uint64_t sequence;
+    if (store->batch_count == 0) return STATUS_OK;
+    size_t owed = store->owed.size;
+    enum status status = store_append_batch(store, &sequence);
+    if (status != STATUS_FULL && status != STATUS_NOMEM) return status;
+    buf_append_slice(&store->owed, slice_from(buf_slice(&store->batch), owed));
+    return buf_status(&store->owed);
+}
+
 enum status job_publish(struct store_job *job)
 {
     struct store *store = job->store;
@@ -57,25 +70,31 @@ enum status job_publish(struct store_job *job)
 
     if (job->kind == STORE_JOB_COMPACT) remove_inputs(job);
     if (job->kind == STORE_JOB_FLUSH) {
-        store->flushed_sequence = job->frozen->sequence_last;
         store->frozen = NULL;
         store_retire_generation(store, job->frozen);
+    }
+    if (job->kind == STORE_JOB_FLUSH || job->kind == STORE_JOB_CHECKPOINT) {
+        store->flushed_sequence = job->flushed_sequence;
         log_release(store->log, store->flushed_sequence);
         store->kills_unstored = 0;
     }
-    if (job->kind == STORE_JOB_CHECKPOINT) store->kills_unstored = 0;
+    store->boot_unnoted = false;
 
-    uint64_t sequence;
-    if (store->batch_count > 0) return store_batch_commit(store, &sequence);
-    return store_make_view(store);
+    status = log_merged(store);
+    if (status != STATUS_OK) return status;
+    /* Without memory for it now, the next view shows the same. */
+    (void)store_make_view(store);
+    return STATUS_OK;
 }
 
 void job_undo(struct store_job *job)
 {
     job_close_overlap(job);
     for (size_t i = 0; i < job->output_count; i++) {
-        run_remove_files(job->env, job->outputs[i]->number, 0);
-        run_close(job->outputs[i]);
+        struct run *run = job->outputs[i];
+        overlay_retire(&job->store->overlays, &run->overlay, packed_info(run->packed)->count);
+        run_remove_files(job->env, run->number, 0);
+        run_close(run);
     }
     for (size_t i = 0; i < job->stored_count; i++) {
         enum status ignored =
@@ -83,12 +102,16 @@ void job_undo(struct store_job *job)
         (void)ignored;
     }
     job->output_count = 0;
+    if (job->made_file) {
+        enum status ignored = env_remove(job->env, job->file_name);
+        (void)ignored;
+    }
 }
 
-void job_abandon(struct store_job *job)
+void job_abandon(struct store_job *job, enum status status)
 {
     job_close_overlap(job);
     for (size_t i = 0; i < job->output_count; i++) run_close(job->outputs[i]);
     job->output_count = 0;
-    store_poison(job->store, STATUS_IO);
+    store_poison(job->store, status);
 }

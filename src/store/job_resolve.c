@@ -23,6 +23,20 @@ void store_job_touch(struct store *store, struct slice key, const struct place *
     buf_append_slice(&job->touched, key);
 }
 
+size_t store_job_touched(const struct store *store)
+{
+    return store->job == NULL ? 0 : store->job->touched.size;
+}
+
+void store_job_take_back(struct store *store, size_t touched_size,
+                         void (*take_back)(struct store *store, struct run *run))
+{
+    struct store_job *job = store->job;
+    if (job == NULL) return;
+    job->touched.size = touched_size;
+    for (size_t i = 0; i < job->output_count; i++) take_back(store, job->outputs[i]);
+}
+
 static struct run *output_for(const struct store_job *job, struct slice key)
 {
     for (size_t i = 0; i < job->output_count; i++)
@@ -35,6 +49,7 @@ static enum status kill_output(struct store_job *job, struct run *run, uint64_t 
 {
     struct sum hash;
     enum status status = packed_hash(run->packed, ordinal, &hash);
+    store_save_run(job->store, run);
     if (status == STATUS_OK)
         status = overlay_kill(&job->store->overlays, run->packed, &run->overlay, ordinal, hash);
     if (status == STATUS_OK) run->change_count++;
@@ -73,6 +88,8 @@ static enum status take_in(struct store_job *job, struct slice key)
 /* Up to `limit` of the noted keys. STATUS_PARTIAL when more are left. */
 enum status job_drain_touched(struct store_job *job, size_t limit)
 {
+    /* A key that could not be noted may be noted in part. */
+    if (buf_status(&job->touched) != STATUS_OK) return STATUS_NOMEM;
     while (job->touched_done < job->touched.size) {
         if (limit-- == 0) return STATUS_PARTIAL;
         struct reader reader = reader_of(slice_from(buf_slice(&job->touched), job->touched_done));
@@ -190,11 +207,10 @@ static void edit_numbers(struct store_job *job)
     manifest_edit_set_number(&job->edit, MANIFEST_NEXT_FILE, atomic_load(&store->next_file));
     manifest_edit_set_number(&job->edit, MANIFEST_HLC_CEILING, store->ceiling);
     manifest_edit_set_number(&job->edit, MANIFEST_LOG_DURABLE, job->needed_sequence);
+    if (store->boot_unnoted) store_edit_boot(store, &job->edit);
     if (job->kind != STORE_JOB_FLUSH && job->kind != STORE_JOB_CHECKPOINT) return;
     manifest_edit_set_number(&job->edit, MANIFEST_SETTLED_MS, store->settled_ms);
-    if (job->kind == STORE_JOB_FLUSH)
-        manifest_edit_set_number(&job->edit, MANIFEST_REPLAY_SEQUENCE,
-                                 job->frozen->sequence_last + 1);
+    manifest_edit_set_number(&job->edit, MANIFEST_REPLAY_SEQUENCE, job->flushed_sequence + 1);
 }
 
 bool job_has_edit(const struct store_job *job)
@@ -202,12 +218,25 @@ bool job_has_edit(const struct store_job *job)
     return job->kind != STORE_JOB_EXPORT && job->kind != STORE_JOB_SCRUB;
 }
 
+/* What is owed to the log must be in it before the kills that go with it are in a file. */
+static enum status pay(struct store *store)
+{
+    uint64_t sequence;
+    if (store->owed.size == 0) return STATUS_OK;
+    store_batch_begin(store, store->now_ms);
+    return store_batch_commit(store, &sequence);
+}
+
 static enum status prepare_edit(struct store_job *job)
 {
+    enum status status = job_has_edit(job) ? pay(job->store) : STATUS_OK;
+    if (status != STATUS_OK) return status;
     job->needed_sequence = log_last(job->store->log);
     if (!job_has_edit(job)) return STATUS_OK;
+    status = store_reserve_runs(job->store, job->output_count);
+    if (status != STATUS_OK) return status;
     overlay_begin_batch(&job->store->overlays);
-    enum status status = collect_overlays(job);
+    status = collect_overlays(job);
     if (status != STATUS_OK) return status;
     edit_runs(job);
     edit_numbers(job);

@@ -327,13 +327,18 @@ void log_release(struct log *log, uint64_t sequence)
     release_segments(log);
 }
 
+void log_keep_space(struct log *log, bool keep)
+{
+    log->keeping_space = keep;
+}
+
 bool log_prepare_begin(struct log *log, struct log_prepare *prepare)
 {
     if (log->preparing || log->failure != STATUS_OK) return false;
     release_segments(log); /* Some may have had to wait for a sync. */
 
-    bool wanted = log->prepared.count < log->prepared_count_wanted;
-    bool surplus = log->released.count > log->prepared_count_wanted;
+    bool wanted = log->prepared.count < log->prepared_count_wanted && !log->keeping_space;
+    bool surplus = log->released.count > (log->keeping_space ? 0 : log->prepared_count_wanted);
     if (!wanted && !surplus) return false;
 
     struct log_prepare plan = {.env = log->env, .segment_bytes = log->segment_bytes};

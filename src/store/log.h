@@ -121,6 +121,10 @@ struct log_prepare {
     uint64_t segment_bytes;
 };
 
+/* While `keep` is true no new file is made in advance, and none is held that is not in use:
+ * space is short. */
+void log_keep_space(struct log *log, bool keep);
+
 /* Plans one step that keeps segments ready; false if there is nothing to do. Ask again
  * after log_append(), log_release() and log_prepare_complete(); one at a time. */
 bool log_prepare_begin(struct log *log, struct log_prepare *prepare);

@@ -59,6 +59,7 @@ struct log {
     uint64_t names_changed; /* Counts segments made on the spot, ... */
     uint64_t names_syncing; /* ... and how many of them the directory knows durably. */
     uint64_t names_synced;
+    bool keeping_space;
     bool syncing;
     bool preparing;
     uint8_t scratch[64 * 1024];

@@ -233,7 +233,9 @@ void manifest_commit_complete(struct manifest_commit *commit, enum status status
     if (status == STATUS_OK) {
         commit_take(commit);
     } else {
-        if (status != STATUS_FULL && status != STATUS_NOMEM) manifest->failed = true;
+        bool certain = status == STATUS_FULL || status == STATUS_NOMEM ||
+                       status == STATUS_CANCELLED;
+        if (!certain) manifest->failed = true;
         env_file_close(commit->file);
         state_destroy(manifest->heap, commit->next);
     }

@@ -150,7 +150,8 @@ enum status manifest_commit_begin(struct manifest *manifest, const struct manife
  * removes, and every later commit is refused. */
 enum status manifest_commit_run(struct manifest_commit *commit);
 
-/* Takes the result in and frees what the commit holds; on STATUS_OK the state is the new one. */
+/* Takes the result in and frees what the commit holds; on STATUS_OK the state is the new one.
+ * STATUS_CANCELLED: manifest_commit_run() was not called. */
 void manifest_commit_complete(struct manifest_commit *commit, enum status status);
 
 /* All three in one. */

@@ -347,7 +347,7 @@ struct cleaning {
 static bool is_live(const struct manifest *manifest, enum name_kind kind, uint64_t number)
 {
     const struct manifest_state *state = manifest->state;
-    if (kind == NAME_TEMPORARY) return false;
+    if (kind == NAME_TEMPORARY || kind == NAME_TRANSFER) return false;
     if (kind == NAME_MANIFEST) return number == manifest->number;
     if (kind == NAME_RUN) return manifest_find_run(manifest, number) != NULL;
     if (kind != NAME_OVERLAY) return true;

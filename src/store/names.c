@@ -14,9 +14,9 @@ struct pattern {
 };
 
 static const struct pattern numbered[] = {
-    {NAME_MANIFEST, "manifest-", ".man"},  {NAME_RUN, "run-", ".tri"},
-    {NAME_OVERLAY, "overlay-", ".ovl"},    {NAME_LOG, "log-", ".log"},
-    {NAME_TEMPORARY, "manifest-", ".new"},
+    {NAME_MANIFEST, "manifest-", ".man"}, {NAME_RUN, "run-", ".tri"},
+    {NAME_OVERLAY, "overlay-", ".ovl"},   {NAME_LOG, "log-", ".log"},
+    {NAME_TRANSFER, "transfer-", ".tri"}, {NAME_TEMPORARY, "manifest-", ".new"},
 };
 
 static const struct pattern fixed[] = {

@@ -14,6 +14,7 @@ enum name_kind {
     NAME_RUN,       /* run-<number>.tri: a packed trie */
     NAME_OVERLAY,   /* overlay-<number>.ovl */
     NAME_LOG,       /* log-<number>.log */
+    NAME_TRANSFER,  /* transfer-<number>.tri: on its way out or in, to be removed at a start */
     NAME_TEMPORARY, /* trifecta.id.new, manifest-<number>.new: never finished, to be removed */
     NAME_KIND_COUNT,
 };
@@ -24,7 +25,7 @@ struct name {
     char text[NAME_BYTES_MAX];
 };
 
-/* `kind` is one of the numbered four. */
+/* `kind` is one of the numbered five. */
 struct name name_of(enum name_kind kind, uint64_t number);
 
 /* Of a manifest that is not yet one. */

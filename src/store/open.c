@@ -53,16 +53,23 @@ static enum status load_overlay(struct store *store, struct run *run, uint64_t n
     return status;
 }
 
+enum status store_reserve_runs(struct store *store, size_t count)
+{
+    size_t needed = store->run_count + count;
+    if (needed > STORE_RUN_COUNT_MAX) return STATUS_LIMIT;
+    if (needed <= store->run_capacity) return STATUS_OK;
+    size_t capacity = size_max(size_max(16, needed), store->run_capacity * 2);
+    struct run **runs = heap_realloc(store->heap, store->runs, capacity * sizeof *runs);
+    if (runs == NULL) return STATUS_NOMEM;
+    store->runs = runs;
+    store->run_capacity = capacity;
+    return STATUS_OK;
+}
+
 enum status store_add_run(struct store *store, struct run *run)
 {
-    if (store->run_count == STORE_RUN_COUNT_MAX) return STATUS_LIMIT;
-    if (store->run_count == store->run_capacity) {
-        size_t capacity = size_max(16, store->run_capacity * 2);
-        struct run **runs = heap_realloc(store->heap, store->runs, capacity * sizeof *runs);
-        if (runs == NULL) return STATUS_NOMEM;
-        store->runs = runs;
-        store->run_capacity = capacity;
-    }
+    enum status status = store_reserve_runs(store, 1);
+    if (status != STATUS_OK) return status;
     memmove(store->runs + 1, store->runs, store->run_count * sizeof *store->runs);
     store->runs[0] = run;
     store->run_count++;
@@ -85,6 +92,11 @@ static enum status load_run(struct store *store, const struct manifest_run *entr
         kind = NAME_OVERLAY;
         number = entry->overlay;
         status = load_overlay(store, run, number);
+    }
+    if (status == STATUS_OK && packed_info(run->packed)->hash_seed != store->options.hash_seed) {
+        explain(report, "%s was made with another hash seed than %llx: start with the one it has",
+                name_of(kind, number).text, (unsigned long long)store->options.hash_seed);
+        return STATUS_FOREIGN;
     }
     if (status == STATUS_OK) return STATUS_OK;
 
@@ -175,18 +187,28 @@ static enum status open_log(struct store *store, struct store_report *report)
     return status;
 }
 
-/* From the first opened log on, a directory without one is damaged. */
-static enum status note_boot(struct store *store)
+void store_edit_boot(const struct store *store, struct manifest_edit *edit)
 {
     const struct manifest_state *state = manifest_state(store->manifest);
+    manifest_edit_set_number(edit, MANIFEST_LOG_BEGUN, 1);
+    manifest_edit_set_number(edit, MANIFEST_CLEAN_STOP, 0);
+    manifest_edit_set_number(edit, MANIFEST_BOOT_COUNT, state->numbers[MANIFEST_BOOT_COUNT] + 1);
+}
+
+/* From the first opened log on, a directory without one is damaged. The first note must be
+ * there; a later one can wait for the edit of a job when there is no room even for it. */
+static enum status note_boot(struct store *store)
+{
     struct manifest_edit edit;
     manifest_edit_init(&edit, store->heap);
-    manifest_edit_set_number(&edit, MANIFEST_LOG_BEGUN, 1);
-    manifest_edit_set_number(&edit, MANIFEST_CLEAN_STOP, 0);
-    manifest_edit_set_number(&edit, MANIFEST_BOOT_COUNT, state->numbers[MANIFEST_BOOT_COUNT] + 1);
+    store_edit_boot(store, &edit);
     enum status status = manifest_commit(store->manifest, &edit);
     manifest_edit_deinit(&edit);
-    return status;
+    bool begun = manifest_state(store->manifest)->numbers[MANIFEST_LOG_BEGUN] != 0;
+    if (status != STATUS_FULL || !begun || store->reserve_held > 0) return status;
+    store->boot_unnoted = true;
+    store->full = true;
+    return STATUS_OK;
 }
 
 static void count_leftover(void *context, const char *name)
@@ -237,10 +259,71 @@ static enum status create_parts(struct store *store)
     return store->active == NULL ? STATUS_NOMEM : STATUS_OK;
 }
 
+static void free_parts(struct store *store)
+{
+    store_drop_pending(store);
+    struct view *view = atomic_load_explicit(&store->view, memory_order_relaxed);
+    heap_free(store->heap, view);
+    store_free_retired(store);
+    for (size_t i = 0; i < store->run_count; i++) run_close(store->runs[i]);
+    heap_free(store->heap, store->runs);
+    generation_destroy(store, store->active);
+    generation_destroy(store, store->frozen);
+    overlay_space_deinit(&store->overlays);
+    log_close(store->log);
+    manifest_close(store->manifest);
+    buf_deinit(&store->batch);
+    buf_deinit(&store->owed);
+    buf_deinit(&store->scratch);
+    buf_deinit(&store->scratch_key);
+    buf_deinit(&store->encoded);
+}
+
+static enum status try_to_open(struct store *store, const uint8_t identity[16], uint64_t now_ms,
+                               struct store_report *report)
+{
+    *store = (struct store){
+        .env = store->env,
+        .heap = store->heap,
+        .options = store->options,
+        .locked = store->locked,
+        .now_ms = now_ms,
+        .totals = {.free_bytes = UINT64_MAX},
+    };
+    buf_init(&store->batch, store->heap);
+    buf_init(&store->owed, store->heap);
+    buf_init(&store->scratch, store->heap);
+    buf_init(&store->scratch_key, store->heap);
+    buf_init(&store->encoded, store->heap);
+
+    enum status status = reserve_held_bytes(store->env, &store->reserve_held);
+    if (status == STATUS_OK) status = create_parts(store);
+    if (status == STATUS_OK) status = recover(store, identity, report);
+    return status;
+}
+
+/* A disk too full to open on has the reserve to give. */
+static enum status open_with_reserve(struct store *store, const uint8_t identity[16],
+                                     uint64_t now_ms, struct store_report *report)
+{
+    enum status status = try_to_open(store, identity, now_ms, report);
+    if (status != STATUS_FULL || !store_use_reserve(store)) return status;
+    free_parts(store);
+    *report = (struct store_report){0};
+    status = try_to_open(store, identity, now_ms, report);
+    store->full = true;
+    return status;
+}
+
 /* The reserve is a comfort: a device too full for it still serves what it has. */
 static enum status hold_reserve(struct store *store)
 {
-    enum status status = reserve_restore(store->env, store->options.reserve_bytes);
+    uint64_t free_bytes;
+    if (store->full) return STATUS_OK;
+    if (env_free_bytes(store->env, &free_bytes) == STATUS_OK &&
+        free_bytes < store->options.low_water_bytes + store->options.reserve_bytes)
+        return STATUS_OK;
+    enum status status = store_fill_reserve(store);
     return status == STATUS_FULL ? STATUS_OK : status;
 }
 
@@ -255,11 +338,6 @@ enum status store_open(struct env *env, struct heap *heap, const struct store_op
     store->env = env;
     store->heap = heap;
     store->options = *options;
-    store->now_ms = now_ms;
-    buf_init(&store->batch, heap);
-    buf_init(&store->scratch, heap);
-    buf_init(&store->scratch_key, heap);
-    buf_init(&store->encoded, heap);
 
     enum status status = env_lock(env);
     if (status != STATUS_OK) {
@@ -268,8 +346,7 @@ enum status store_open(struct env *env, struct heap *heap, const struct store_op
         goto fail;
     }
     store->locked = true;
-    status = create_parts(store);
-    if (status == STATUS_OK) status = recover(store, identity, report);
+    status = open_with_reserve(store, identity, now_ms, report);
     if (status == STATUS_OK) status = hold_reserve(store);
     if (status != STATUS_OK) goto fail;
 
@@ -288,21 +365,7 @@ void store_close(struct store *store)
     if (store == NULL) return;
     CHECK(store->job == NULL);
 
-    store_drop_pending(store);
-    struct view *view = atomic_load_explicit(&store->view, memory_order_relaxed);
-    heap_free(store->heap, view);
-    store_free_retired(store);
-    for (size_t i = 0; i < store->run_count; i++) run_close(store->runs[i]);
-    heap_free(store->heap, store->runs);
-    generation_destroy(store, store->active);
-    generation_destroy(store, store->frozen);
-    overlay_space_deinit(&store->overlays);
-    log_close(store->log);
-    manifest_close(store->manifest);
+    free_parts(store);
     if (store->locked) env_unlock(store->env);
-    buf_deinit(&store->batch);
-    buf_deinit(&store->scratch);
-    buf_deinit(&store->scratch_key);
-    buf_deinit(&store->encoded);
     heap_free(store->heap, store);
 }

@@ -15,16 +15,43 @@ enum {
     PLAN_DEAD_COUNT_MIN = 4096, /* Below that nothing is to be gained. */
 };
 
+/* What can still be read of a damaged run stays as it is. */
+static bool is_of_level(const struct run *run, unsigned level)
+{
+    return run->level == level && !run_is_damaged(run);
+}
+
 static uint64_t level_bytes(const struct store *store, unsigned level, size_t *count)
 {
     uint64_t bytes = 0;
     *count = 0;
     for (size_t i = 0; i < store->run_count; i++) {
-        if (store->runs[i]->level != level) continue;
+        if (!is_of_level(store->runs[i], level)) continue;
         bytes += packed_info(store->runs[i]->packed)->file_bytes;
         ++*count;
     }
     return bytes;
+}
+
+/* What the output will take, near enough. */
+static uint64_t current_bytes(const struct store *store, const struct run *run)
+{
+    const struct packed_info *info = packed_info(run->packed);
+    struct overlay_totals totals;
+    if (overlay_totals(&store->overlays, run->packed, run->overlay, &totals) != STATUS_OK)
+        return info->file_bytes;
+    double share = (double)totals.current_count / (double)info->count;
+    return (uint64_t)((double)info->file_bytes * share);
+}
+
+/* The inputs are there until the output is: a merge that cannot fit is not begun, or it would
+ * run into a full disk again and again. */
+static bool fits(const struct store *store, const struct plan *plan)
+{
+    uint64_t room = store->totals.free_bytes;
+    uint64_t needed = 0;
+    for (size_t i = 0; i < plan->run_count; i++) needed += current_bytes(store, plan->runs[i]);
+    return needed <= room || needed <= room + store->reserve_held;
 }
 
 static bool ranges_overlap(const struct packed_info *a, const struct packed_info *b)
@@ -36,18 +63,19 @@ static bool ranges_overlap(const struct packed_info *a, const struct packed_info
 static void take_level(const struct store *store, unsigned level, struct plan *plan)
 {
     for (size_t i = 0; i < store->run_count; i++)
-        if (store->runs[i]->level == level) plan->runs[plan->run_count++] = store->runs[i];
+        if (is_of_level(store->runs[i], level)) plan->runs[plan->run_count++] = store->runs[i];
 }
 
 /* The tiers and every bottom file that one of them overlaps. */
-static void take_down(const struct store *store, struct plan *plan)
+static bool take_down(const struct store *store, struct plan *plan)
 {
+    plan->run_count = 0;
     for (unsigned level = 0; level < STORE_BOTTOM_LEVEL; level++) take_level(store, level, plan);
 
     size_t tiers = plan->run_count;
     for (size_t i = 0; i < store->run_count; i++) {
         struct run *run = store->runs[i];
-        if (run->level != STORE_BOTTOM_LEVEL) continue;
+        if (!is_of_level(run, STORE_BOTTOM_LEVEL)) continue;
         bool overlaps = false;
         for (size_t tier = 0; tier < tiers && !overlaps; tier++)
             overlaps =
@@ -55,6 +83,15 @@ static void take_down(const struct store *store, struct plan *plan)
         if (overlaps) plan->runs[plan->run_count++] = run;
     }
     plan->level = STORE_BOTTOM_LEVEL;
+    return fits(store, plan);
+}
+
+static bool take_tier(const struct store *store, unsigned level, struct plan *plan)
+{
+    plan->run_count = 0;
+    take_level(store, level, plan);
+    plan->level = level + 1;
+    return fits(store, plan);
 }
 
 static bool plan_tiers(const struct store *store, struct plan *plan)
@@ -72,17 +109,11 @@ static bool plan_tiers(const struct store *store, struct plan *plan)
     bool last_full = counts[STORE_BOTTOM_LEVEL - 1] >= store->options.tier_runs_max;
     bool share_reached = tier_count >= store->options.tier_runs_max &&
                          tier_bytes >= bottom_bytes / PLAN_BOTTOM_SHARE;
-    if (last_full || (share_reached && bottom_bytes > 0)) {
-        take_down(store, plan);
-        return true;
-    }
+    if ((last_full || (share_reached && bottom_bytes > 0)) && take_down(store, plan)) return true;
 
-    for (unsigned level = 0; level + 1 < STORE_BOTTOM_LEVEL; level++) {
-        if (counts[level] < store->options.tier_runs_max) continue;
-        take_level(store, level, plan);
-        plan->level = level + 1;
-        return true;
-    }
+    for (unsigned level = 0; level + 1 < STORE_BOTTOM_LEVEL; level++)
+        if (counts[level] >= store->options.tier_runs_max && take_tier(store, level, plan))
+            return true;
     return false;
 }
 
@@ -92,21 +123,21 @@ static bool plan_rewrite(const struct store *store, struct plan *plan)
         struct run *run = store->runs[i];
         uint64_t count = packed_info(run->packed)->count;
         struct overlay_totals totals;
-        if (overlay_totals(&store->overlays, run->packed, run->overlay, &totals) != STATUS_OK)
-            continue; /* A damaged run is not rewritten: what can still be read stays as it is. */
+        if (run_is_damaged(run) ||
+            overlay_totals(&store->overlays, run->packed, run->overlay, &totals) != STATUS_OK)
+            continue;
         uint64_t dead = totals.dead_count;
         bool wasteful = dead >= PLAN_DEAD_COUNT_MIN && dead > count / PLAN_DEAD_SHARE;
         if (!wasteful && dead < count) continue;
-        plan->runs[plan->run_count++] = run;
+        plan->runs[0] = run;
+        plan->run_count = 1;
         plan->level = run->level;
-        return true;
+        if (fits(store, plan)) return true;
     }
     return false;
 }
 
 bool plan_compaction(const struct store *store, struct plan *plan)
 {
-    plan->run_count = 0;
-    plan->level = 0;
     return plan_tiers(store, plan) || plan_rewrite(store, plan);
 }

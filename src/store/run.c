@@ -44,5 +44,5 @@ void run_remove_files(struct env *env, uint64_t number, uint64_t overlay_number)
 
 bool run_is_damaged(const struct run *run)
 {
-    return packed_is_damaged(run->packed) || env_map_damaged(run->map);
+    return run->unreadable || packed_is_damaged(run->packed) || env_map_damaged(run->map);
 }

@@ -19,11 +19,15 @@ struct run {
     struct env_map *map;
     struct packed *packed;
 
-    overlay_root overlay;    /* Of the tip. */
-    uint64_t change_count;   /* Of the overlay since it was opened. */
+    overlay_root overlay;  /* Of the tip. */
+    uint64_t change_count; /* Of the overlay since it was opened. */
+    uint64_t saved_in;     /* The last batch that changed it; the next two are from before. */
+    overlay_root saved_overlay;
+    uint64_t saved_change_count;
     uint64_t stored_count;   /* As many of them are in the manifest's overlay file. */
     uint64_t overlay_number; /* File that holds it; 0: none, the run is pristine. */
     bool in_job;             /* An input of the job under way. */
+    bool unreadable;         /* A merge could not read it: it stays as it is. */
     uint64_t retired_in;     /* Once replaced: the last view that can see it; 0: in use. */
     struct run *next;        /* In the list of retired ones. */
 };
@@ -39,5 +43,6 @@ void run_close(struct run *run);
  * the manifest does not name is removed at the next start. */
 void run_remove_files(struct env *env, uint64_t number, uint64_t overlay_number);
 
-/* True once a page of it was found damaged. */
+/* True once a page of it was found damaged: what can still be read is read, but it is merged
+ * with nothing. */
 bool run_is_damaged(const struct run *run);

@@ -192,7 +192,18 @@ enum status store_job_begin(struct store *store, struct store_job **out);
 
 /* Asks for work that does not come by itself; STATUS_BUSY while a job is under way. */
 enum status store_flush_begin(struct store *store, struct store_job **out);
+
+/* Copies the packed trie `file_name` in; the source stays.
+ *
+ * Errors: STATUS_INVALID if its record hashes have another seed; those of reading it. */
 enum status store_ingest_begin(struct store *store, const char *file_name, struct store_job **out);
+
+/* `file_name` is a name_of(NAME_TRANSFER): the file is there, whole and durable, once the job is
+ * done, and until it is removed or the store is opened the next time. A range without a
+ * record makes no file; neither does a job that fails.
+ *
+ * Errors: STATUS_INVALID for another name; STATUS_BUSY while memory waits for a flush;
+ * STATUS_EXISTS, by a later step, if there is such a file. */
 enum status store_export_begin(struct store *store, const struct key_range *range,
                                const char *file_name, struct store_job **out);
 

@@ -127,31 +127,49 @@ static void settle_expired(struct store *store)
         return;
     }
     store_batch_begin(store, store->now_ms);
-    enum status status = settle(store, store->now_ms);
-
     /* Queries subtract what is not settled: a failure costs them time, not truth. */
-    if (status != STATUS_NOMEM) status = store_make_view(store);
-    (void)status;
+    (void)settle(store, store->now_ms);
+    (void)store_make_view(store);
 }
 
 /* --- Space and damage --- */
 
+bool store_use_reserve(struct store *store)
+{
+    if (store->reserve_held == 0) return false;
+    if (reserve_release(store->env) != STATUS_OK) return false;
+    store->reserve_held = 0;
+    return true;
+}
+
+enum status store_fill_reserve(struct store *store)
+{
+    uint64_t wanted = store->options.reserve_bytes;
+    if (store->reserve_held == wanted) return STATUS_OK;
+    enum status status = reserve_restore(store->env, wanted);
+    if (status == STATUS_OK) store->reserve_held = wanted;
+    if (status == STATUS_FULL) store->reserve_held = 0;
+    return status;
+}
+
+/* The reserve stays where it is until something of ours meets STATUS_FULL: given back
+ * earlier, it would be anybody's. It is filled again, and puts go on, once there is room for
+ * it and as much again, so that the state does not flicker. */
 static void look_at_space(struct store *store)
 {
     uint64_t free_bytes;
+    store->no_room = false;
     if (env_free_bytes(store->env, &free_bytes) != STATUS_OK) return;
     store->totals.free_bytes = free_bytes;
 
     uint64_t low = store->options.low_water_bytes;
-    if (!store->full) {
+    uint64_t reserve = store->options.reserve_bytes;
+    uint64_t missing = reserve - u64_min(reserve, store->reserve_held);
+    if (!store->full)
         store->full = free_bytes < low;
-        if (store->full && store->job == NULL) {
-            enum status ignored = reserve_release(store->env);
-            (void)ignored; /* It was for the jobs that free space; they try in any case. */
-        }
-    } else if (free_bytes >= low + 2 * store->options.reserve_bytes) {
-        store->full = reserve_restore(store->env, store->options.reserve_bytes) != STATUS_OK;
-    }
+    else if (free_bytes >= low + missing + reserve)
+        store->full = store_fill_reserve(store) != STATUS_OK;
+    log_keep_space(store->log, store->full);
 }
 
 static void look_for_damage(struct store *store)
@@ -179,8 +197,9 @@ const char *store_damaged_file(const struct store *store)
 
 bool store_is_clean(const struct store *store)
 {
-    if (store->frozen != NULL) return false;
-    if (store->active->root != 0) return false;
+    if (store->frozen != NULL || store->active->root != 0) return false;
+    if (store->flushed_sequence != log_last(store->log)) return false;
+
     for (size_t i = 0; i < store->run_count; i++)
         if (store->runs[i]->change_count != store->runs[i]->stored_count) return false;
     return log_durable(store->log) == log_last(store->log);

@@ -41,12 +41,8 @@ static struct layer run_layer(const struct store *store, const struct run *run)
     };
 }
 
-static struct view *view_of_tip(struct store *store)
+static void show_tip(struct store *store, struct view *view)
 {
-    size_t layer_count = 1 + (store->frozen != NULL) + store->run_count;
-    struct view *view = heap_zalloc(store->heap, sizeof *view + layer_count * sizeof *view->layers);
-    if (view == NULL) return NULL;
-
     view->number = ++store->view_last;
     view->sequence = log_last(store->log);
     view->settled_ms = store->settled_ms;
@@ -54,39 +50,65 @@ static struct view *view_of_tip(struct store *store)
     if (store->frozen != NULL) view->layers[view->layer_count++] = memtrie_layer(store->frozen);
     for (size_t i = 0; i < store->run_count; i++)
         view->layers[view->layer_count++] = run_layer(store, store->runs[i]);
-    return view;
+}
+
+static enum status reserve_seals(struct store *store)
+{
+    enum status status = arena_reserve_seal(&store->active->trie.arena);
+    if (status == STATUS_OK && store->frozen != NULL)
+        status = arena_reserve_seal(&store->frozen->trie.arena);
+    if (status == STATUS_OK) status = arena_reserve_seal(&store->overlays.arena);
+    return status;
 }
 
 /* What the batch replaced can be seen by the view before the one just made. */
-static enum status seal(struct store *store)
+static void seal(struct store *store)
 {
     uint64_t before = store->view_last - 1;
-    enum status status = arena_seal(&store->active->trie.arena, before);
-    if (status == STATUS_OK && store->frozen != NULL)
-        status = arena_seal(&store->frozen->trie.arena, before);
-    if (status == STATUS_OK) status = arena_seal(&store->overlays.arena, before);
-    return status;
+    CHECK(arena_seal(&store->active->trie.arena, before) == STATUS_OK);
+    if (store->frozen != NULL) CHECK(arena_seal(&store->frozen->trie.arena, before) == STATUS_OK);
+    CHECK(arena_seal(&store->overlays.arena, before) == STATUS_OK);
+}
+
+void store_drop_view(struct store *store, struct pending_view *pending)
+{
+    heap_free(store->heap, pending->view);
+    heap_free(store->heap, pending);
+}
+
+enum status store_prepare_view(struct store *store, struct pending_view **out)
+{
+    size_t layer_count = 1 + (store->frozen != NULL) + store->run_count;
+    struct pending_view *pending = heap_zalloc(store->heap, sizeof *pending);
+    if (pending == NULL) return STATUS_NOMEM;
+    pending->view =
+        heap_zalloc(store->heap, sizeof *pending->view + layer_count * sizeof(struct layer));
+    if (pending->view == NULL || reserve_seals(store) != STATUS_OK) {
+        store_drop_view(store, pending);
+        return STATUS_NOMEM;
+    }
+    *out = pending;
+    return STATUS_OK;
 }
 
 enum status store_make_view(struct store *store)
 {
-    struct pending_view *pending = heap_zalloc(store->heap, sizeof *pending);
-    struct view *view = view_of_tip(store);
-    if (pending == NULL || view == NULL || seal(store) != STATUS_OK) {
-        heap_free(store->heap, pending);
-        heap_free(store->heap, view);
-        store_poison(store, STATUS_NOMEM);
-        return STATUS_NOMEM;
-    }
+    struct pending_view *pending;
+    enum status status = store_prepare_view(store, &pending);
+    if (status == STATUS_OK) store_add_view(store, pending);
+    return status;
+}
 
-    pending->view = view;
+void store_add_view(struct store *store, struct pending_view *pending)
+{
+    show_tip(store, pending->view);
+    seal(store);
     if (store->pending_last == NULL)
         store->pending_first = pending;
     else
         store->pending_last->next = pending;
     store->pending_last = pending;
     store_publish(store);
-    return STATUS_OK;
 }
 
 /* Whether everything in `view` may be shown and acknowledged. With an interval that is

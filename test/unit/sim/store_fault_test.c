@@ -1,0 +1,264 @@
+/* What a store does about faults that it outlives: each of these was once wrong. */
+#include <string.h>
+
+#include "core/dictionary.h"
+#include "sim/store_world.h"
+#include "store/internal.h"
+#include "test.h"
+
+enum { KEY_BYTES = 32 };
+
+static struct slice key_of(unsigned number, char text[KEY_BYTES])
+{
+    int size = snprintf(text, KEY_BYTES, "ns%c%05u", 0, number);
+    return slice_of(text, (size_t)size);
+}
+
+static void begin(struct store_world *world, const struct store_options *options)
+{
+    EXPECT(store_world_init(world, test_seed, options) == STATUS_OK);
+}
+
+/* Sets (or removes) words [first, first + count) in one durable batch. */
+static void write_words(struct store_world *world, enum store_write_kind kind, unsigned first,
+                        unsigned count)
+{
+    for (unsigned i = first; i < first + count; i++) {
+        char text[KEY_BYTES];
+        uint64_t sequence;
+        struct store_write write = {.kind = kind, .key = key_of(i, text), .score = i};
+        struct store_outcome outcome;
+        EXPECT(store_world_write(world, &write, 1, &outcome, &sequence) == STATUS_OK);
+        EXPECT(outcome.status == STATUS_OK);
+    }
+    EXPECT(store_world_sync(world) == STATUS_OK);
+}
+
+static uint64_t count_words(const struct store_world *world)
+{
+    uint64_t count;
+    struct query query = store_world_query(world);
+    EXPECT(query_count(&query, (struct slice){0}, &count) == STATUS_OK);
+    return count;
+}
+
+/* The job under way to its end. */
+static enum status finish_job(struct store_world *world)
+{
+    enum status status = STATUS_PARTIAL;
+    while (status == STATUS_PARTIAL) status = store_world_job_step(world);
+    return status;
+}
+
+static enum status flush(struct store_world *world)
+{
+    EXPECT(store_flush_begin(world->store, &world->job) == STATUS_OK);
+    world->stage = STORE_WORLD_BUILDING;
+    return finish_job(world);
+}
+
+/* --- Jobs --- */
+
+TEST_CASE(a_commit_that_never_ran_fails_no_later_one)
+{
+    struct store_world world;
+    struct store_options options = store_world_options();
+    begin(&world, &options);
+    write_words(&world, STORE_SET, 0, 50);
+    EXPECT(flush(&world) == STATUS_OK);
+    write_words(&world, STORE_REMOVE, 0, 5);
+    EXPECT(store_flush_begin(world.store, &world.job) == STATUS_OK);
+    world.stage = STORE_WORLD_BUILDING;
+    while (world.stage != STORE_WORLD_COMMITTING)
+        EXPECT(store_world_job_step(&world) == STATUS_PARTIAL);
+
+    /* The overlay's file cannot be made: the manifest was not touched. */
+    sim_disk_fail_after(world.disk, 0, STATUS_FULL);
+    EXPECT(finish_job(&world) == STATUS_FULL);
+    EXPECT(flush(&world) == STATUS_OK);
+    EXPECT(count_words(&world) == 45);
+    store_world_deinit(&world);
+}
+
+TEST_CASE(a_job_that_is_undone_gives_its_memory_back)
+{
+    struct store_world world;
+    struct store_options options = store_world_options();
+    begin(&world, &options);
+    write_words(&world, STORE_SET, 0, 50);
+    uint64_t before = world.store->overlays.arena.used_bytes;
+    EXPECT(store_flush_begin(world.store, &world.job) == STATUS_OK);
+    world.stage = STORE_WORLD_BUILDING;
+    while (world.stage != STORE_WORLD_RESOLVING)
+        EXPECT(store_world_job_step(&world) == STATUS_PARTIAL);
+    write_words(&world, STORE_REMOVE, 0, 5);
+    while (world.stage != STORE_WORLD_COMMITTING)
+        EXPECT(store_world_job_step(&world) == STATUS_PARTIAL);
+    EXPECT(world.store->overlays.arena.used_bytes > before);
+    sim_disk_fail_after(world.disk, 0, STATUS_FULL);
+    EXPECT(finish_job(&world) == STATUS_FULL);
+    EXPECT(world.store->overlays.arena.used_bytes == before);
+    EXPECT(flush(&world) == STATUS_OK);
+    EXPECT(count_words(&world) == 45);
+    store_world_deinit(&world);
+}
+
+TEST_CASE(a_damaged_run_is_left_out_of_merges)
+{
+    struct store_world world;
+    struct store_options options = store_world_options();
+    options.tier_runs_max = 3;
+    begin(&world, &options);
+    for (unsigned i = 0; i < 2; i++) {
+        write_words(&world, STORE_SET, i * 2000, 2000);
+        EXPECT(flush(&world) == STATUS_OK);
+    }
+    /* In a page that opening does not read. */
+    struct name damaged = name_of(NAME_RUN, world.store->runs[1]->number);
+    sim_disk_flip_bit(world.disk, damaged.text, 8 * 4096 * 2 + 99);
+    write_words(&world, STORE_SET, 4000, 2000);
+    EXPECT(flush(&world) == STATUS_OK);
+
+    /* One merge may find the damage; then the three files are let be. */
+    enum status status = finish_job(&world);
+    EXPECT(status == STATUS_CORRUPT);
+    EXPECT(store_world_job_step(&world) == STATUS_END);
+    store_tick(world.store, world.now_ms);
+    EXPECT(strcmp(store_damaged_file(world.store), damaged.text) == 0);
+
+    /* The others are merged once there are enough of them. */
+    write_words(&world, STORE_SET, 6000, 2000);
+    EXPECT(flush(&world) == STATUS_OK);
+    EXPECT(finish_job(&world) == STATUS_OK);
+    EXPECT(world.store->run_count == 2);
+    EXPECT(store_world_job_step(&world) == STATUS_END);
+    store_world_deinit(&world);
+}
+
+/* --- Exports and ingests --- */
+
+static struct name export_name(void)
+{
+    return name_of(NAME_TRANSFER, 7);
+}
+
+static enum status export(struct store_world *world) {
+    struct key_range all = {0};
+    enum status status = store_export_begin(world->store, &all, export_name().text, &world->job);
+    if (status != STATUS_OK) return status;
+    world->stage = STORE_WORLD_BUILDING;
+    return finish_job(world);
+}
+
+TEST_CASE(an_export_that_fails_leaves_no_file)
+{
+    struct store_world world;
+    struct slice content;
+    struct store_options options = store_world_options();
+    begin(&world, &options);
+    write_words(&world, STORE_SET, 0, 3000);
+    for (uint64_t point = 0;; point++) {
+        sim_disk_fail_after(world.disk, point, STATUS_FULL);
+        enum status status = export(&world);
+        sim_disk_fail_never(world.disk);
+        if (status == STATUS_OK) {
+            EXPECT(point > 2);
+            break;
+        }
+        EXPECT(!sim_disk_content(world.disk, export_name().text, &content));
+        store_tick(world.store, world.now_ms);
+        EXPECT(flush(&world) == STATUS_OK);
+        write_words(&world, STORE_SET, 3000 + (unsigned)point, 1);
+    }
+    EXPECT(sim_disk_content(world.disk, export_name().text, &content));
+
+    /* It is nobody else's: a second one is refused and leaves it, a start clears it away. */
+    EXPECT(flush(&world) == STATUS_OK);
+    write_words(&world, STORE_SET, 0, 1);
+    EXPECT(export(&world) == STATUS_EXISTS);
+    EXPECT(sim_disk_content(world.disk, export_name().text, &content));
+    EXPECT(store_world_restart(&world, SIM_DISK_KILLED) == STATUS_OK);
+    EXPECT(!sim_disk_content(world.disk, export_name().text, &content));
+    store_world_deinit(&world);
+}
+
+TEST_CASE(an_export_goes_under_a_name_that_a_start_knows)
+{
+    struct store_world world;
+    struct store_options options = store_world_options();
+    struct key_range all = {0};
+    begin(&world, &options);
+    EXPECT(store_export_begin(world.store, &all, "words.tri", &world.job) == STATUS_INVALID);
+    EXPECT(store_export_begin(world.store, &all, name_of(NAME_RUN, 99).text, &world.job) ==
+           STATUS_INVALID);
+    store_world_deinit(&world);
+}
+
+TEST_CASE(an_ingest_with_another_hash_seed_is_refused)
+{
+    struct store_world world, other;
+    struct store_options options = store_world_options();
+    struct slice content;
+    begin(&world, &options);
+    options.hash_seed++;
+    begin(&other, &options);
+    write_words(&other, STORE_SET, 0, 10);
+    EXPECT(export(&other) == STATUS_OK);
+    EXPECT(sim_disk_content(other.disk, export_name().text, &content));
+    sim_disk_put(world.disk, export_name().text, content);
+    EXPECT(store_ingest_begin(world.store, export_name().text, &world.job) == STATUS_INVALID);
+    EXPECT(count_words(&world) == 0);
+
+    /* Nor is a store opened whose files were hashed otherwise. */
+    EXPECT(flush(&other) == STATUS_OK);
+    store_world_close(&other);
+    other.options.hash_seed++;
+    EXPECT(store_world_restart(&other, SIM_DISK_KILLED) == STATUS_FOREIGN);
+    store_world_deinit(&other);
+    store_world_deinit(&world);
+}
+
+/* --- The log --- */
+
+/* A write that comes while an ingest commits and adds nothing to what is ingested: the file that the
+ * manifest names says it all, and so do the two batches in the log. */
+TEST_CASE(a_replay_that_changes_nothing_releases_its_log)
+{
+    struct store_world world, other;
+    struct slice content;
+    struct store_options options = store_world_options();
+    begin(&world, &options);
+    begin(&other, &options);
+    write_words(&other, STORE_SET, 0, 20);
+    world.now_ms += 100;
+    other.now_ms += 200;
+    write_words(&other, STORE_SET, 0, 20);
+    EXPECT(export(&other) == STATUS_OK);
+    EXPECT(sim_disk_content(other.disk, export_name().text, &content));
+    sim_disk_put(world.disk, export_name().text, content);
+    store_world_deinit(&other);
+
+    EXPECT(store_ingest_begin(world.store, export_name().text, &world.job) == STATUS_OK);
+    world.stage = STORE_WORLD_BUILDING;
+    while (world.stage != STORE_WORLD_COMMITTING)
+        EXPECT(store_world_job_step(&world) == STATUS_PARTIAL);
+    write_words(&world, STORE_SET, 3, 1);
+    EXPECT(finish_job(&world) == STATUS_OK);
+    EXPECT(store_world_restart(&world, SIM_DISK_KILLED) == STATUS_OK);
+    EXPECT(world.report.replayed_records == 2);
+    EXPECT(world.store->active->root == 0);
+
+    EXPECT(store_world_settle_down(&world) == STATUS_OK);
+    EXPECT(store_is_clean(world.store));
+    EXPECT(store_world_restart(&world, SIM_DISK_KILLED) == STATUS_OK);
+    EXPECT(world.report.replayed_records == 0);
+    EXPECT(count_words(&world) == 20);
+    store_world_deinit(&world);
+}
+
+TEST_MAIN(TEST(a_commit_that_never_ran_fails_no_later_one),
+          TEST(a_job_that_is_undone_gives_its_memory_back),
+          TEST(a_damaged_run_is_left_out_of_merges), TEST(an_export_that_fails_leaves_no_file),
+          TEST(an_export_goes_under_a_name_that_a_start_knows),
+          TEST(an_ingest_with_another_hash_seed_is_refused),
+          TEST(a_replay_that_changes_nothing_releases_its_log))
