@@ -151,7 +151,9 @@ static void explain_log(struct store_report *report, const struct log_report *lo
                         enum status status)
 {
     unsigned long long sequence = (unsigned long long)log->sequence;
-    if (log->segment == 0)
+    if (status != STATUS_CORRUPT && log->segment == 0)
+        explain(report, "the log cannot be read (%s)", status_name(status));
+    else if (log->segment == 0)
         explain(report,
                 "the log cannot be replayed (%s): no segment begins with batch %llu, nor before "
                 "it; check the directory with: trifecta verify DIR",

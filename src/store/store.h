@@ -193,7 +193,8 @@ enum status store_job_begin(struct store *store, struct store_job **out);
 /* Asks for work that does not come by itself; STATUS_BUSY while a job is under way. */
 enum status store_flush_begin(struct store *store, struct store_job **out);
 
-/* Copies the packed trie `file_name` in; the source stays.
+/* Copies the packed trie `file_name` in; the source stays. Words that stand here too are joined
+ * and logged: it shows once that is durable, like a batch.
  *
  * Errors: STATUS_INVALID if its record hashes have another seed; those of reading it. */
 enum status store_ingest_begin(struct store *store, const char *file_name, struct store_job **out);
