@@ -447,7 +447,7 @@ static uint64_t step_or(uint64_t usual)
 static void fail_operations(enum status status)
 {
     struct torture_counts counts = count_all();
-    uint64_t step = step_or(4), tried = 0, noticed = 0;
+    uint64_t step = step_or(6), tried = 0, noticed = 0;
     for (uint64_t i = (test_seed + status) % step; i < counts.operations; i += step, tried++)
         noticed += tell((struct fault){-1, i, status}, NULL) > 0;
     printf("%llu of %llu operations of the disk failed with %s, %llu were noticed\n",
@@ -469,7 +469,7 @@ TEST_CASE(an_operation_without_room_costs_no_more_than_a_restart)
 TEST_CASE(an_allocation_that_fails_costs_no_more_than_a_restart)
 {
     struct torture_counts counts = count_all();
-    uint64_t step = step_or(8), tried = 0, noticed = 0;
+    uint64_t step = step_or(16), tried = 0, noticed = 0;
     for (uint64_t i = test_seed % step; i < counts.allocations; i += step, tried++)
         noticed += tell((struct fault){(int64_t)i, 0, STATUS_OK}, NULL) > 0;
     printf("%llu of %llu allocations failed, %llu were noticed\n", (unsigned long long)tried,
