@@ -25,6 +25,7 @@ enum {
     STORE_SETTLE_STEP = 4096,         /* Words hidden in one tick at most. */
     STORE_RESOLVE_STEP = 1024,        /* Touched keys taken in by one call. */
     STORE_CHECKPOINT_KILLS = 1 << 20, /* Overlays are stored after so many kills. */
+    STORE_BATCH_KEEP_BYTES = 8 << 20, /* A larger batch's memory is given back. */
     STORE_CEILING_STEP_MS = 2000,     /* How far ahead the clock's ceiling is persisted. */
     STORE_CEILING_MARGIN_MS = 1000,   /* It is raised when the clock comes this near. */
 };

@@ -70,7 +70,10 @@ static enum status take_inputs(struct store_job *job, struct generation *frozen,
 static void enter(struct store_job *job)
 {
     if (job->frozen != NULL) job->frozen->pinned = true;
-    for (size_t i = 0; i < job->input_count; i++) job->inputs[i]->in_job = true;
+    for (size_t i = 0; i < job->input_count; i++) {
+        job->inputs[i]->in_job = true;
+        job->inputs[i]->job_index = (uint32_t)i;
+    }
     job->store->job = job;
 }
 

@@ -16,6 +16,10 @@ enum {
     JOB_OUTPUT_COUNT_MAX = 1024,
 };
 
+/* An ingest that is raced by more keys than this gives up. What a flush or a compaction notes
+ * is bounded by its inputs. */
+enum { JOB_TOUCHED_BYTES_MAX = 64 << 20 };
+
 enum job_stage {
     JOB_TRAIN,
     JOB_BUILD,
@@ -68,8 +72,9 @@ struct store_job {
     bool overlap_started;
 
     /* Taking in. */
-    struct buf touched; /* Varint size, key; the writer's. */
+    struct buf touched; /* The writer's: varint size, key; or 0, varint input, varint ordinal. */
     size_t touched_done;
+    bool overrun; /* An ingest met more writes than it may note. */
     uint64_t needed_sequence;
     uint64_t flushed_sequence; /* Of a flush or checkpoint: the replay starts after it. */
     uint64_t settled_ms;       /* Up to when the outputs' overlays hide what expired. */

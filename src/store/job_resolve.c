@@ -5,22 +5,36 @@
 
 /* --- Taking in --- */
 
+static void note_key(struct store_job *job, struct slice key)
+{
+    buf_append_varint(&job->touched, key.size);
+    buf_append_slice(&job->touched, key);
+}
+
+static void note_ingest(struct store_job *job, struct slice key)
+{
+    bool inside = slice_compare(key, job->range.low) >= 0 &&
+                  slice_compare(key, job->range.high) < 0;
+    if (!inside) return;
+    job->overrun = job->overrun || job->touched.size > JOB_TOUCHED_BYTES_MAX;
+    if (!job->overrun) note_key(job, key);
+}
+
 void store_job_touch(struct store *store, struct slice key, const struct place *place)
 {
     struct store_job *job = store->job;
     if (job == NULL) return;
 
-    bool noted = false;
-    if (job->kind == STORE_JOB_INGEST)
-        noted = slice_compare(key, job->range.low) >= 0 && slice_compare(key, job->range.high) < 0;
-    else if (place->kind == PLACE_FROZEN)
-        noted = job->frozen != NULL;
-    else if (place->kind == PLACE_RUN)
-        noted = place->run->in_job;
-    if (!noted) return;
-
-    buf_append_varint(&job->touched, key.size);
-    buf_append_slice(&job->touched, key);
+    if (job->kind == STORE_JOB_INGEST) {
+        note_ingest(job, key);
+    } else if (place->kind == PLACE_FROZEN && job->frozen != NULL) {
+        note_key(job, key);
+    } else if (place->kind == PLACE_RUN && place->run->in_job) {
+        /* A few bytes instead of the key: a long merge may have millions of them. */
+        buf_append_u8(&job->touched, 0);
+        buf_append_varint(&job->touched, place->run->job_index);
+        buf_append_varint(&job->touched, place->ordinal);
+    }
 }
 
 size_t store_job_touched(const struct store *store)
@@ -86,22 +100,37 @@ static enum status take_in(struct store_job *job, struct slice key)
 }
 
 /* Up to `limit` of the noted keys. STATUS_PARTIAL when more are left. */
+/* The next noted key into `scratch_key`, which merging does not move as it may the list. */
+static enum status next_touched(struct store_job *job, size_t *done)
+{
+    struct buf *key = &job->store->scratch_key;
+    struct reader reader = reader_of(slice_from(buf_slice(&job->touched), job->touched_done));
+    uint64_t size = reader_varint(&reader);
+    enum status status = STATUS_OK;
+    buf_clear(key);
+    if (size > 0) {
+        buf_append_slice(key, reader_bytes(&reader, size));
+    } else {
+        uint64_t index = reader_varint(&reader);
+        uint64_t ordinal = reader_varint(&reader);
+        CHECK(index < job->input_count);
+        status = packed_key(job->inputs[index]->packed, ordinal, key);
+    }
+    CHECK(!reader.failed);
+    *done = job->touched.size - reader_left(&reader);
+    return status == STATUS_OK ? buf_status(key) : status;
+}
+
 enum status job_drain_touched(struct store_job *job, size_t limit)
 {
     /* A key that could not be noted may be noted in part. */
     if (buf_status(&job->touched) != STATUS_OK) return STATUS_NOMEM;
+    if (job->overrun) return STATUS_LIMIT;
     while (job->touched_done < job->touched.size) {
         if (limit-- == 0) return STATUS_PARTIAL;
-        struct reader reader = reader_of(slice_from(buf_slice(&job->touched), job->touched_done));
-        struct slice key = reader_bytes(&reader, reader_varint(&reader));
-        CHECK(!reader.failed);
-
-        /* Merging notes keys itself and may move the list. */
-        size_t done = job->touched.size - reader_left(&reader);
-        buf_clear(&job->store->scratch_key);
-        buf_append_slice(&job->store->scratch_key, key);
-        if (buf_status(&job->store->scratch_key) != STATUS_OK) return STATUS_NOMEM;
-        enum status status = take_in(job, buf_slice(&job->store->scratch_key));
+        size_t done;
+        enum status status = next_touched(job, &done);
+        if (status == STATUS_OK) status = take_in(job, buf_slice(&job->store->scratch_key));
         if (status != STATUS_OK) return status;
         job->touched_done = done;
     }

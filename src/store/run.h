@@ -26,7 +26,8 @@ struct run {
     uint64_t saved_change_count;
     uint64_t stored_count;   /* As many of them are in the manifest's overlay file. */
     uint64_t overlay_number; /* File that holds it; 0: none, the run is pristine. */
-    bool in_job;             /* An input of the job under way. */
+    bool in_job;             /* An input of the job under way, ... */
+    uint32_t job_index;      /* ... and which. */
     bool unreadable;         /* A merge could not read it: it stays as it is. */
     uint64_t retired_in;     /* Once replaced: the last view that can see it; 0: in use. */
     struct run *next;        /* In the list of retired ones. */

@@ -196,7 +196,8 @@ enum status store_flush_begin(struct store *store, struct store_job **out);
 /* Copies the packed trie `file_name` in; the source stays. Words that stand here too are joined
  * and logged: it shows once that is durable, like a batch.
  *
- * Errors: STATUS_INVALID if its record hashes have another seed; those of reading it. */
+ * Errors: STATUS_INVALID if its record hashes have another seed; those of reading it; by a
+ * later step STATUS_LIMIT if more than 64 MiB of keys were written in its range meanwhile. */
 enum status store_ingest_begin(struct store *store, const char *file_name, struct store_job **out);
 
 /* `file_name` is a name_of(NAME_TRANSFER): the file is there, whole and durable, once the job is
@@ -240,7 +241,8 @@ bool store_is_clean(const struct store *store);
 struct store_stats {
     uint64_t live_count, current_count, tombstone_count;
     uint64_t memtrie_count, memtrie_bytes, run_count, run_bytes, dead_count;
-    uint64_t log_bytes; /* To replay after a crash now. */
+    uint64_t overlay_bytes, noted_bytes; /* Memory of overlays; of keys that a job takes in. */
+    uint64_t log_bytes;                  /* To replay after a crash now. */
     uint64_t log_written_bytes, run_written_bytes, manifest_written_bytes, user_bytes;
     uint64_t batches, writes, syncs, flushes, compactions, scrubbed_pages;
     uint64_t sequence_appended, sequence_durable, sequence_visible;

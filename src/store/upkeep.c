@@ -235,6 +235,8 @@ void store_stats(const struct store *store, struct store_stats *stats)
     if (store->frozen != NULL) add_generation(store->frozen, stats);
     for (size_t i = 0; i < store->run_count; i++) add_run(store, store->runs[i], stats);
 
+    stats->overlay_bytes = arena_footprint_bytes(&store->overlays.arena);
+    stats->noted_bytes = store_job_touched(store);
     stats->log_bytes = log_bytes_since(store->log, store->flushed_sequence);
     stats->sequence_appended = log_last(store->log);
     stats->sequence_durable = log_durable(store->log);

@@ -266,6 +266,7 @@ static struct batch_start tip_now(const struct store *store)
 void store_batch_begin(struct store *store, uint64_t now_ms)
 {
     store->now_ms = u64_max(store->now_ms, now_ms);
+    if (store->batch.capacity > STORE_BATCH_KEEP_BYTES) buf_deinit(&store->batch);
     buf_clear(&store->batch);
     buf_append_slice(&store->batch, buf_slice(&store->owed));
     store->batch_count = store->owed.size > 0;
