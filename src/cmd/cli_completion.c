@@ -34,7 +34,7 @@ static void bash(void)
     printf("    esac\n    [ \"$command\" != completion ] || flags='bash zsh fish'\n    flags+='");
     print_flags(cli_global_flags, cli_global_flag_count);
     printf("'\n    COMPREPLY=($(compgen -W \"$flags\" -- \"$current\"))\n"
-           "    if [ \"$command\" = import ] && [[ $current != -* ]]; then\n"
+           "    if [[ $command = @(import|verify) && $current != -* ]]; then\n"
            "        COMPREPLY+=($(compgen -f -- \"$current\"))\n    fi\n}\n"
            "complete -F _trifecta trifecta\n");
 }
@@ -73,6 +73,7 @@ static void zsh(void)
     for (size_t i = 0; i < cli_command_count; i++) {
         printf("    %s) _arguments '*:word:%s'", cli_commands[i].name,
                strcmp(cli_commands[i].name, "import") == 0       ? "_files"
+               : strcmp(cli_commands[i].name, "verify") == 0     ? "_directories"
                : strcmp(cli_commands[i].name, "completion") == 0 ? "(bash zsh fish)"
                                                                  : " ");
         print_zsh_flags(cli_commands[i].flags, CLI_FLAG_COUNT_MAX);
@@ -116,7 +117,7 @@ static void fish(void)
                  command->name);
         print_fish_flags(condition, command->flags, CLI_FLAG_COUNT_MAX);
     }
-    printf("complete -c trifecta -n '__fish_seen_subcommand_from import' -F\n"
+    printf("complete -c trifecta -n '__fish_seen_subcommand_from import verify' -F\n"
            "complete -c trifecta -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'\n");
 }
 

@@ -122,7 +122,9 @@ static char **complete(const char *text, int start, int end)
             return rl_completion_matches(text, word_generator);
         }
     }
-    if (command != NULL && strcmp(command->name, "import") == 0) {
+    bool takes_files = command != NULL && (strcmp(command->name, "import") == 0 ||
+                                           strcmp(command->name, "verify") == 0);
+    if (takes_files) {
         rl_attempted_completion_over = 0; /* File names. */
     }
     return NULL;

@@ -38,8 +38,9 @@ void progress_draw(struct progress *progress)
     uint64_t elapsed_ms = now_ms - progress->start_ms + 1;
     fputs("\r\033[K", stderr);
     if (progress->total > 0) draw_bar(progress, elapsed_ms);
-    fprintf(stderr, "%llu lines, %llu a second", (unsigned long long)progress->lines,
-            (unsigned long long)(progress->lines * 1000 / elapsed_ms));
+    unsigned long long count = progress->counts_bytes ? progress->done >> 20 : progress->lines;
+    const char *unit = progress->counts_bytes ? "MiB" : "lines";
+    fprintf(stderr, "%llu %s, %llu a second", count, unit, count * 1000 / elapsed_ms);
 }
 
 void progress_end(struct progress *progress)

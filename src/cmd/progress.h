@@ -1,4 +1,4 @@
-/* A progress bar on standard error, when that is a terminal: lines, rate, time left. */
+/* A progress bar on standard error, when that is a terminal: lines or bytes, rate, time left. */
 #pragma once
 
 #include <stdbool.h>
@@ -9,6 +9,7 @@ struct progress {
     uint64_t total; /* Of `done`; 0: unknown. */
     uint64_t done;  /* Bytes or lines, whichever `total` counts. */
     uint64_t lines;
+    bool counts_bytes; /* Shows `done`, bytes, instead of `lines`. */
     uint64_t start_ms, drawn_ms;
 };
 

@@ -344,7 +344,9 @@ enum status store_open(struct env *env, struct heap *heap, const struct store_op
     enum status status = env_lock(env);
     if (status != STATUS_OK) {
         explain(report, "the data directory cannot be locked (%s)%s", status_name(status),
-                status == STATUS_LOCKED ? ": another trifectad is running on it" : "");
+                status == STATUS_LOCKED
+                    ? ": another trifectad is running on it, or trifecta verify reads it"
+                    : "");
         goto fail;
     }
     store->locked = true;
