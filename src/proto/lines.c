@@ -7,7 +7,8 @@
 #include "proto/number.h"
 
 /* FIELD ─'"'→ QUOTED ─'"'→ QUOTE ─'"'→ QUOTED; QUOTE or PLAIN ─','→ FIELD; a line feed
- * outside of QUOTED ends the record. BAD goes to the end of the line. */
+ * outside of QUOTED ends the record. A carriage return after QUOTE is the line's end, or BAD,
+ * which goes to the end of the line. */
 enum csv_state { FIELD, PLAIN, QUOTED, QUOTE, BAD };
 
 void lines_init(struct lines *lines, enum lines_format format, struct heap *heap)
@@ -39,7 +40,7 @@ static enum csv_state csv_step(enum csv_state state, uint8_t byte)
     case QUOTE:
         if (byte == '"') return QUOTED;
         if (byte == ',') return FIELD;
-        return byte == '\r' ? QUOTE : BAD;
+        return BAD;
     default:
         return BAD;
     }

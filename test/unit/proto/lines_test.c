@@ -71,6 +71,9 @@ TEST_CASE(csv_is_read_with_newlines_in_quotes)
                  "9 ! invalid_line\n10 ! invalid_line\n11 ! invalid_line\n12 nine 9\n"
                  "13 ! invalid_score\n14 ! invalid_word\n15 last 1\n");
     expect_story(LINES_CSV, "a\n\"open\nb\n", "1 a 1\n2 ! invalid_line\n");
+    /* What follows a quoted field's carriage return opens no quote that swallows other lines. */
+    expect_story(LINES_CSV, "\"a\"\r\"\nb\n\"c\"\r,\"\nd\n",
+                 "1 ! invalid_line\n2 b 1\n3 ! invalid_line\n4 d 1\n");
 }
 
 TEST_CASE(ndjson_is_read_line_by_line)
