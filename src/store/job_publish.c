@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "store/job_internal.h"
+#include "store/planted.h"
 
 static void adopt_overlays(struct store_job *job)
 {
@@ -63,7 +64,9 @@ enum status job_publish(struct store_job *job)
     if (store->failed != STATUS_OK) return STATUS_READ_ONLY;
 
     store_batch_begin(store, store->now_ms);
-    enum status status = job->output_count > 0 ? job_drain_touched(job, SIZE_MAX) : STATUS_OK;
+    enum status status = STATUS_OK;
+    if (job->output_count > 0 && !planted(BUG_NO_SECOND_TAKING_IN))
+        status = job_drain_touched(job, SIZE_MAX);
     adopt_overlays(job);
     if (status == STATUS_OK) status = adopt_outputs(job);
     if (status != STATUS_OK) return status;

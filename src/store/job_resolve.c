@@ -2,6 +2,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "store/job_internal.h"
+#include "store/planted.h"
 
 /* --- Taking in --- */
 
@@ -47,7 +48,7 @@ void store_job_take_back(struct store *store, size_t touched_size,
 {
     struct store_job *job = store->job;
     if (job == NULL) return;
-    job->touched.size = touched_size;
+    if (!planted(BUG_STALE_TOUCHED_KEYS)) job->touched.size = touched_size;
     for (size_t i = 0; i < job->output_count; i++) take_back(store, job->outputs[i]);
 }
 
@@ -80,6 +81,7 @@ static enum status merge_ingested(struct store_job *job, struct run *run, uint64
     struct store_outcome outcome = {.status = STATUS_OK};
     enum status status = packed_record(run->packed, ordinal, &record);
     if (status == STATUS_OK) status = store_merge(store, key, &record, true, &outcome);
+    if (planted(BUG_INGESTED_TWICE)) return status;
     if (status == STATUS_OK) status = kill_output(job, run, ordinal);
     return status;
 }
@@ -207,7 +209,8 @@ static enum status collect_overlays(struct store_job *job)
     }
     job->settled_ms = store->settled_ms;
     if (job->kind != STORE_JOB_FLUSH && job->kind != STORE_JOB_CHECKPOINT) return status;
-    for (size_t i = 0; status == STATUS_OK && i < store->run_count; i++)
+    for (size_t i = planted(BUG_FLUSH_FORGETS_AN_OVERLAY);
+         status == STATUS_OK && i < store->run_count; i++)
         status = store_overlay_of(job, store->runs[i]);
     return status;
 }
@@ -239,7 +242,8 @@ static void edit_numbers(struct store_job *job)
     if (store->boot_unnoted) store_edit_boot(store, &job->edit);
     if (job->kind != STORE_JOB_FLUSH && job->kind != STORE_JOB_CHECKPOINT) return;
     manifest_edit_set_number(&job->edit, MANIFEST_SETTLED_MS, store->settled_ms);
-    manifest_edit_set_number(&job->edit, MANIFEST_REPLAY_SEQUENCE, job->flushed_sequence + 1);
+    manifest_edit_set_number(&job->edit, MANIFEST_REPLAY_SEQUENCE,
+                             job->flushed_sequence + 1 + planted(BUG_REPLAY_TOO_LATE));
 }
 
 bool job_has_edit(const struct store_job *job)
@@ -284,7 +288,8 @@ enum status store_job_resolve(struct store *store, struct store_job *job)
         job->stage = JOB_WAITING;
     }
     if (job_has_edit(job)) {
-        if (log_durable(store->log) < job->needed_sequence) return STATUS_BUSY;
+        bool waits = !planted(BUG_COMMIT_BEFORE_KILLS) || job->kind != STORE_JOB_COMPACT;
+        if (waits && log_durable(store->log) < job->needed_sequence) return STATUS_BUSY;
         enum status status = manifest_commit_begin(store->manifest, &job->edit, &job->commit);
         if (status != STATUS_OK) return status;
         job->commit_begun = true;

@@ -6,6 +6,7 @@
 #include "base/math.h"
 #include "store/frame.h"
 #include "store/names.h"
+#include "store/planted.h"
 
 static const uint8_t segment_magic[8] = "trilog1\n";
 
@@ -174,6 +175,7 @@ static enum status write_large(struct segment *segment, struct slice payload,
 static enum status wipe_refused(struct log *log, struct segment *segment)
 {
     static const uint8_t zeros[FRAME_HEADER_BYTES];
+    if (planted(BUG_REFUSED_BATCH_NOT_WIPED)) return STATUS_OK;
     enum status status = env_file_write(segment->file, segment->end, zeros, sizeof zeros);
     if (status == STATUS_OK || status == STATUS_FULL) return STATUS_OK;
     return log->failure = STATUS_IO;

@@ -7,6 +7,7 @@
 #include "base/math.h"
 #include "store/frame.h"
 #include "store/names.h"
+#include "store/planted.h"
 
 /* A segment's file as it was found. */
 struct found {
@@ -191,6 +192,7 @@ static size_t next_segment(const struct recovery *recovery, size_t after)
     for (size_t i = after + 1; i < recovery->found_count; i++) {
         const struct found *found = &recovery->found[i];
         if (found->begun && found->header.first == recovery->sequence) return i;
+        if (planted(BUG_CHAIN_ENDS_AT_PREPARED)) break;
     }
     return recovery->found_count;
 }

@@ -5,6 +5,7 @@
 #include "base/math.h"
 #include "store/batch.h"
 #include "store/internal.h"
+#include "store/planted.h"
 
 static enum status find_in_runs(struct store *store, struct slice key, struct place *place,
                                 struct record *record)
@@ -339,7 +340,7 @@ static void raise_ceiling(struct store *store)
     if (store->clock.last + margin < store->ceiling) return;
 
     store->ceiling = store->clock.last + ((hlc_time)STORE_CEILING_STEP_MS << HLC_COUNTER_BITS);
-    batch_append_ceiling(&store->batch, store->ceiling);
+    if (!planted(BUG_CEILING_NOT_LOGGED)) batch_append_ceiling(&store->batch, store->ceiling);
     store->ceiling_sequence = log_last(store->log) + 1;
 }
 
@@ -394,7 +395,7 @@ enum status store_batch_commit(struct store *store, uint64_t *sequence)
     if (status == STATUS_OK) return STATUS_OK;
     if (is_final(status))
         store_poison(store, status);
-    else
+    else if (!planted(BUG_REFUSED_BATCH_STAYS))
         take_back(store);
     return status;
 }

@@ -9,6 +9,7 @@
 #include "base/prng.h"
 #include "sim/disk.h"
 #include "store/frame.h"
+#include "store/log_private.h"
 #include "store/names.h"
 #include "test.h"
 
@@ -506,6 +507,29 @@ TEST_CASE(segments_are_recycled)
     story_end(&story);
 }
 
+/* In a segment of zeros a write may have done all but the padding before it was refused. */
+TEST_CASE(a_batch_that_was_refused_does_not_come_back)
+{
+    static struct story story;
+    for (uint64_t seed = test_seed; seed < test_seed + 60; seed++) {
+        uint64_t sequence;
+        story_begin(&story, seed);
+        story.options.segment_bytes = 512;
+        EXPECT(story_start(&story) == STATUS_OK);
+        for (int i = 0; i < 4; i++) EXPECT(story_prepare(&story) == STATUS_OK);
+        while (story.log->segments[0].number ==
+               story.log->segments[story.log->segment_count - 1].number)
+            append_synced(&story);
+        sim_disk_fail_after(story.disk, 0, STATUS_FULL);
+        EXPECT(log_append(story.log, SLICE_LITERAL("x"), &sequence) == STATUS_FULL);
+        story_stop(&story);
+        sim_disk_restart(story.disk, SIM_DISK_KILLED);
+        EXPECT(story_start(&story) == STATUS_OK);
+        story_stop(&story);
+        story_end(&story);
+    }
+}
+
 /* docs/format/log.md shows these bytes. */
 TEST_CASE(the_bytes_of_a_log_are_the_documented_ones)
 {
@@ -539,4 +563,5 @@ TEST_MAIN(TEST(a_crash_at_every_change_loses_nothing_synced_and_revives_nothing_
           TEST(every_bit_flip_in_a_synced_log_is_damage_or_cuts_what_nothing_vouched_for),
           TEST(damage_is_named_by_segment_offset_and_sequence_and_changes_nothing),
           TEST(a_segment_of_another_store_is_foreign), TEST(a_log_that_is_gone_is_damage),
-          TEST(segments_are_recycled), TEST(the_bytes_of_a_log_are_the_documented_ones))
+          TEST(segments_are_recycled), TEST(a_batch_that_was_refused_does_not_come_back),
+          TEST(the_bytes_of_a_log_are_the_documented_ones))

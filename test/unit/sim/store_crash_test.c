@@ -47,7 +47,7 @@ static void go_on(const struct tale *tale, struct story *story)
             .kind = STORE_SET, .key = model_key(round, text), .score = 1000 + round};
         EXPECT(store_world_write(world, &write, 1, &outcome, &sequence) == STATUS_OK);
         EXPECT(outcome.status == STATUS_OK);
-        if (tale->options.publish_after_sync) EXPECT(outcome.version.time > story->newest);
+        EXPECT(outcome.version.time > story->newest);
         EXPECT(store_world_sync(world) == STATUS_OK);
         EXPECT(store_visible_sequence(world->store) >= sequence);
     }

@@ -135,6 +135,80 @@ TEST_CASE(a_damaged_run_is_left_out_of_merges)
     store_world_deinit(&world);
 }
 
+/* Words of a merge's input are removed by a batch that is not durable; then the power goes, after
+ * all that the merge may do by itself. */
+static void lose_power_after_a_merge(uint64_t seed)
+{
+    struct store_world world;
+    struct store_options options = store_world_options();
+    uint64_t sequence, bytes;
+    options.tier_runs_max = 2;
+    EXPECT(store_world_init(&world, seed, &options) == STATUS_OK);
+    for (unsigned i = 0; i < 2; i++) {
+        write_words(&world, STORE_SET, i * 50, 50);
+        EXPECT(flush(&world) == STATUS_OK);
+    }
+    EXPECT(store_job_begin(world.store, &world.job) == STATUS_OK);
+    enum status status = STATUS_PARTIAL;
+    while (status == STATUS_PARTIAL) status = store_job_step(world.job, &bytes);
+    EXPECT(status == STATUS_OK);
+    for (unsigned i = 0; i < 20; i++) {
+        char text[KEY_BYTES];
+        struct store_outcome outcome;
+        struct store_write write = {.kind = STORE_REMOVE, .key = key_of(i, text)};
+        EXPECT(store_world_write(&world, &write, 1, &outcome, &sequence) == STATUS_OK);
+    }
+    do {
+        status = store_job_resolve(world.store, world.job);
+    } while (status == STATUS_PARTIAL);
+    if (status == STATUS_OK) status = store_job_commit(world.job);
+    EXPECT(store_world_restart(&world, SIM_DISK_POWER_LOSS) == STATUS_OK);
+
+    /* A first part of the removals is there, and nothing else is gone. */
+    struct query query = store_world_query(&world);
+    uint64_t live = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        char text[KEY_BYTES];
+        struct query_hit hit;
+        bool is_live = query_get(&query, key_of(i, text), &hit) == STATUS_OK && hit.live;
+        live += is_live;
+        EXPECT(is_live || i < world.report.replayed_records);
+    }
+    EXPECT(live == 100 - world.report.replayed_records);
+    store_world_deinit(&world);
+}
+
+TEST_CASE(an_edit_waits_for_the_log_that_its_kills_are_in)
+{
+    for (uint64_t seed = test_seed; seed < test_seed + 16; seed++) lose_power_after_a_merge(seed);
+}
+
+/* A job must not kill in its outputs what a refused batch did not replace after all. */
+TEST_CASE(a_refused_batch_leaves_nothing_for_a_job_to_take_in)
+{
+    struct store_world world;
+    struct store_options options = store_world_options();
+    begin(&world, &options);
+    write_words(&world, STORE_SET, 0, 50);
+    EXPECT(store_flush_begin(world.store, &world.job) == STATUS_OK);
+    world.stage = STORE_WORLD_BUILDING;
+    size_t touched = store_job_touched(world.store);
+
+    char text[KEY_BYTES];
+    uint64_t sequence;
+    struct store_outcome outcome;
+    struct store_write write = {.kind = STORE_REMOVE, .key = key_of(7, text)};
+    sim_disk_fail_after(world.disk, 0, STATUS_FULL);
+    EXPECT(store_world_write(&world, &write, 1, &outcome, &sequence) == STATUS_FULL);
+    EXPECT(store_job_touched(world.store) == touched);
+    EXPECT(finish_job(&world) == STATUS_OK);
+    store_tick(world.store, world.now_ms);
+    EXPECT(count_words(&world) == 50);
+    EXPECT(store_world_restart(&world, SIM_DISK_KILLED) == STATUS_OK);
+    EXPECT(count_words(&world) == 50);
+    store_world_deinit(&world);
+}
+
 /* --- Exports and ingests --- */
 
 static struct name export_name(void)
@@ -258,7 +332,10 @@ TEST_CASE(a_replay_that_changes_nothing_releases_its_log)
 
 TEST_MAIN(TEST(a_commit_that_never_ran_fails_no_later_one),
           TEST(a_job_that_is_undone_gives_its_memory_back),
-          TEST(a_damaged_run_is_left_out_of_merges), TEST(an_export_that_fails_leaves_no_file),
+          TEST(a_damaged_run_is_left_out_of_merges),
+          TEST(an_edit_waits_for_the_log_that_its_kills_are_in),
+          TEST(a_refused_batch_leaves_nothing_for_a_job_to_take_in),
+          TEST(an_export_that_fails_leaves_no_file),
           TEST(an_export_goes_under_a_name_that_a_start_knows),
           TEST(an_ingest_with_another_hash_seed_is_refused),
           TEST(a_replay_that_changes_nothing_releases_its_log))

@@ -1,0 +1,31 @@
+/* Bugs that can be planted, one a build, to see that the tests find them: a test that passes
+ * with a bug in proves nothing. `meson setup -Dplanted=N`; scripts/planted tries them all and
+ * docs/development.md lists what found each. Without the option they do not exist. */
+#pragma once
+
+#include <stdbool.h>
+
+#ifndef PLANTED
+#define PLANTED 0
+#endif
+
+enum planted_bug {
+    BUG_ACKNOWLEDGE_BEFORE_SYNC = 1, /* A view is published once it is appended. */
+    BUG_NO_DIRECTORY_SYNC,           /* The names of a job's files are not made durable. */
+    BUG_NO_SECOND_TAKING_IN,         /* Keys written while a commit ran stay in the outputs. */
+    BUG_COMMIT_BEFORE_KILLS,         /* A merge's edit does not wait for the log. */
+    BUG_FLUSH_FORGETS_AN_OVERLAY,    /* One run's new kills are in no file. */
+    BUG_REPLAY_TOO_LATE,             /* The first batch after a flush is not replayed. */
+    BUG_CEILING_NOT_LOGGED,          /* The clock's ceiling is in memory alone. */
+    BUG_CHAIN_ENDS_AT_PREPARED,      /* A segment that was prepared and not begun ends the log. */
+    BUG_REFUSED_BATCH_STAYS,         /* A batch that the log refused stays in the tip. */
+    BUG_INGESTED_TWICE,              /* A joined record lives on in the ingested file. */
+    BUG_REFUSED_BATCH_NOT_WIPED,     /* Its header may come back after a power cut. */
+    BUG_STALE_TOUCHED_KEYS,          /* A refused batch leaves its keys to be killed by a job. */
+    BUG_COUNT,
+};
+
+static inline bool planted(enum planted_bug bug)
+{
+    return PLANTED == (int)bug;
+}
