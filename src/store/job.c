@@ -118,6 +118,7 @@ enum status store_job_finish(struct store *store, struct store_job *job, enum st
     } else if (status != STATUS_OK) {
         job_undo(job);
     }
+    snapshot_complete(job, status, 0);
     job_destroy(job);
     return status;
 }

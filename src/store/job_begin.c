@@ -26,23 +26,6 @@ static struct store_job *job_create(struct store *store, enum store_job_kind kin
     return job;
 }
 
-/* A copy of the overlay that stays while the store's own goes on changing. */
-static enum status copy_overlay(struct store_job *job, const struct run *run, overlay_root *root)
-{
-    *root = 0;
-    if (run->overlay == 0) return STATUS_OK;
-
-    struct buf bytes;
-    buf_init(&bytes, job->heap);
-    uint64_t count = packed_info(run->packed)->count;
-    overlay_encode(&job->store->overlays, run->overlay, count, &bytes);
-    enum status status = buf_status(&bytes);
-    if (status == STATUS_OK)
-        status = overlay_decode(&job->overlays, buf_slice(&bytes), count, root);
-    buf_deinit(&bytes);
-    return status;
-}
-
 /* Takes `frozen` (or NULL) and `runs` as inputs, as they are now. */
 static enum status take_inputs(struct store_job *job, struct generation *frozen,
                                struct run *const *runs, size_t run_count)
@@ -57,7 +40,8 @@ static enum status take_inputs(struct store_job *job, struct generation *frozen,
     overlay_begin_batch(&job->overlays);
     for (size_t i = 0; i < run_count; i++) {
         struct layer layer = {.packed = runs[i]->packed, .overlays = &job->overlays};
-        enum status status = copy_overlay(job, runs[i], &layer.overlay);
+        enum status status =
+            run_copy_overlay(runs[i], &job->store->overlays, &job->overlays, &layer.overlay);
         if (status != STATUS_OK) return status;
         job->layers[job->layer_count++] = layer;
         job->inputs[job->input_count++] = runs[i];

@@ -83,6 +83,8 @@ struct store_job {
     struct manifest_edit edit;
     struct manifest_commit commit;
     bool commit_begun;
+
+    struct store_snapshot *snapshot; /* Of a flush: the one that waits for it, or NULL. */
 };
 
 /* --- job_build.c --- */
@@ -110,6 +112,12 @@ void job_undo(struct store_job *job);
 
 /* A commit whose outcome is not known leaves every file where it is: the next start knows. */
 void job_abandon(struct store_job *job, enum status status);
+
+/* --- snapshot.c --- */
+
+/* Ends the wait of the job's snapshot, if one waits: the first `output_count` outputs, as they
+ * were built, are what it lacks; or the flush has failed. */
+void snapshot_complete(struct store_job *job, enum status status, size_t output_count);
 
 /* --- job.c --- */
 

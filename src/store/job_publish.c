@@ -68,8 +68,10 @@ enum status job_publish(struct store_job *job)
     if (job->output_count > 0 && !planted(BUG_NO_SECOND_TAKING_IN))
         status = job_drain_touched(job, SIZE_MAX);
     adopt_overlays(job);
+    size_t output_count = job->output_count;
     if (status == STATUS_OK) status = adopt_outputs(job);
     if (status != STATUS_OK) return status;
+    snapshot_complete(job, STATUS_OK, output_count);
 
     if (job->kind == STORE_JOB_COMPACT) remove_inputs(job);
     if (job->kind == STORE_JOB_FLUSH) {

@@ -26,6 +26,7 @@ struct run {
     uint64_t saved_change_count;
     uint64_t stored_count;   /* As many of them are in the manifest's overlay file. */
     uint64_t overlay_number; /* File that holds it; 0: none, the run is pristine. */
+    unsigned pin_count;      /* Snapshots that read it: it stays when it is replaced. */
     bool in_job;             /* An input of the job under way, ... */
     uint32_t job_index;      /* ... and which. */
     bool unreadable;         /* A merge could not read it: it stays as it is. */
@@ -43,6 +44,11 @@ void run_close(struct run *run);
 /* Takes the files of a run that nobody sees any more away. Failing to is harmless: what
  * the manifest does not name is removed at the next start. */
 void run_remove_files(struct env *env, uint64_t number, uint64_t overlay_number);
+
+/* A copy of its overlay, in another space, that stays while `overlays` goes on changing; 0 when
+ * it is pristine. Errors: STATUS_NOMEM. Cost: O(dead entries). */
+enum status run_copy_overlay(const struct run *run, const struct overlay_space *overlays,
+                             struct overlay_space *space, overlay_root *out);
 
 /* True once a page of it was found damaged: what can still be read is read, but it is merged
  * with nothing. */

@@ -187,7 +187,7 @@ static void reclaim_runs(struct store *store, uint64_t number)
     struct run **link = &store->retired_runs;
     while (*link != NULL) {
         struct run *run = *link;
-        if (run->retired_in > number) {
+        if (run->retired_in > number || run->pin_count > 0) {
             link = &run->next;
             continue;
         }
@@ -216,6 +216,7 @@ void store_free_retired(struct store *store)
     reclaim_views(store, UINT64_MAX);
     reclaim_generations(store, UINT64_MAX);
     reclaim_runs(store, UINT64_MAX);
+    CHECK(store->retired_runs == NULL); /* Else a snapshot has not ended. */
 }
 
 void store_reclaim(struct store *store, uint64_t view)
