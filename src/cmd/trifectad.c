@@ -1,4 +1,5 @@
 /* The server program: settings, the engine, the server, signals. */
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -7,12 +8,15 @@
 #include <unistd.h>
 
 #include "base/heap.h"
+#include "base/math.h"
 #include "shell/bus_guard.h"
 #include "shell/config.h"
 #include "shell/engine.h"
 #include "shell/log_line.h"
 #include "shell/loop.h"
 #include "shell/server.h"
+
+enum { MALLOC_LARGE_BYTES = 256 << 10, MALLOC_TRIM_BYTES = 1 << 20, MALLOC_POOL_COUNT = 4 };
 
 enum { EXIT_FAILED = 1, BUILD_BYTES_PER_S = 256 << 20, SCRUB_INTERVAL_S = 60, ADDRESS_BYTES = 320 };
 
@@ -30,6 +34,21 @@ static void raise_file_limit(void)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+static uint64_t memory_of(const struct config *config)
+{
+    return config->memory_limit_bytes == 0 ? half_of_memory() : config->memory_limit_bytes;
+}
+
+/* What is freed has to go back to the system, or memory_limit would bound only what is counted:
+ * large pieces lie by themselves (by default malloc() changes its mind about what is large with
+ * each one freed), and threads share a few pools. */
+static void configure_malloc(void)
+{
+    mallopt(M_MMAP_THRESHOLD, MALLOC_LARGE_BYTES);
+    mallopt(M_TRIM_THRESHOLD, MALLOC_TRIM_BYTES);
+    mallopt(M_ARENA_MAX, MALLOC_POOL_COUNT);
+}
+
 static struct engine_options engine_options_of(const struct config *config)
 {
     struct engine_options options = {
@@ -40,14 +59,14 @@ static struct engine_options engine_options_of(const struct config *config)
         .scrub_interval_s = SCRUB_INTERVAL_S,
         .directory = config->data,
     };
-    uint64_t memory = config->memory_limit_bytes;
-    if (memory == 0) memory = half_of_memory();
     options.store.publish_after_sync = config->sync_interval_ms == 0;
     options.store.gc_age_ms = config->tombstone_gc_days * 24 * 3600 * 1000;
     if (config->node_id != 0) options.store.node_id = (uint16_t)config->node_id;
 
-    /* Two memory tries may stand side by side, and a flush needs as much as one again. */
-    if (options.store.memtrie_bytes_max > memory / 4) options.store.memtrie_bytes_max = memory / 4;
+    /* Two memory tries may stand side by side, and a flush needs as much as one again: half of
+     * the memory. The other half is for overlays, connections and caches. */
+    options.store.memtrie_bytes_max =
+        u64_min(options.store.memtrie_bytes_max, memory_of(config) / 6);
     return options;
 }
 
@@ -71,6 +90,7 @@ static struct server_options server_options_of(const struct config *config)
         .limits = limits_of(config),
         .version = TRIFECTA_VERSION,
         .answer_cache = true,
+        .memory_limit_bytes = memory_of(config),
     };
     if (options.loop_count == 0) options.loop_count = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
     if (options.loop_count > SERVER_LOOP_COUNT_MAX) options.loop_count = SERVER_LOOP_COUNT_MAX;
@@ -213,6 +233,7 @@ int main(int argument_count, char **arguments)
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     raise_file_limit();
+    configure_malloc();
     if (bus_guard_install() != STATUS_OK) {
         log_line(LOG_LEVEL_ERROR, "server.start_failed",
                  log_text("reason", "no handler for bus errors"));

@@ -12,5 +12,7 @@ enum {
 
     SEARCH_LIMIT_DEFAULT = 10,
     SEARCH_LIMIT_MAX = 1000,
+    SEARCH_ANSWER_BYTES_MAX =
+        4 << 20,             /* A page that is longer ends with the entry that made it so. */
     IMPORT_ERRORS_MAX = 100, /* Bad lines that the answer to an import lists. */
 };

@@ -87,6 +87,8 @@ static const struct figure figures[] = {
                  "Pages checked by the scrubber."),
     NODE_FIGURE("uptime_seconds", uptime_s, FIGURE_GAUGE, "Since the server started."),
     NODE_FIGURE("memory_bytes", memory_bytes, FIGURE_GAUGE, "Memory taken from the heap."),
+    NODE_FIGURE("memory_limit_bytes", memory_limit_bytes, FIGURE_GAUGE,
+                "Memory over which nothing new is begun."),
     NODE_FIGURE("write_queue", queue_count, FIGURE_GAUGE, "Submissions waiting for the writer."),
     NODE_FIGURE("connections", connection_count, FIGURE_GAUGE, "Open client connections."),
 };

@@ -65,7 +65,7 @@ struct node_facts {
     const char *damaged_file; /* NULL: none. */
     const char *job_name;     /* NULL: no job is under way. */
     bool draining;
-    uint64_t uptime_s, memory_bytes, queue_count, connection_count;
+    uint64_t uptime_s, memory_bytes, memory_limit_bytes, queue_count, connection_count;
     uint64_t sync_us_sum, sync_us_max;
     const struct node_counters *const *counters; /* Of all threads. */
     size_t counter_count;

@@ -1,5 +1,6 @@
 /* Searches: a page of the words under a prefix, in one of the orders. */
 #include "core/key.h"
+#include "core/limits.h"
 #include "node/asking.h"
 #include "node/walks.h"
 #include "store/view.h"
@@ -88,6 +89,9 @@ static enum status visit_result(void *context, struct slice key, const struct re
     else
         status = write_entry(searching, buf_slice(&reader->word), record);
     if (status != STATUS_OK) return status;
+
+    if (reader->body.size >= SEARCH_ANSWER_BYTES_MAX)
+        searching->asking->params.limit = searching->given + 1;
 
     /* The page's last entry is where the next one goes on. */
     if (++searching->given == searching->asking->params.limit) {

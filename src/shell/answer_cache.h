@@ -25,17 +25,18 @@ struct answer_cache_entry {
 
 struct answer_cache {
     struct heap *heap;
+    size_t bytes, bytes_max; /* Of targets and answers. */
     struct answer_cache_entry *entries;
 };
 
-/* Errors: STATUS_NOMEM. */
-enum status answer_cache_init(struct answer_cache *cache, struct heap *heap);
+/* Keeps at most `bytes_max`, beside its table. Errors: STATUS_NOMEM. */
+enum status answer_cache_init(struct answer_cache *cache, struct heap *heap, size_t bytes_max);
 void answer_cache_deinit(struct answer_cache *cache);
 
 /* The answer kept for `target` in `view`; borrowed until the next put. False: none. */
 bool answer_cache_get(const struct answer_cache *cache, struct slice target, uint64_t view,
                       struct slice *answer);
 
-/* Keeps a copy, if it is short enough and there is memory. */
+/* Keeps a copy, if it is short enough and there is room. */
 void answer_cache_put(struct answer_cache *cache, struct slice target, uint64_t view,
                       struct slice answer);

@@ -31,6 +31,7 @@ void connection_maybe_free(struct connection *connection)
     unlink_connection(connection); /* Not before: the loop ends when it has no more. */
     for (int i = 0; i < CONNECTION_SUBMISSIONS; i++)
         node_batch_deinit(&connection->submissions[i].batch);
+    if (connection->import != NULL) atomic_fetch_sub(&connection->loop->server->import_count, 1);
     node_import_destroy(connection->import);
     node_export_destroy(connection->export);
     buf_deinit(&connection->in);
@@ -40,10 +41,28 @@ void connection_maybe_free(struct connection *connection)
     heap_free(heap, connection);
 }
 
+void connection_empty(struct connection *connection, struct buf *buf)
+{
+    if (buf->capacity > CONNECTION_KEPT_BYTES_MAX || server_is_over(connection->loop->server))
+        buf_deinit(buf);
+    else
+        buf_clear(buf);
+}
+
+void connection_empty_batch(struct connection *connection, struct node_batch *batch)
+{
+    bool large = connection->import == NULL && batch->bytes.capacity > CONNECTION_KEPT_BYTES_MAX;
+    if (large || server_is_over(connection->loop->server))
+        node_batch_deinit(batch);
+    else
+        node_batch_clear(batch);
+}
+
 static void on_closed(uv_handle_t *handle)
 {
     struct connection *connection = handle->data;
     struct loop *loop = connection->loop;
+    connection_end_hunger(connection);
     atomic_fetch_sub(&loop->server->connection_count, 1);
     atomic_fetch_add_explicit(&loop->reader.counters.connections_closed, 1, memory_order_relaxed);
     connection->closed = true;
@@ -137,7 +156,7 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
 
 void connection_set_reading(struct connection *connection)
 {
-    bool wanted = !connection->closing && !connection->ended &&
+    bool wanted = !connection->closing && !connection->ended && !connection->starved &&
                   connection->in.size + connection->body.size < CONNECTION_IN_BYTES_MAX &&
                   connection->out.size + connection->sending.size < CONNECTION_OUT_BYTES_MAX;
 
@@ -196,6 +215,8 @@ void connection_accept(struct loop *loop)
     uv_tcp_nodelay(&connection->tcp, 1);
     if (count > loop->limits.connection_count_max)
         connection_refuse(connection, NULL, PROBLEM_OVERLOADED, "max_connections are open");
+    else if (server_is_far_over(loop->server))
+        connection_refuse(connection, NULL, PROBLEM_OVERLOADED, "memory_limit is reached");
     connection_flush(connection);
 }
 
@@ -223,6 +244,9 @@ void connection_sweep(struct connection *connection, uint64_t now_us)
     }
 
     if (connection->writing) note_progress(connection, now_us);
+    if (connection->starved) connection->active_us = now_us; /* It is us who are slow. */
+    if (!connection->writing) connection_empty(connection, &connection->sending);
+    if (connection->out.size == 0) connection_empty(connection, &connection->out);
     uint64_t idle_us = now_us - u64_min(now_us, connection->active_us);
     bool half = connection->request_us != 0 && connection->import == NULL &&
                 connection->export == NULL;

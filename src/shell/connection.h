@@ -12,6 +12,7 @@ enum {
     CONNECTION_SUBMISSIONS = 2,         /* An import parses into one while the other is written. */
     CONNECTION_IN_BYTES_MAX = 1 << 20,  /* Unparsed bytes kept while a write is awaited. */
     CONNECTION_OUT_BYTES_MAX = 1 << 20, /* Unsent answers, before nothing more is read. */
+    CONNECTION_KEPT_BYTES_MAX = 256 << 10, /* Memory of an empty buffer that is kept for reuse. */
 };
 
 /* Writes of one connection at the writer. */
@@ -54,6 +55,8 @@ struct connection {
     struct node_reply reply; /* Of the import or export. */
     bool import_ended;       /* The whole body has come. */
     bool import_fed;         /* All of it is in submissions. */
+    bool starved;            /* It waits for memory. */
+    uint64_t starved_us;     /* Since when. */
 
     uint64_t request_us; /* When the first byte of the request under way came; 0: none is. */
     uint64_t active_us;  /* When anything was last read or sent. */
@@ -65,6 +68,9 @@ void connection_accept(struct loop *loop);
 
 /* Its submission came back. */
 void connection_returned(struct connection *connection, struct submission *submission);
+
+/* Its import waited for memory, and may try again. */
+void connection_resume(struct connection *connection);
 
 /* Once a second: closes what has been idle or slow for too long. */
 void connection_sweep(struct connection *connection, uint64_t now_us);

@@ -46,7 +46,8 @@ bool connection_process_export(struct connection *connection)
                                   engine_view(loop->server->engine), clock_wall_ms(),
                                   &connection->out);
         if (chunked) http_chunk_end(&connection->out, begin);
-        if (status == STATUS_PARTIAL && connection->out.size >= CONNECTION_OUT_BYTES_MAX / 4) {
+        bool large = connection->out.size >= CONNECTION_OUT_BYTES_MAX / 4;
+        if (status == STATUS_PARTIAL && (large || server_is_over(loop->server))) {
             /* Each piece is on its way before the next is made. */
             if (!connection_send(connection)) return false;
         }

@@ -5,6 +5,7 @@
 
 void connection_begin_import(struct connection *connection, struct slice *input)
 {
+    struct server *server = connection->loop->server;
     struct node_param_error error = {.code = PROBLEM_OVERLOADED};
     connection->reply = node_reply_of(&connection->request);
     enum status status = node_import_create(&connection->loop->reader, &connection->request,
@@ -16,6 +17,14 @@ void connection_begin_import(struct connection *connection, struct slice *input)
                                           "an import has a body, by length or in chunks"};
         status = STATUS_INVALID;
     }
+    if (status == STATUS_OK &&
+        atomic_load(&server->import_count) >= server_import_count_max(server)) {
+        node_import_destroy(connection->import);
+        connection->import = NULL;
+        error = (struct node_param_error){PROBLEM_OVERLOADED, NULL,
+                                          "memory_limit allows no further import now"};
+        status = STATUS_BUSY;
+    }
     if (status != STATUS_OK) {
         /* The body is on its way all the same: the connection cannot be used again. */
         connection->reply.keep_alive = false;
@@ -26,6 +35,7 @@ void connection_begin_import(struct connection *connection, struct slice *input)
         return;
     }
     *input = slice_from(*input, connection->request.head_bytes);
+    atomic_fetch_add(&server->import_count, 1);
     connection->import_ended = false;
     connection->import_fed = false;
     connection_send_continue(connection);
@@ -89,27 +99,68 @@ static enum status feed(struct connection *connection, struct slice piece)
     }
 }
 
+void connection_end_hunger(struct connection *connection)
+{
+    struct loop *loop = connection->loop;
+    if (loop->favoured == connection) loop->favoured = NULL;
+    if (connection->starved) loop->starved_count--;
+    connection->starved = false;
+}
+
+void connection_resume(struct connection *connection)
+{
+    connection->loop->starved_count--;
+    connection->starved = false;
+    connection_go_on(connection);
+    connection_flush(connection);
+}
+
+/* Whether the import may take more memory. When that is short, each loop favours one import at
+ * a time, which then takes one submission at a time: what is under way comes to its end. */
+static bool may_grow(struct connection *connection)
+{
+    struct loop *loop = connection->loop;
+    if (!server_is_over(loop->server)) return true;
+    if (connection_is_in_flight(connection)) return false;
+    if (loop->favoured == NULL) loop->favoured = connection;
+    return loop->favoured == connection;
+}
+
+static void starve(struct connection *connection)
+{
+    if (connection->starved) return;
+    connection->starved = true;
+    connection->starved_us = clock_monotonic_us();
+    connection->loop->starved_count++;
+}
+
+/* The import is gone, whichever way. */
+static void drop_import(struct connection *connection)
+{
+    node_import_destroy(connection->import);
+    connection->import = NULL;
+    connection->head_done = false;
+    connection_end_hunger(connection);
+    atomic_fetch_sub(&connection->loop->server->import_count, 1);
+    for (int i = 0; i < CONNECTION_SUBMISSIONS; i++)
+        if (!connection->submissions[i].in_flight)
+            connection_empty_batch(connection, &connection->submissions[i].batch);
+}
+
 static void end_import(struct connection *connection)
 {
     node_import_answer(connection->import, &connection->loop->reader, &connection->reply,
                        &connection->out);
     node_count(&connection->loop->reader, NODE_IMPORT,
                clock_monotonic_us() - connection->request_us);
-    node_import_destroy(connection->import);
-    connection->import = NULL;
-    connection->head_done = false;
+    drop_import(connection);
     connection->request_us = 0;
     if (!connection->reply.keep_alive) connection->close_when_sent = true;
 }
 
 static void abort_import(struct connection *connection)
 {
-    for (int i = 0; i < CONNECTION_SUBMISSIONS; i++)
-        if (!connection->submissions[i].in_flight)
-            node_batch_clear(&connection->submissions[i].batch);
-    node_import_destroy(connection->import);
-    connection->import = NULL;
-    connection->head_done = false;
+    drop_import(connection);
     connection->close_when_sent = true;
 }
 
@@ -130,6 +181,10 @@ bool connection_process_import(struct connection *connection, struct slice *inpu
     enum status status = feed_rest(connection);
     while (status == STATUS_OK && !connection->import_fed) {
         piece = (struct slice){0};
+        if (!connection->import_ended && !may_grow(connection)) {
+            starve(connection);
+            return false;
+        }
         if (!connection->import_ended) status = next_piece(connection, input, &piece);
         if (status == STATUS_END) {
             connection->import_ended = true;

@@ -11,6 +11,10 @@ bool connection_is_in_flight(const struct connection *connection);
 /* Frees it once the socket is closed and no submission points to it. */
 void connection_maybe_free(struct connection *connection);
 
+/* Empties a buffer, and gives its memory back if it is much, or if memory is short. */
+void connection_empty(struct connection *connection, struct buf *buf);
+void connection_empty_batch(struct connection *connection, struct node_batch *batch);
+
 void connection_close(struct connection *connection);
 
 /* Closes it by a reset, so that what has no length and no chunks is not taken for complete. */
@@ -50,6 +54,9 @@ void connection_refuse(struct connection *connection, const struct http_request 
 void connection_send_continue(struct connection *connection);
 
 /* --- connection_import.c, connection_export.c --- */
+
+/* It no longer waits for memory, nor needs to be favoured: its import is over. */
+void connection_end_hunger(struct connection *connection);
 
 void connection_begin_import(struct connection *connection, struct slice *input);
 void connection_begin_export(struct connection *connection);

@@ -146,6 +146,7 @@ static void end_request(struct connection *connection)
 {
     connection->head_done = false;
     connection->request_us = 0;
+    connection_empty(connection, &connection->body);
     http_request_init(&connection->request);
 }
 
@@ -168,6 +169,29 @@ static bool process_head(struct connection *connection, struct slice input)
     return true;
 }
 
+/* Who looks after the node is answered always. */
+static bool is_new_work(enum node_endpoint endpoint)
+{
+    return endpoint != NODE_LIVE && endpoint != NODE_READY && endpoint != NODE_METRICS &&
+           endpoint != NODE_STATS && endpoint != NODE_UNKNOWN;
+}
+
+/* A request with a body ends the connection: the rest of it would be memory too. */
+static void refuse_for_memory(struct connection *connection, struct slice *input)
+{
+    static const char detail[] = "memory_limit is reached";
+    const struct http_request *request = &connection->request;
+    struct node_reply reply = node_reply_of(request);
+    if (request->body != HTTP_BODY_NONE || !request->keep_alive) {
+        connection_refuse(connection, request, PROBLEM_OVERLOADED, detail);
+        return;
+    }
+    node_refuse(&connection->loop->reader, &reply, PROBLEM_OVERLOADED, detail, NULL,
+                &connection->out);
+    *input = slice_from(*input, request->head_bytes);
+    end_request(connection);
+}
+
 /* One request whose head is parsed. False: it waits for bytes, or for the writer. */
 static bool process_request(struct connection *connection, struct slice *input)
 {
@@ -179,6 +203,11 @@ static bool process_request(struct connection *connection, struct slice *input)
 
     /* Answers leave in order: anything but one more write waits for those before it. */
     if (!connection_is_write(endpoint) && pending->batch.item_count > 0) return false;
+    if (is_new_work(endpoint) && server_is_over(loop->server)) {
+        if (pending->batch.item_count > 0) return false;
+        refuse_for_memory(connection, input);
+        return !connection->close_when_sent;
+    }
     if (endpoint == NODE_IMPORT) {
         connection_begin_import(connection, input);
         return !connection->close_when_sent || connection->import != NULL;

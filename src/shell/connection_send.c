@@ -12,7 +12,7 @@ static void on_sent(uv_write_t *write, int error)
         connection_close(connection);
         return;
     }
-    buf_clear(&connection->sending);
+    connection_empty(connection, &connection->sending);
 
     /* What waited for the client to read may go on: an export, or further requests. */
     connection_go_on(connection);
@@ -52,7 +52,7 @@ bool connection_send(struct connection *connection)
                               memory_order_relaxed);
     if (sent >= 0 && (size_t)sent == out->size) {
         connection->active_us = clock_monotonic_us();
-        buf_clear(out);
+        connection_empty(connection, out);
     } else if (!send_rest(connection, sent < 0 ? 0 : (size_t)sent)) {
         connection_close(connection);
         return false;
@@ -92,7 +92,7 @@ void connection_flush(struct connection *connection)
     }
 
     bool idle = !connection->writing && !connection_is_in_flight(connection) &&
-                connection->export == NULL;
+                connection->export == NULL && !connection->starved;
     bool last = connection->close_when_sent && connection->import == NULL && !connection->head_done;
     if (idle && (last || connection->ended)) say_goodbye(connection);
     if (!connection->closing) connection_set_reading(connection);

@@ -39,7 +39,7 @@ void connection_returned(struct connection *connection, struct submission *submi
     } else if (connection->import != NULL) {
         node_import_take(connection->import, batch, submission->write.status);
     }
-    node_batch_clear(batch);
+    connection_empty_batch(connection, batch);
     if (connection->closing) return;
     connection_go_on(connection);
     connection_flush(connection);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/math.h"
 #include "shell/clock.h"
 #include "shell/connection.h"
 #include "shell/grace.h"
@@ -38,6 +39,24 @@ static void append(struct engine_write **first, struct engine_write **last,
     *last = write;
 }
 
+/* Lets imports go on that waited for memory: all when there is some again, else the one that
+ * has waited for longest, if no other is favoured. */
+static void feed_starved(struct loop *loop)
+{
+    struct connection *longest = NULL;
+    if (loop->starved_count == 0) return;
+    for (struct connection *connection = loop->connections; connection != NULL;) {
+        struct connection *next = connection->next;
+        if (connection->starved && !server_is_over(loop->server))
+            connection_resume(connection);
+        else if (connection->starved &&
+                 (longest == NULL || connection->starved_us < longest->starved_us))
+            longest = connection;
+        connection = next;
+    }
+    if (longest != NULL && loop->favoured == NULL) connection_resume(longest);
+}
+
 static void take_returned(struct loop *loop)
 {
     pthread_mutex_lock(&loop->mutex);
@@ -51,6 +70,7 @@ static void take_returned(struct loop *loop)
         connection_returned(submission->connection, submission);
         list = next;
     }
+    feed_starved(loop);
 }
 
 static void on_prepare(uv_prepare_t *prepare)
@@ -105,6 +125,8 @@ static void on_sweep(uv_timer_t *timer)
             connection_sweep(connection, now_us);
         connection = next;
     }
+    loop->favoured = NULL; /* Its client may be slow: the others have their turn. */
+    feed_starved(loop);
     if (!loop->draining || loop->connections != NULL) return;
     uv_close((uv_handle_t *)&loop->sweep, NULL);
     uv_close((uv_handle_t *)&loop->wake, NULL);
@@ -127,6 +149,14 @@ static void release(struct loop *loop)
     heap_free(loop->heap, loop->read_bytes);
 }
 
+/* A sixteenth of the memory for the caches of all loops. */
+static size_t cache_bytes(const struct server *server)
+{
+    uint64_t limit_bytes = server->options.memory_limit_bytes;
+    if (limit_bytes == 0) return LOOP_CACHE_BYTES_MAX;
+    return u64_min(LOOP_CACHE_BYTES_MAX, limit_bytes / 16 / server->options.loop_count);
+}
+
 enum status loop_open(struct loop *loop, struct server *server, int listen_fd)
 {
     *loop = (struct loop){.server = server, .heap = server->heap, .limits = server->options.limits};
@@ -137,7 +167,7 @@ enum status loop_open(struct loop *loop, struct server *server, int listen_fd)
         status = STATUS_IO;
     if (status == STATUS_OK) status = node_reader_init(&loop->reader, loop->heap, seed);
     if (status == STATUS_OK && server->options.answer_cache)
-        status = answer_cache_init(&loop->cache, loop->heap);
+        status = answer_cache_init(&loop->cache, loop->heap, cache_bytes(server));
     if (status == STATUS_OK && uv_loop_init(&loop->uv) != 0) status = STATUS_NOMEM;
     if (status != STATUS_OK) {
         release(loop);

@@ -11,7 +11,7 @@
 #include "shell/answer_cache.h"
 #include "shell/server.h"
 
-enum { LOOP_READ_BYTES = 256 << 10 };
+enum { LOOP_READ_BYTES = 256 << 10, LOOP_CACHE_BYTES_MAX = 32 << 20 };
 
 struct connection;
 struct submission;
@@ -36,6 +36,8 @@ struct loop {
     uint64_t wall_ms;    /* Of this turn. */
     char *read_bytes;    /* LOOP_READ_BYTES, shared by all connections. */
     struct connection *connections;
+    size_t starved_count;        /* Connections whose import waits for memory. */
+    struct connection *favoured; /* The one that need not; NULL: none. */
     _Atomic uint64_t connection_count;
     struct engine_write *submitted_first, *submitted_last; /* In this turn. */
 

@@ -11,7 +11,7 @@
 #include "proto/http_request.h"
 #include "shell/engine.h"
 
-enum { SERVER_LOOP_COUNT_MAX = 64, SERVER_DRAIN_MS = 5000 };
+enum { SERVER_LOOP_COUNT_MAX = 64, SERVER_DRAIN_MS = 5000, SERVER_IMPORT_BYTES = 2 << 20 };
 
 /* What may change while it runs. */
 struct server_limits {
@@ -28,6 +28,9 @@ struct server_options {
     struct server_limits limits; /* To begin with. */
     const char *version;
     bool answer_cache;
+
+    /* Over so much memory of the whole heap nothing new is begun; 0: no limit. */
+    uint64_t memory_limit_bytes;
 };
 
 struct loop;
@@ -42,7 +45,31 @@ struct server {
     uint64_t started_us;
     atomic_bool draining;
     _Atomic uint64_t connection_count;
+    _Atomic uint64_t import_count;
 };
+
+/* Whether the memory limit is reached: what is under way goes on, one import a loop at a
+ * time, and what would be new is refused. (any thread) */
+static inline bool server_is_over(const struct server *server)
+{
+    uint64_t limit_bytes = server->options.memory_limit_bytes;
+    return limit_bytes != 0 && heap_used_bytes(server->heap) >= limit_bytes;
+}
+
+/* Beyond this not even those are heard who only want to know how the node is. (any thread) */
+static inline bool server_is_far_over(const struct server *server)
+{
+    uint64_t limit_bytes = server->options.memory_limit_bytes;
+    return limit_bytes != 0 && heap_used_bytes(server->heap) >= limit_bytes + limit_bytes / 8;
+}
+
+/* How many imports may be under way at once: each takes about SERVER_IMPORT_BYTES, all of
+ * them a quarter of the memory. */
+static inline uint64_t server_import_count_max(const struct server *server)
+{
+    uint64_t limit_bytes = server->options.memory_limit_bytes;
+    return limit_bytes == 0 ? UINT64_MAX : 4 + limit_bytes / 4 / SERVER_IMPORT_BYTES;
+}
 
 /* Listens and answers until server_stop().
  * Errors: STATUS_EXISTS (the address is in use), STATUS_DENIED, STATUS_INVALID (not an

@@ -1,6 +1,7 @@
 /* Words through the node: any bytes, every case, expiry, pages, exports. */
 #include "node_bench.h"
 
+#include "core/limits.h"
 #include "proto/base64.h"
 
 #define WORDS "/api/v1/words"
@@ -302,6 +303,37 @@ TEST_CASE(a_long_export_goes_on_in_a_new_view_each_step)
     teardown(&bench);
 }
 
+/* Whoever asks for a thousand payloads gets them in several pages. */
+TEST_CASE(a_page_that_grows_too_long_ends_early)
+{
+    static char body[80000];
+    struct bench bench;
+    char head[1200], cursor[1024] = "";
+    size_t words = 0, pages = 0;
+    setup(&bench);
+    for (int i = 0; i < 150; i++) {
+        size_t at = (size_t)snprintf(body, sizeof body, "{\"word\":\"w%03d\",\"payload\":\"", i);
+        memset(body + at, 'p', 65536);
+        snprintf(body + at + 65536, sizeof body - at - 65536, "\"}");
+        put(&bench, body);
+    }
+    do {
+        snprintf(head, sizeof head, "GET /api/v1/search?limit=1000%s%s HTTP/1.1\r\nHost: a\r\n\r\n",
+                 cursor[0] == '\0' ? "" : "&cursor=", cursor);
+        struct slice answer = ask(&bench, head, "");
+        EXPECT(status_is(&bench, "200"));
+        EXPECT(answer.size < SEARCH_ANSWER_BYTES_MAX + 70000);
+        const char *at = (const char *)answer.data, *end = at + answer.size;
+        while ((at = memmem(at, (size_t)(end - at), "{\"word\":", 8)) != NULL) {
+            at += 8;
+            words++;
+        }
+        pages++;
+    } while (next_cursor(body_of(&bench), cursor));
+    EXPECT(words == 150 && pages == 3);
+    teardown(&bench);
+}
+
 TEST_CASE(namespaces_do_not_see_each_other)
 {
     struct bench bench;
@@ -323,4 +355,4 @@ TEST_MAIN(TEST(any_bytes_are_a_word), TEST(matching_folds_case_and_nothing_else)
           TEST(pages_of_every_size_make_the_whole),
           TEST(an_export_holds_every_field_and_comes_back_by_import),
           TEST(a_long_export_goes_on_in_a_new_view_each_step),
-          TEST(namespaces_do_not_see_each_other))
+          TEST(a_page_that_grows_too_long_ends_early), TEST(namespaces_do_not_see_each_other))
