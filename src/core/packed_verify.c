@@ -189,7 +189,7 @@ struct walk {
     uint64_t expires_first;
     struct version oldest, newest;
     struct sum sum;
-    struct best best;  /* Of the block so far. */
+    struct best block[PACKED_BLOCK];
     bool sum_is_wrong; /* A part of it is: told already. */
 };
 
@@ -272,20 +272,35 @@ static void check_sum(struct walk *walk, uint64_t ordinal, struct slice key,
     walk->sum = expected;
 }
 
+/* Searches take the bests of a block from its row at once, not record by record. */
+static bool block_is_right(const struct walk *walk, uint64_t block)
+{
+    struct best bests[PACKED_BLOCK];
+    if (packed_block_bests(walk->packed, block, bests) != STATUS_OK) return false;
+    for (size_t i = 0; i < PACKED_BLOCK; i++)
+        if (best_compare(bests[i], walk->block[i]) != 0) return false;
+    return true;
+}
+
 static void check_best(struct walk *walk, uint64_t ordinal, const struct record *record)
 {
     const struct packed *packed = walk->packed;
-    walk->best = best_first(walk->best, record_best(record));
+    uint64_t block = ordinal / PACKED_BLOCK;
+    if (ordinal % PACKED_BLOCK == 0) memset(walk->block, 0, sizeof walk->block);
+    walk->block[ordinal % PACKED_BLOCK] = record_best(record);
     if ((ordinal + 1) % PACKED_BLOCK != 0 && ordinal + 1 < packed->footer.info.count) return;
 
-    struct best stored[PACKED_FAN_OUT];
-    uint64_t block = ordinal / PACKED_BLOCK;
+    struct best best = {0}, stored[PACKED_FAN_OUT];
+    for (size_t i = 0; i < PACKED_BLOCK; i++) best = best_first(best, walk->block[i]);
     enum status status = packed_bests(packed, 0, block, 1, stored);
-    if (status != STATUS_OK || best_compare(stored[0], walk->best) != 0)
+    if (status != STATUS_OK || best_compare(stored[0], best) != 0)
         flaw(walk, place(packed, PACKED_BESTS, block * packed->bests.stride),
              "the best of ordinals %" PRIu64 " to %" PRIu64 " is not that of their records",
              block * PACKED_BLOCK, ordinal);
-    walk->best = (struct best){0};
+    if (!block_is_right(walk, block))
+        flaw(walk, place(packed, PACKED_ROWS, 0),
+             "the row of ordinals %" PRIu64 " to %" PRIu64 " breaks a rule", block * PACKED_BLOCK,
+             ordinal);
 }
 
 static void add_totals(struct walk *walk, uint64_t ordinal, struct slice key,

@@ -198,6 +198,99 @@ TEST_CASE(sums_bests_filter_expiry_and_presence_hold_no_harmless_bit)
     teardown();
 }
 
+static void expect_found_sealed(size_t at, unsigned bit)
+{
+    struct told told;
+    file.data[at] ^= (uint8_t)(1u << bit);
+    ask_reseal(file.data, file.size, footer.sections[PACKED_CHECKSUMS]);
+    EXPECT(verify(buf_slice(&file), &heap, &told) != STATUS_OK);
+    file.data[at] ^= (uint8_t)(1u << bit);
+}
+
+static bool is_in_a_section(size_t at)
+{
+    for (size_t i = 0; i < PACKED_SECTION_COUNT; i++)
+        if (at - footer.sections[i].offset < footer.sections[i].size) return true;
+    return false;
+}
+
+/* Bytes of the footer that say nothing: milliseconds beyond the 48 bits of a version, the least
+ * score where scores are whole doubles, and how much of the zeros after a section is its own. */
+static bool is_unused(size_t at)
+{
+    enum { EPOCH = 76, SCORE_MIN = 88, TIME_MIN = 96, TABLE = 118 };
+    if (at == EPOCH + 6 || at == EPOCH + 7 || at == TIME_MIN + 6 || at == TIME_MIN + 7) return true;
+    if (at >= SCORE_MIN && at < TIME_MIN) return footer.bests.score_bytes == 8;
+    bool in_table = at >= TABLE && at < TABLE + 16 * PACKED_SECTION_COUNT;
+    return in_table && (at - TABLE) % 16 == 8;
+}
+
+TEST_CASE(header_gaps_and_footer_hold_no_harmless_byte)
+{
+    build(700);
+    struct packed_extent checksums = footer.sections[PACKED_CHECKSUMS];
+    size_t footer_at = checksums.offset + checksums.size;
+    size_t sealed = footer_at + ASK_FOOTER_FIXED - 20; /* The seal: checksums of checksums. */
+    unsigned gap_bytes = 0;
+    for (size_t at = 0; at < file.size - PACKED_TAIL_BYTES; at++) {
+        if (is_in_a_section(at) || (at >= sealed && at < sealed + 20)) continue;
+        if (at >= footer_at && is_unused(at - footer_at)) continue;
+        for (unsigned bit = 0; bit < 8; bit += 1 + (at < footer_at)) expect_found_sealed(at, bit);
+        gap_bytes += at >= PACKED_HEADER_BYTES && at < footer_at;
+    }
+    EXPECT(gap_bytes > 100);
+    teardown();
+}
+
+/* Keys that changed places with records alike: every sum is the same. */
+TEST_CASE(keys_out_of_order_are_found)
+{
+    struct packed_file packed;
+    struct record record = record_of_set((struct version){1000, 1}, 5);
+    heap_init(&heap, 0);
+    packed_file_begin(&packed, &heap, HASH_SEED);
+    for (const char *key = "abcd"; *key != '\0'; key++)
+        packed_file_add(&packed, slice_of(key, 1), &record);
+    packed_file_finish(&packed);
+    buf_init(&file, &heap);
+    buf_append(&file, packed.bytes, packed.size);
+    packed_file_deinit(&packed);
+    EXPECT(packed_footer_read(buf_slice(&file), &footer) == STATUS_OK);
+
+    /* Without a sample each byte has its own code, one above it. */
+    struct told told;
+    struct packed_extent keys = footer.sections[PACKED_FRONT + FRONT_KEYS];
+    uint8_t *b = memchr(file.data + keys.offset, 'b' + 1, keys.size);
+    uint8_t *c = memchr(file.data + keys.offset, 'c' + 1, keys.size);
+    EXPECT(b != NULL && c != NULL);
+    *b = 'c' + 1;
+    *c = 'b' + 1;
+    ask_reseal(file.data, file.size, footer.sections[PACKED_CHECKSUMS]);
+    EXPECT(verify(buf_slice(&file), &heap, &told) == STATUS_CORRUPT);
+    EXPECT(told.count == 1 && told.offset == keys.offset);
+    teardown();
+}
+
+/* What leads to the keys: any that is not found where it is would show. */
+TEST_CASE(every_byte_of_the_index_is_found_or_harmless)
+{
+    static const enum front_section sections[] = {FRONT_HEADER, FRONT_DICTIONARY, FRONT_INDEX,
+                                                  FRONT_OFFSETS};
+    struct prng prng = {.state = test_seed};
+    struct buf original = {.heap = &heap};
+    uint64_t want = 0;
+    build(1500);
+    buf_append_slice(&original, buf_slice(&file));
+    EXPECT(ask_file(buf_slice(&file), &heap, &want) == STATUS_OK);
+    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
+        struct packed_extent extent = footer.sections[PACKED_FRONT + sections[i]];
+        for (size_t at = extent.offset; at < extent.offset + extent.size; at++)
+            flip_sealed(buf_slice(&original), at, prng_below(&prng, 8), want);
+    }
+    buf_deinit(&original);
+    teardown();
+}
+
 TEST_CASE(a_stopped_verification_says_so)
 {
     struct packed *packed = NULL;
@@ -248,17 +341,17 @@ static enum status verify_overlay(struct overlay_space *space, const struct pack
     return status;
 }
 
-/* Hides all that expires. */
+/* Kills some of the first `limit`, and hides all there that expires. */
 static void change_overlay(struct overlay_space *space, const struct packed *packed,
-                           struct prng *prng, overlay_root *root)
+                           struct prng *prng, uint32_t limit, overlay_root *root)
 {
-    for (uint64_t i = 0; i < 200; i++) {
-        uint64_t ordinal = prng_below(prng, OVERLAY_COUNT);
+    for (uint64_t i = 0; i < limit / 6; i++) {
+        uint64_t ordinal = prng_below(prng, limit);
         struct sum hash;
         EXPECT(packed_hash(packed, ordinal, &hash) == STATUS_OK);
         EXPECT(overlay_kill(space, packed, root, ordinal, hash) == STATUS_OK);
     }
-    for (uint64_t ordinal = 0; ordinal < OVERLAY_COUNT; ordinal += 5)
+    for (uint64_t ordinal = 0; ordinal < limit; ordinal += 5)
         EXPECT(overlay_hide(space, packed, root, ordinal) == STATUS_OK);
 }
 
@@ -275,7 +368,7 @@ static void expect_one_shown(struct overlay_space *space, const struct packed *p
     EXPECT(sum_equal(after.sum, before.sum));
 }
 
-TEST_CASE(an_overlay_with_a_wrong_bit_is_told_from_a_right_one)
+static void flip_overlay(uint32_t limit, unsigned decoded_min)
 {
     struct prng prng = {.state = test_seed};
     struct packed_file packed;
@@ -287,7 +380,7 @@ TEST_CASE(an_overlay_with_a_wrong_bit_is_told_from_a_right_one)
     build_overlaid(&packed, &prng);
     EXPECT(overlay_space_init(&space, &heap) == STATUS_OK);
     EXPECT(verify_overlay(&space, packed.packed, root, &count) == STATUS_OK);
-    change_overlay(&space, packed.packed, &prng, &root);
+    change_overlay(&space, packed.packed, &prng, limit, &root);
     EXPECT(verify_overlay(&space, packed.packed, root, &count) == STATUS_OK);
 
     overlay_encode(&space, root, OVERLAY_COUNT, &bytes);
@@ -305,15 +398,23 @@ TEST_CASE(an_overlay_with_a_wrong_bit_is_told_from_a_right_one)
         }
         bytes.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
-    EXPECT(decoded > 1000);
+    EXPECT(decoded > decoded_min);
     buf_deinit(&bytes);
     overlay_space_deinit(&space);
     packed_file_deinit(&packed);
     EXPECT(heap_used_bytes(&heap) == 0);
 }
 
+/* With changes all over, and with parts that stay as the packed trie has them. */
+TEST_CASE(an_overlay_with_a_wrong_bit_is_told_from_a_right_one)
+{
+    flip_overlay(OVERLAY_COUNT, 1000);
+    flip_overlay(96, 100);
+}
+
 TEST_MAIN(TEST(what_was_built_has_no_flaw), TEST(every_flipped_bit_is_found_in_its_page),
           TEST(a_cut_file_is_told), TEST(wrong_content_under_right_checksums_is_found_or_harmless),
           TEST(sums_bests_filter_expiry_and_presence_hold_no_harmless_bit),
-          TEST(a_stopped_verification_says_so),
+          TEST(header_gaps_and_footer_hold_no_harmless_byte), TEST(keys_out_of_order_are_found),
+          TEST(every_byte_of_the_index_is_found_or_harmless), TEST(a_stopped_verification_says_so),
           TEST(an_overlay_with_a_wrong_bit_is_told_from_a_right_one))

@@ -136,6 +136,13 @@ static enum status open_store(const struct image *image, struct sim_disk *disk)
     return status;
 }
 
+static enum status skip_batch(void *context, uint64_t sequence, struct slice payload)
+{
+    (void)context;
+    EXPECT(sequence > 0 && payload.size > 0);
+    return STATUS_OK;
+}
+
 TEST_CASE(a_sound_directory_is_described)
 {
     struct image *image = image_create(test_seed, true);
@@ -425,11 +432,125 @@ TEST_CASE(damage_in_every_file_is_named_at_once)
     image_destroy(image);
 }
 
-/* A record that is current twice: an overlay that should have killed it is forgotten. */
-TEST_CASE(a_key_that_is_current_twice_is_named)
+/* Opens the log of a directory, and appends. */
+static void append_batches(struct sim_disk *disk, const struct image *image, struct slice payload,
+                           unsigned count, bool synced)
+{
+    struct heap heap;
+    struct log *log;
+    struct log_report report;
+    struct log_sync sync;
+    struct log_options options = {
+        .replay_sequence = image->look.report.numbers[MANIFEST_REPLAY_SEQUENCE]};
+    uint64_t sequence;
+    memcpy(options.store_id, image->look.report.store_id, sizeof options.store_id);
+    heap_init(&heap, 0);
+    EXPECT(log_open(sim_disk_env(disk), &heap, &options, skip_batch, NULL, &report, &log) ==
+           STATUS_OK);
+    for (unsigned i = 0; i < count; i++) {
+        EXPECT(log_append(log, payload, &sequence) == STATUS_OK);
+        if (!synced) continue;
+        EXPECT(log_sync_begin(log, &sync) == STATUS_OK);
+        log_sync_complete(log, &sync, log_sync_run(&sync));
+    }
+    if (synced) EXPECT(log_append_mark(log) == STATUS_OK);
+    log_close(log);
+    EXPECT(heap_used_bytes(&heap) == 0);
+}
+
+/* The last log segment with bytes in it, as it is on the disk. */
+static struct name last_log(struct sim_disk *disk, struct slice *content)
+{
+    struct name name = {.text = ""};
+    for (uint64_t number = 1; number < 100; number++) {
+        struct slice found;
+        struct name candidate = name_of(NAME_LOG, number);
+        if (!sim_disk_content(disk, candidate.text, &found) || found.size < 200) continue;
+        name = candidate;
+        *content = found;
+    }
+    EXPECT(name.text[0] != '\0');
+    return name;
+}
+
+/* Where `text` is for the time after `skip` others; it must be there. */
+static size_t find_text(struct slice content, const char *text, unsigned skip)
+{
+    size_t size = strlen(text), at = 0;
+    for (; at + size <= content.size; at++)
+        if (memcmp(content.data + at, text, size) == 0 && skip-- == 0) return at;
+    EXPECT(false);
+    return at;
+}
+
+TEST_CASE(a_batch_that_makes_no_sense_is_named)
 {
     struct image *image = image_create(test_seed, true);
     struct sim_disk *disk = image_put(image);
+    struct slice content;
+    append_batches(disk, image, SLICE_LITERAL("no batch"), 1, true);
+    struct look look = look_at(disk, false);
+    EXPECT(look.report.damage_count == 1);
+    EXPECT(look_find(&look, last_log(disk, &content).text)->damage);
+    sim_disk_destroy(disk);
+    image_destroy(image);
+}
+
+/* Ceilings: entries of a batch that every reader takes. */
+static const char sound_batch[] = "\2ceiling!";
+
+TEST_CASE(each_damaged_batch_is_named)
+{
+    struct image *image = image_create(test_seed, true);
+    struct sim_disk *disk = image_put(image);
+    struct slice content;
+    append_batches(disk, image, slice_of(sound_batch, 9), 6, true);
+    EXPECT(look_at(disk, false).report.damage_count == 0);
+    struct name name = last_log(disk, &content);
+    size_t first = find_text(content, sound_batch, 1), second = find_text(content, sound_batch, 3);
+    sim_disk_flip_bit(disk, name.text, first * 8 + 9);
+    sim_disk_flip_bit(disk, name.text, second * 8 + 9);
+    struct look look = look_at(disk, false);
+    EXPECT(look.report.damage_count == 2);
+    EXPECT(look.findings[0].offset + 32 == first && look.findings[1].offset + 32 == second);
+    EXPECT(look.report.log.last_sequence == image->look.report.log.last_sequence + 6);
+    sim_disk_destroy(disk);
+    image_destroy(image);
+}
+
+TEST_CASE(a_torn_batch_is_a_note)
+{
+    struct image *image = image_create(test_seed, true);
+    struct sim_disk *disk = image_put(image);
+    struct slice content;
+    append_batches(disk, image, slice_of(sound_batch, 9), 2, false);
+    struct name name = last_log(disk, &content);
+    size_t second = find_text(content, sound_batch, 1);
+    sim_disk_flip_bit(disk, name.text, second * 8 + 9);
+    struct look look = look_at(disk, false);
+    EXPECT(look.status == STATUS_OK && look.report.damage_count == 0);
+    EXPECT(look.report.log.torn_batches == 1);
+    EXPECT(look_find(&look, name.text)->offset + 32 == second);
+    sim_disk_destroy(disk);
+    image_destroy(image);
+}
+
+/* From its first start on a store has a log, even when there is nothing to be replayed. */
+TEST_CASE(a_log_that_is_gone_is_named)
+{
+    struct sim_disk *disk = sim_disk_create(1);
+    struct image image = {.options = story_options(true)};
+    EXPECT(open_store(&image, disk) == STATUS_OK);
+    EXPECT(look_at(disk, false).report.damage_count == 0);
+    EXPECT(env_remove(sim_disk_env(disk), name_of(NAME_LOG, 1).text) == STATUS_OK);
+    EXPECT(look_at(disk, false).report.damage_count == 1);
+    EXPECT(open_store(&image, disk) == STATUS_CORRUPT);
+    sim_disk_destroy(disk);
+}
+
+/* One more edit of the manifest: without overlays, or with another moment of settling. */
+static void edit_manifest(struct sim_disk *disk, bool forget_overlays, uint64_t settled_ms)
+{
     struct heap heap;
     struct manifest *manifest;
     struct manifest_report report;
@@ -439,18 +560,39 @@ TEST_CASE(a_key_that_is_current_twice_is_named)
                          &manifest) == STATUS_OK);
     manifest_edit_init(&edit, &heap);
     for (size_t i = 0; i < manifest_state(manifest)->run_count; i++)
-        if (manifest_state(manifest)->runs[i].overlay != 0)
+        if (forget_overlays && manifest_state(manifest)->runs[i].overlay != 0)
             manifest_edit_set_overlay(&edit, manifest_state(manifest)->runs[i].number, 0);
-    manifest_edit_set_number(&edit, MANIFEST_SETTLED_MS, 0);
+    manifest_edit_set_number(&edit, MANIFEST_SETTLED_MS, settled_ms);
     EXPECT(manifest_commit(manifest, &edit) == STATUS_OK);
     manifest_edit_deinit(&edit);
     manifest_close(manifest);
     EXPECT(heap_used_bytes(&heap) == 0);
+}
 
+/* A record that is current twice: an overlay that should have killed it is forgotten. */
+TEST_CASE(a_key_that_is_current_twice_is_named)
+{
+    struct image *image = image_create(test_seed, true);
+    struct sim_disk *disk = image_put(image);
+    edit_manifest(disk, true, 0);
     struct look look = look_at(disk, false);
     EXPECT(look.status == STATUS_OK && look.report.damage_count > 0);
     uint64_t number;
     EXPECT(name_parse(look.findings[0].name, &number) == NAME_RUN);
+    sim_disk_destroy(disk);
+    image_destroy(image);
+}
+
+/* Words that are said to be settled, and are counted. */
+TEST_CASE(an_expired_word_that_is_counted_is_named)
+{
+    struct image *image = image_create(test_seed, true);
+    struct sim_disk *disk = image_put(image);
+    edit_manifest(disk, false, 900000);
+    EXPECT(look_at(disk, false).report.damage_count == 0);
+    edit_manifest(disk, false, 9000000);
+    struct look look = look_at(disk, false);
+    EXPECT(look.status == STATUS_OK && look.report.damage_count > 0);
     sim_disk_destroy(disk);
     image_destroy(image);
 }
@@ -523,4 +665,7 @@ TEST_MAIN(TEST(a_sound_directory_is_described), TEST(the_counts_are_those_of_the
           TEST(cut_files_are_named), TEST(missing_files_are_named),
           TEST(leftovers_are_notes_and_strangers_are_damage),
           TEST(damage_in_every_file_is_named_at_once), TEST(a_key_that_is_current_twice_is_named),
-          TEST(what_is_no_store_is_refused), TEST(every_failure_is_told))
+          TEST(a_batch_that_makes_no_sense_is_named), TEST(each_damaged_batch_is_named),
+          TEST(a_torn_batch_is_a_note), TEST(a_log_that_is_gone_is_named),
+          TEST(an_expired_word_that_is_counted_is_named), TEST(what_is_no_store_is_refused),
+          TEST(every_failure_is_told))
