@@ -295,6 +295,42 @@ TEST_CASE(a_published_root_never_changes)
     model_deinit(&model);
 }
 
+/* After a batch that nobody saw everything is as before it, memory as well. */
+TEST_CASE(a_dropped_batch_leaves_no_trace)
+{
+    struct prng prng = {.state = test_seed};
+    struct model model;
+    model_init(&model, 9000, &prng);
+    struct arena *arena = &model.space.arena;
+    overlay_root root = 0;
+    for (int batch = 0; batch < 30; batch++) {
+        overlay_begin_batch(&model.space);
+        for (int i = 0; i < 10; i++)
+            change(&model, &root, prng_below(&prng, 9000), prng_one_in(&prng, 2));
+        EXPECT(arena_seal(arena, (uint64_t)batch) == STATUS_OK);
+
+        uint64_t used = arena->used_bytes, retired = arena->retired_bytes;
+        uint64_t retired_total = arena->retired_total;
+        overlay_root tip = root;
+        overlay_begin_batch(&model.space);
+        for (int i = 0; i < 40; i++) {
+            uint64_t ordinal = prng_below(&prng, 9000);
+            EXPECT(overlay_kill(&model.space, model.file.packed, &tip, ordinal,
+                                hash_at(&model, ordinal)) == STATUS_OK);
+        }
+        EXPECT(arena->retired_bytes > retired);
+        overlay_drop(&model.space, tip, model.count);
+        arena_unretire(arena, retired_total);
+        EXPECT(arena->used_bytes == used);
+        EXPECT(arena->retired_bytes == retired);
+        check_all(&model, root, &prng);
+        if (batch > 3) arena_reclaim(arena, (uint64_t)batch - 3);
+    }
+    overlay_retire(&model.space, &root, model.count);
+    EXPECT(arena->used_bytes == 0);
+    model_deinit(&model);
+}
+
 /* Without memory a change does nothing, also to a root of the same batch. */
 TEST_CASE(no_memory_changes_nothing)
 {
@@ -424,5 +460,6 @@ TEST_CASE(damaged_bytes_are_refused)
 }
 
 TEST_MAIN(TEST(an_overlay_answers_like_a_list_of_states), TEST(all_may_die),
-          TEST(a_published_root_never_changes), TEST(no_memory_changes_nothing),
-          TEST(bytes_are_as_written_down), TEST(damaged_bytes_are_refused))
+          TEST(a_published_root_never_changes), TEST(a_dropped_batch_leaves_no_trace),
+          TEST(no_memory_changes_nothing), TEST(bytes_are_as_written_down),
+          TEST(damaged_bytes_are_refused))

@@ -240,6 +240,47 @@ TEST_CASE(a_store_opens_on_a_full_disk)
     }
 }
 
+/* Each operation of a start is refused once for want of room, without a reserve to help: it
+ * starts all the same, or says so and starts the next time. */
+TEST_CASE(a_start_that_is_refused_room_once_starts_then_or_next)
+{
+    struct store_options options = store_world_options();
+    unsigned refused = 0, unnoted = 0;
+    for (uint64_t point = 0;; point++) {
+        struct full_world *full = full_begin(&options);
+        for (unsigned i = 0; i < 40; i++) EXPECT(write_one(full, STORE_SET, i) == STATUS_OK);
+        work(full);
+        for (unsigned i = 0; i < 9; i++) EXPECT(write_one(full, STORE_REMOVE, i) == STATUS_OK);
+        const struct manifest_state *state = manifest_state(full->world.store->manifest);
+        uint64_t boots = state->numbers[MANIFEST_BOOT_COUNT];
+        store_world_close(&full->world);
+        sim_disk_restart(full->world.disk, SIM_DISK_POWER_LOSS);
+        uint64_t before = sim_disk_operation_count(full->world.disk);
+        sim_disk_fail_after(full->world.disk, point, STATUS_FULL);
+        enum status status = store_world_open(&full->world);
+        bool met = sim_disk_operation_count(full->world.disk) - before > point;
+        sim_disk_fail_never(full->world.disk);
+        EXPECT(status == STATUS_OK || status == STATUS_FULL || status == STATUS_IO);
+        refused += status != STATUS_OK;
+        if (status != STATUS_OK) EXPECT(store_world_open(&full->world) == STATUS_OK);
+        check(full);
+
+        /* What the manifest had no room for goes with its next edit. */
+        bool owed = full->world.store->boot_unnoted;
+        unnoted += owed;
+        tick(full);
+        EXPECT(store_world_settle_down(&full->world) == STATUS_OK);
+        EXPECT(!full->world.store->boot_unnoted);
+        state = manifest_state(full->world.store->manifest);
+        EXPECT(state->numbers[MANIFEST_BOOT_COUNT] > boots);
+        check(full);
+        full_end(full);
+        if (!met) break;
+    }
+    printf("%u starts refused, %u without their note\n", refused, unnoted);
+    EXPECT(refused > 0 && unnoted > 0);
+}
+
 /* Any capacity from nothing to plenty, changing all the time, with crashes. */
 TEST_CASE(a_disk_whose_room_comes_and_goes_loses_nothing_acknowledged)
 {
@@ -284,4 +325,5 @@ TEST_MAIN(TEST(puts_stop_at_the_low_water_mark_and_go_on_above_it),
           TEST(with_the_reserve_removals_and_a_flush_go_on),
           TEST(a_log_that_takes_nothing_costs_writes_and_not_the_store),
           TEST(a_store_opens_on_a_full_disk),
+          TEST(a_start_that_is_refused_room_once_starts_then_or_next),
           TEST(a_disk_whose_room_comes_and_goes_loses_nothing_acknowledged))

@@ -101,9 +101,12 @@ static void check_apart(struct torture *torture, bool settles)
 {
     struct heap *heap = &torture->world.heap;
     int64_t left = atomic_load(&heap->failure_after);
+    uint64_t limit = heap->limit_bytes;
+    heap->limit_bytes = 0;
     atomic_store(&heap->failure_after, -1);
     check(torture, settles);
     atomic_store(&heap->failure_after, left);
+    heap->limit_bytes = limit;
 }
 
 /* --- Restarting --- */
@@ -112,6 +115,7 @@ static void restart(struct torture *torture, enum sim_disk_restart how)
 {
     struct store_world *world = &torture->world;
     store_world_close(world);
+    world->heap.limit_bytes = 0; /* A start without memory would be no start. */
     sim_disk_restart(world->disk, how);
     uint64_t done = sim_disk_operation_count(world->disk);
     if (torture->fails_with != STATUS_OK && torture->fails_at >= done)
@@ -371,7 +375,9 @@ static struct store_options torture_options(void)
 }
 
 struct fault {
-    int64_t allocation; /* The one that fails; <0: none. */
+    unsigned short_from, short_to; /* Steps of the script without any more memory. */
+    int64_t allocation;            /* The one that fails; <0: none. */
+    uint64_t spare_bytes;          /* Memory that there is then. */
     uint64_t operation;
     enum status status; /* Of that operation; STATUS_OK: none. */
 };
@@ -417,7 +423,12 @@ static unsigned tell(struct fault fault, struct torture_counts *counts)
     torture->fails_at = operations + fault.operation;
     torture->fails_with = fault.status;
     if (fault.status != STATUS_OK) sim_disk_fail_after(world->disk, fault.operation, fault.status);
-    for (const char *at = script; *at != '\0'; at++) act(torture, *at);
+    for (unsigned step = 0; script[step] != '\0'; step++) {
+        bool is_short = step >= fault.short_from && step < fault.short_to;
+        world->heap.limit_bytes = is_short ? heap_used_bytes(&world->heap) + fault.spare_bytes : 0;
+        act(torture, script[step]);
+    }
+    world->heap.limit_bytes = 0;
     if (counts != NULL) {
         counts->operations = sim_disk_operation_count(world->disk) - operations;
         counts->allocations = (uint64_t)(far - atomic_load(&world->heap.failure_after));
@@ -432,7 +443,7 @@ static unsigned tell(struct fault fault, struct torture_counts *counts)
 static struct torture_counts count_all(void)
 {
     struct torture_counts counts;
-    EXPECT(tell((struct fault){-1, 0, STATUS_OK}, &counts) == 0);
+    EXPECT(tell((struct fault){.allocation = -1}, &counts) == 0);
     EXPECT(counts.operations > 100 && counts.allocations > 100);
     return counts;
 }
@@ -449,7 +460,8 @@ static void fail_operations(enum status status)
     struct torture_counts counts = count_all();
     uint64_t step = step_or(6), tried = 0, noticed = 0;
     for (uint64_t i = (test_seed + status) % step; i < counts.operations; i += step, tried++)
-        noticed += tell((struct fault){-1, i, status}, NULL) > 0;
+        noticed += tell((struct fault){.allocation = -1, .operation = i, .status = status}, NULL) >
+                   0;
     printf("%llu of %llu operations of the disk failed with %s, %llu were noticed\n",
            (unsigned long long)tried, (unsigned long long)counts.operations, status_name(status),
            (unsigned long long)noticed);
@@ -471,12 +483,32 @@ TEST_CASE(an_allocation_that_fails_costs_no_more_than_a_restart)
     struct torture_counts counts = count_all();
     uint64_t step = step_or(16), tried = 0, noticed = 0;
     for (uint64_t i = test_seed % step; i < counts.allocations; i += step, tried++)
-        noticed += tell((struct fault){(int64_t)i, 0, STATUS_OK}, NULL) > 0;
+        noticed += tell((struct fault){.allocation = (int64_t)i}, NULL) > 0;
     printf("%llu of %llu allocations failed, %llu were noticed\n", (unsigned long long)tried,
            (unsigned long long)counts.allocations, (unsigned long long)noticed);
     EXPECT(noticed > tried / 2);
 }
 
+TEST_CASE(a_while_without_memory_costs_no_more_than_a_restart)
+{
+    static const uint64_t spare_bytes[] = {0, 5000, 400000, 1500000};
+    unsigned tried = 0, noticed = 0;
+    for (unsigned from = 0; from < sizeof script - 1; from++) {
+        for (size_t i = 0; i < sizeof spare_bytes / sizeof *spare_bytes; i++, tried++) {
+            struct fault fault = {
+                .allocation = -1,
+                .short_from = from,
+                .short_to = from + 1 + from % 7,
+                .spare_bytes = spare_bytes[i],
+            };
+            noticed += tell(fault, NULL) > 0;
+        }
+    }
+    printf("%u times without memory for a while, %u were noticed\n", tried, noticed);
+    EXPECT(noticed > tried / 4);
+}
+
 TEST_MAIN(TEST(an_operation_that_fails_costs_no_more_than_a_restart),
           TEST(an_operation_without_room_costs_no_more_than_a_restart),
-          TEST(an_allocation_that_fails_costs_no_more_than_a_restart))
+          TEST(an_allocation_that_fails_costs_no_more_than_a_restart),
+          TEST(a_while_without_memory_costs_no_more_than_a_restart))
