@@ -22,6 +22,7 @@ enum {
     STORE_RUN_COUNT_MAX = 4096,
     STORE_LAYER_COUNT_MAX = STORE_RUN_COUNT_MAX + 2,
     STORE_BOTTOM_LEVEL = 3,           /* Levels below it are tiers. */
+    STORE_TIER_FILE_SHARE = 2,        /* Their files are cut at so many times `file_bytes`. */
     STORE_SETTLE_STEP = 4096,         /* Words hidden in one tick at most. */
     STORE_RESOLVE_STEP = 1024,        /* Touched keys taken in by one call. */
     STORE_CHECKPOINT_KILLS = 1 << 20, /* Overlays are stored after so many kills. */

@@ -145,7 +145,8 @@ static enum status compact_begin(struct store *store, struct store_job **out)
         status = STATUS_NOMEM;
     } else {
         job->level = plan->level;
-        job->file_bytes = plan->level == STORE_BOTTOM_LEVEL ? store->options.file_bytes : 0;
+        job->file_bytes = store->options.file_bytes;
+        if (plan->level != STORE_BOTTOM_LEVEL) job->file_bytes *= STORE_TIER_FILE_SHARE;
         job->purge_ms = store->now_ms - u64_min(store->now_ms, store->options.gc_age_ms);
         status = begin(job, take_inputs(job, NULL, plan->runs, plan->run_count), out);
     }

@@ -144,6 +144,7 @@ static enum status open_output(struct store_job *job, uint64_t number)
 {
     struct run *run = NULL;
     enum status status = run_open(job->env, job->heap, number, job->level, &run);
+    if (status == STATUS_OK && job->output_count > 0) run->group = job->outputs[0]->group;
     if (status == STATUS_OK) status = add_output(job, run);
     if (status == STATUS_OK) return STATUS_OK;
     run_close(run);

@@ -223,6 +223,7 @@ static void edit_runs(struct store_job *job)
         manifest_edit_add_run(&job->edit, &(struct manifest_run){
                                               .number = run->number,
                                               .level = run->level,
+                                              .group = run->group,
                                               .size_bytes = info->file_bytes,
                                           });
     }

@@ -46,7 +46,7 @@ struct manifest_run {
     uint64_t number;  /* Of its file, above 0. */
     uint64_t overlay; /* Of its overlay's file; 0: none. */
     uint64_t level;
-    uint64_t kind; /* The store's to define. */
+    uint64_t group; /* Runs of one merge share the number of the first; 0: alone. */
     uint64_t size_bytes;
     struct slice first; /* Its least and greatest key; empty if not noted. */
     struct slice last;

@@ -61,7 +61,7 @@ void manifest_edit_add_run(struct manifest_edit *edit, const struct manifest_run
     CHECK(run->number > 0);
     CHECK(run->first.size <= MANIFEST_KEY_BYTES_MAX);
     CHECK(run->last.size <= MANIFEST_KEY_BYTES_MAX);
-    uint64_t numbers[] = {run->number, run->overlay, run->level, run->kind, run->size_bytes};
+    uint64_t numbers[] = {run->number, run->overlay, run->level, run->group, run->size_bytes};
     add_field(edit, TAG_RUN_ADD, numbers, 5, (struct slice[]){run->first, run->last}, 2);
 }
 
@@ -152,7 +152,7 @@ static enum status apply_run_add(struct manifest_state *state, struct reader *fi
     run.number = reader_varint(field);
     run.overlay = reader_varint(field);
     run.level = reader_varint(field);
-    run.kind = reader_varint(field);
+    run.group = reader_varint(field);
     run.size_bytes = reader_varint(field);
     run.first = reader_bytes(field, reader_varint(field));
     run.last = reader_bytes(field, reader_left(field));

@@ -6,7 +6,7 @@
  *
  *     tag  bytes
  *       2  which (varint), value (varint): a number
- *       4  number, overlay, level, kind, size (varints), size of the first key (varint),
+ *       4  number, overlay, level, group, size (varints), size of the first key (varint),
  *          first key, last key: a run is added
  *       6  number (varint): a run is removed
  *       8  number, overlay (varints): a run has another overlay

@@ -85,6 +85,7 @@ static enum status load_run(struct store *store, const struct manifest_run *entr
 
     enum status status = run_open(store->env, store->heap, number, (unsigned)entry->level, &run);
     if (status == STATUS_OK) {
+        if (entry->group != 0) run->group = entry->group;
         status = store_add_run(store, run);
         if (status != STATUS_OK) run_close(run);
     }

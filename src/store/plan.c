@@ -1,7 +1,7 @@
 /* Which runs to merge: lazy levelling.
  *
  * Levels 0 to 2 are tiers: runs of any key range, merged into one run of the next level
- * when there are `tier_runs_max`. The bottom level holds files of disjoint key ranges.
+ * when there are `tier_runs_max` (a large one is a group of files, which count as one). The bottom level holds files of disjoint key ranges.
  * The tiers go down when the last one is full, or together reach a quarter of the bottom.
  * A run with more than a quarter dead is written again where it stands. So an entry is
  * written about 1 (flush) + 2 (tiers) + 5 (bottom) times.
@@ -21,6 +21,17 @@ static bool is_of_level(const struct run *run, unsigned level)
     return run->level == level && !run_is_damaged(run);
 }
 
+/* Whether a run before `index` has the same group: then it was counted. */
+static bool is_counted(const struct store *store, size_t index)
+{
+    for (size_t i = 0; i < index; i++)
+        if (is_of_level(store->runs[i], store->runs[index]->level) &&
+            store->runs[i]->group == store->runs[index]->group)
+            return true;
+    return false;
+}
+
+/* `*count` is that of merges and flushes, however many files each made. */
 static uint64_t level_bytes(const struct store *store, unsigned level, size_t *count)
 {
     uint64_t bytes = 0;
@@ -28,7 +39,7 @@ static uint64_t level_bytes(const struct store *store, unsigned level, size_t *c
     for (size_t i = 0; i < store->run_count; i++) {
         if (!is_of_level(store->runs[i], level)) continue;
         bytes += packed_info(store->runs[i]->packed)->file_bytes;
-        ++*count;
+        *count += level == STORE_BOTTOM_LEVEL || !is_counted(store, i);
     }
     return bytes;
 }

@@ -10,7 +10,8 @@ enum status run_open(struct env *env, struct heap *heap, uint64_t number, unsign
 
     struct run *run = heap_zalloc(heap, sizeof *run);
     if (run == NULL) return STATUS_NOMEM;
-    *run = (struct run){.env = env, .heap = heap, .number = number, .level = level};
+    *run =
+        (struct run){.env = env, .heap = heap, .number = number, .level = level, .group = number};
 
     status = env_open(env, name_of(NAME_RUN, number).text, ENV_READ, &file);
     if (status != STATUS_OK) goto done;

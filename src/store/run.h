@@ -16,6 +16,7 @@ struct run {
     struct heap *heap;
     uint64_t number;
     unsigned level;
+    uint64_t group; /* The first of the runs that came from one merge: they count as one. */
     struct env_map *map;
     struct packed *packed;
 

@@ -108,6 +108,7 @@ TEST_CASE(a_damaged_run_is_left_out_of_merges)
     struct store_world world;
     struct store_options options = store_world_options();
     options.tier_runs_max = 3;
+    options.file_bytes = 1 << 20;
     begin(&world, &options);
     for (unsigned i = 0; i < 2; i++) {
         write_words(&world, STORE_SET, i * 2000, 2000);

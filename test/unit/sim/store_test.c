@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/prng.h"
 #include "sim/store_world.h"
+#include "store/internal.h"
 #include "test.h"
 
 enum { KEY_COUNT = 400 };
@@ -180,4 +181,43 @@ TEST_CASE(a_store_agrees_with_a_model_through_jobs_and_restarts)
     }
 }
 
-TEST_MAIN(TEST(a_store_agrees_with_a_model_through_jobs_and_restarts))
+static unsigned file_count(const struct store *store, unsigned level)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < store->run_count; i++) count += store->runs[i]->level == level;
+    return count;
+}
+
+/* A merge into a tier is cut like one into the bottom: it would be built in memory as a whole.
+ * What it made counts as one run all the same, also after a restart. */
+TEST_CASE(files_of_one_merge_count_as_one_run)
+{
+    struct tester *tester = calloc(1, sizeof *tester);
+    struct store_world *world = &tester->world;
+    struct store_options options = store_world_options();
+    options.file_bytes = 1 << 10;
+    options.tier_runs_max = 3;
+    EXPECT(store_world_init(world, test_seed, &options) == STATUS_OK);
+    for (unsigned flushes = 1; flushes <= 8; flushes++) {
+        for (unsigned i = 0; i < 600; i++) {
+            char text[32];
+            uint64_t sequence;
+            int size = snprintf(text, sizeof text, "%03u of %u", i, flushes);
+            struct store_write write = {
+                .kind = STORE_SET, .key = slice_of(text, (size_t)size), .score = i * 0.37};
+            EXPECT(store_world_write(world, &write, 1, NULL, &sequence) == STATUS_OK);
+        }
+        EXPECT(store_world_settle_down(world) == STATUS_OK);
+        EXPECT(store_world_restart(world, SIM_DISK_KILLED) == STATUS_OK);
+        EXPECT(store_world_job_step(world) == STATUS_END);
+        EXPECT(file_count(world->store, 0) == flushes % 3);
+        /* Each merge makes several files; two of them are fewer than three runs. */
+        EXPECT(file_count(world->store, 1) >= flushes / 3 * 3);
+        EXPECT(file_count(world->store, 2) == 0);
+    }
+    store_world_deinit(world);
+    free(tester);
+}
+
+TEST_MAIN(TEST(a_store_agrees_with_a_model_through_jobs_and_restarts),
+          TEST(files_of_one_merge_count_as_one_run))
