@@ -181,8 +181,8 @@ static size_t append_results(struct slice body, char (*words)[8], size_t count)
 {
     const char *at = (const char *)body.data + strlen("{\"results\":[");
     while (*at == '"') {
-        const char *end = strchr(at + 1, '"');
-        EXPECT((size_t)(end - at) <= 8);
+        const char *end = memchr(at + 1, '"', 8);
+        EXPECT(end != NULL);
         memset(words[count], 0, 8);
         memcpy(words[count++], at + 1, (size_t)(end - at - 1));
         at = end[1] == ',' ? end + 2 : end + 1;
