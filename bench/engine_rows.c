@@ -239,6 +239,17 @@ static void measure_packed(struct data *data, const struct packed *packed)
 
 /* --- Memory trie --- */
 
+/* As the store does with the writes of a batch. */
+static void warm(const struct data *data, const struct memtrie *trie, memtrie_root root,
+                 size_t from)
+{
+    struct slice keys[MEMTRIE_WARM_COUNT_MAX];
+    size_t count = 0;
+    for (size_t i = from; i < data->count && count < MEMTRIE_WARM_COUNT_MAX; i++)
+        keys[count++] = data->words[data->order[i]].key;
+    memtrie_warm(trie, root, keys, count);
+}
+
 static void measure_memtrie(struct data *data)
 {
     struct memtrie trie;
@@ -248,6 +259,7 @@ static void measure_memtrie(struct data *data)
     CHECK(memtrie_init(&trie, &data->heap, 1) == STATUS_OK);
     double start = now_s();
     for (size_t i = 0; i < data->count; i++) {
+        if (i % MEMTRIE_WARM_COUNT_MAX == 0) warm(data, &trie, root, i);
         const struct word *word = &data->words[data->order[i]];
         struct record record = record_of(word);
         CHECK(memtrie_put(&trie, &root, word->key, &record) == STATUS_OK);

@@ -327,6 +327,7 @@ static enum status find_place(struct change *change)
 {
     struct memtrie *trie = change->trie;
     arena_ref next = finger_take(change);
+    size_t depth_begun = change->depth;
     trie->finger_root = 0; /* Its steps are overwritten from here on. */
     while (next != 0) {
         const void *node = memtrie_node_at(trie, next);
@@ -352,6 +353,7 @@ static enum status find_place(struct change *change)
         change->at += own.size + (index != MEMTRIE_TERMINAL);
     }
     change->steps = trie->steps;
+    trie->level_count += change->depth - depth_begun;
     return STATUS_OK;
 }
 

@@ -44,6 +44,7 @@ struct memtrie {
     struct memtrie_step *steps;
     size_t step_capacity;
     memtrie_root finger_root;
+    uint64_t level_count; /* Levels that the writer's searches went down. */
     size_t finger_depth;
     struct buf finger_key;
 };
@@ -83,6 +84,12 @@ enum status memtrie_get(const struct memtrie *trie, memtrie_root root, struct sl
  * one near it, that follows does not go it again. */
 enum status memtrie_seek(struct memtrie *trie, memtrie_root root, struct slice key,
                          struct record *record, bool *hidden);
+
+/* Goes the ways to several keys side by side, so that searches for them soon after find
+ * them in the cache: alone, a search waits for memory at each level. */
+enum { MEMTRIE_WARM_COUNT_MAX = 16 };
+void memtrie_warm(const struct memtrie *trie, memtrie_root root, const struct slice *keys,
+                  size_t count);
 
 /* Totals of a whole root. */
 struct memtrie_totals {

@@ -41,6 +41,46 @@ enum status memtrie_get(const struct memtrie *trie, memtrie_root root, struct sl
     return STATUS_NOT_FOUND;
 }
 
+struct lane {
+    memtrie_node node;
+    struct slice rest; /* Of the key, below the path above the node. */
+};
+
+/* One level down, the next node on its way from memory; false where the way ends. */
+static bool lane_step(const struct memtrie *trie, struct lane *lane)
+{
+    const void *node = node_at(trie, lane->node);
+    if (memtrie_kind(node) != MEMTRIE_INNER) return false;
+    struct slice prefix = memtrie_prefix(node);
+    if (lane->rest.size <= prefix.size || !slice_starts_with(lane->rest, prefix)) return false;
+
+    int index;
+    lane->node = memtrie_child(node, lane->rest.data[prefix.size], &index);
+    if (lane->node == 0) return false;
+    lane->rest = slice_from(lane->rest, prefix.size + 1);
+    const uint8_t *next = node_at(trie, lane->node);
+    __builtin_prefetch(next);
+    __builtin_prefetch(next + 64);
+    return true;
+}
+
+void memtrie_warm(const struct memtrie *trie, memtrie_root root, const struct slice *keys,
+                  size_t count)
+{
+    struct lane lanes[MEMTRIE_WARM_COUNT_MAX];
+    CHECK(count <= MEMTRIE_WARM_COUNT_MAX);
+    if (root == 0) return;
+    for (size_t i = 0; i < count; i++) lanes[i] = (struct lane){top_node(trie, root), keys[i]};
+    while (count > 0) {
+        for (size_t i = 0; i < count;) {
+            if (lane_step(trie, &lanes[i]))
+                i++;
+            else
+                lanes[i] = lanes[--count];
+        }
+    }
+}
+
 struct memtrie_totals memtrie_totals(const struct memtrie *trie, memtrie_root root)
 {
     if (root == 0) return (struct memtrie_totals){0};

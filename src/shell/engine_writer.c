@@ -83,8 +83,7 @@ static void write_batch(struct engine *engine, struct engine_write *list)
     store_batch_begin(engine->store, clock_wall_ms());
     for (struct engine_write *at = list; at != NULL; at = at->next) {
         at->status = STATUS_OK;
-        for (size_t i = 0; i < at->count; i++)
-            store_write(engine->store, &at->writes[i], &at->outcomes[i]);
+        store_write_all(engine->store, at->writes, at->outcomes, at->count);
     }
     uint64_t sequence;
     enum status status = store_batch_commit(engine->store, &sequence);

@@ -61,8 +61,9 @@ enum status store_world_write(struct store_world *world, const struct store_writ
 {
     struct store_outcome outcome;
     store_batch_begin(world->store, world->now_ms);
-    for (size_t i = 0; i < count; i++)
-        store_write(world->store, &writes[i], outcomes == NULL ? &outcome : &outcomes[i]);
+    if (outcomes != NULL) store_write_all(world->store, writes, outcomes, count);
+    for (size_t i = 0; i < count && outcomes == NULL; i++)
+        store_write(world->store, &writes[i], &outcome);
     return store_batch_commit(world->store, sequence);
 }
 

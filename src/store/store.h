@@ -134,6 +134,10 @@ void store_batch_begin(struct store *store, uint64_t now_ms);
 void store_write(struct store *store, const struct store_write *write,
                  struct store_outcome *outcome);
 
+/* store_write() of all in their order; sees to it that none waits for memory alone. */
+void store_write_all(struct store *store, const struct store_write *writes,
+                     struct store_outcome *outcomes, size_t count);
+
 /* Appends the batch's resulting records to the log. `*sequence` is what
  * store_visible_sequence() must reach before it may be acknowledged; an empty batch
  * gives the last one.

@@ -40,7 +40,15 @@ static enum status change_at_random(struct fixture *fixture, enum key_shape shap
     bool known = model_has(model, index, key);
     enum status status;
 
-    /* What a writer does: it looks first, for this key or for another. */
+    /* What a writer does: it warms the ways to some keys, and looks for this one first. */
+    if (prng_one_in(prng, 4)) {
+        struct slice keys[MEMTRIE_WARM_COUNT_MAX] = {key, {0}};
+        for (size_t i = 2; i < MEMTRIE_WARM_COUNT_MAX; i++)
+            keys[i] = model->count == 0
+                          ? key
+                          : model->items[prng_below(prng, (uint32_t)model->count)]->key;
+        memtrie_warm(&fixture->trie, fixture->root, keys, MEMTRIE_WARM_COUNT_MAX);
+    }
     if (prng_one_in(prng, 2)) {
         struct record record;
         bool hidden;
