@@ -337,7 +337,10 @@ enum status store_open(struct env *env, struct heap *heap, const struct store_op
     *report = (struct store_report){0};
 
     struct store *store = heap_zalloc(heap, sizeof *store);
-    if (store == NULL) return STATUS_NOMEM;
+    if (store == NULL) {
+        explain(report, "opening failed: %s", status_name(STATUS_NOMEM));
+        return STATUS_NOMEM;
+    }
     store->env = env;
     store->heap = heap;
     store->options = *options;
