@@ -151,6 +151,7 @@ static void crash_a_story(uint64_t seed, bool publish_after_sync, unsigned step_
            (unsigned long long)tale.jobs[STORE_JOB_EXPORT],
            (unsigned long long)tale.jobs[STORE_JOB_CHECKPOINT]);
     EXPECT(crash_points > before);
+    for (int kind = STORE_JOB_FLUSH; kind < STORE_JOB_SCRUB; kind++) EXPECT(tale.jobs[kind] > 0);
     model_destroy(tale.model);
 }
 

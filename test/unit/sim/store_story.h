@@ -127,6 +127,23 @@ static inline enum status begin_asked(struct story *story, bool ingest)
     return STATUS_OK;
 }
 
+/* As after a million kills. */
+static inline enum status begin_checkpoint(struct story *story)
+{
+    struct store_world *world = &story->world;
+    enum status status = story_finish_job(story);
+    while (status == STATUS_OK && world->store->frozen != NULL) {
+        status = story_job_step(story);
+        if (status == STATUS_OK) status = story_finish_job(story);
+    }
+    if (status != STATUS_OK) return status;
+    world->store->kills_unstored = STORE_CHECKPOINT_KILLS;
+    world->store->options.memtrie_bytes_max = UINT64_MAX; /* Else a flush would come first. */
+    status = story_job_step(story);
+    world->store->options.memtrie_bytes_max = world->options.memtrie_bytes_max;
+    return status;
+}
+
 /* Everything into packed files, and those merged. */
 static inline enum status story_settle(struct story *story)
 {
@@ -162,6 +179,7 @@ static inline enum status story_act(struct story *story, unsigned step)
     world->now_ms += prng_below(prng, step < story->step_count / 2 ? 10 : 60);
     if (step == story->step_count / 3) return begin_asked(story, false);
     if (step == story->step_count / 2) return begin_asked(story, true);
+    if (step == story->step_count * 5 / 8) return begin_checkpoint(story);
     if (step == story->step_count * 3 / 4) {
         enum status status = story_settle(story);
         if (status != STATUS_OK) return status;
