@@ -2,7 +2,7 @@
 
 #include "base/check.h"
 #include "base/math.h"
-#include "core/front_format.h"
+#include "core/front_block.h"
 
 /* --- Open --- */
 
@@ -72,7 +72,7 @@ static void steps_init(struct front *front)
     const struct dictionary *dictionary = front->dictionary;
     for (unsigned i = 0; i < dictionary->header_count; i++) {
         struct header header = dictionary->headers[i];
-        front->steps[i] = header.delta * 65536 + header.size;
+        front->steps[i] = header.delta * (INT64_C(1) << 32) + header.size;
     }
 }
 
@@ -115,82 +115,7 @@ const struct dictionary *front_dictionary(const struct front *front)
     return front->dictionary;
 }
 
-/* --- Blocks --- */
-
-static uint64_t group_start(const uint8_t *group)
-{
-    return load_u32le(group) | (uint64_t)(load_u16le(group + 4) >> 4) << 32;
-}
-
-/* Where in the level the bytes of `block` lie; not yet touched, but inside. */
-static enum status block_find(const struct front *front, const struct front_level *level,
-                              uint64_t block, struct slice *bytes)
-{
-    const uint8_t *group = level->offsets + block / FRONT_GROUP * FRONT_GROUP_BYTES;
-    size_t slot = block % FRONT_GROUP;
-    bool is_last = block + 1 == level->block_count;
-    bool needs_next = slot == FRONT_GROUP - 1 && !is_last;
-    enum status status = touch(front, group, FRONT_GROUP_BYTES + (needs_next ? 6 : 0));
-    if (status != STATUS_OK) return status;
-
-    unsigned shift = load_u16le(group + 4) & 15;
-    uint64_t base = group_start(group);
-    const uint8_t *slots = group + 4;
-    uint64_t start = base, end = level->size;
-    if (slot != 0) start += (uint64_t)load_u16le(slots + 2 * slot) << shift;
-    if (needs_next)
-        end = group_start(group + FRONT_GROUP_BYTES);
-    else if (!is_last)
-        end = base + ((uint64_t)load_u16le(slots + 2 * slot + 2) << shift);
-    if (start > end || end > level->size || end - start > UINT32_MAX) return STATUS_CORRUPT;
-
-    *bytes = (struct slice){level->data + start, end - start};
-    return STATUS_OK;
-}
-
-enum status front_walk_open(const struct front *front, unsigned level_index, uint64_t block,
-                            int32_t shared, struct front_walk *walk)
-{
-    const struct front_level *level = &front->levels[level_index];
-    struct slice bytes;
-    enum status status = block_find(front, level, block, &bytes);
-    if (status == STATUS_OK) status = touch(front, bytes.data, bytes.size);
-    if (status != STATUS_OK) return status;
-
-    uint64_t left = level->item_count - block * FRONT_BLOCK;
-    unsigned count = left < FRONT_BLOCK ? (unsigned)left : FRONT_BLOCK;
-    size_t head_start = level_index == 0 ? 0 : 2;
-    size_t head_size = 0;
-    if (bytes.size < head_start + count - 1) return STATUS_CORRUPT;
-    if (level_index != 0) head_size = load_u16le(bytes.data);
-    size_t entries = head_start + count - 1 + head_size;
-    if (bytes.size < entries) return STATUS_CORRUPT;
-
-    *walk = (struct front_walk){
-        .headers = bytes.data + head_start,
-        .codes = bytes.data + entries,
-        .limit = (uint32_t)(bytes.size - entries),
-        .shared = shared,
-        .count = count,
-        .head = {bytes.data + entries - head_size, head_size},
-    };
-    return STATUS_OK;
-}
-
-bool front_walk_escape(struct front_walk *walk)
-{
-    walk->size = 0;
-    if (walk->offset > walk->limit) return false;
-
-    struct reader reader = {walk->codes + walk->offset, walk->codes + walk->limit, false};
-    uint64_t shared = reader_varint(&reader);
-    uint64_t size = reader_varint(&reader);
-    if (reader.failed || shared > KEY_BYTES_MAX || size > reader_left(&reader)) return false;
-    walk->offset = (uint32_t)(reader.at - walk->codes);
-    walk->size = (uint32_t)size;
-    walk->shared = (int32_t)shared;
-    return true;
-}
+/* --- Entries --- */
 
 enum status front_expand(const struct front *front, struct slice codes, int32_t shared,
                          struct buf *key)
@@ -211,20 +136,49 @@ enum status front_expand(const struct front *front, struct slice codes, int32_t 
 
 /* --- Search --- */
 
+enum { COMPARE_BYTES = sizeof(uint64_t) };
+
+/* What is looked for, followed by zeros, so that it can be compared eight bytes at a time. One
+ * byte more than a key can have says as much as all bytes of a query that is longer. */
+struct query {
+    size_t size;
+    uint8_t bytes[KEY_BYTES_MAX + 1 + COMPARE_BYTES];
+};
+
+static void query_init(struct query *query, struct slice bytes)
+{
+    query->size = size_min(bytes.size, KEY_BYTES_MAX + 1);
+    if (query->size > 0) memcpy(query->bytes, bytes.data, query->size);
+    memset(query->bytes + query->size, 0, COMPARE_BYTES);
+}
+
 /* Where a query stands among the items of a block. */
 struct position {
     unsigned low;        /* Items known to be < the query: all before `low`. */
     unsigned high;       /* First item past `low` that is > the query and has it not as a prefix. */
     size_t match;        /* Bytes that item low - 1 has in common with the query. */
-    int32_t shared;      /* `shared` of item low - 1. */
-    int32_t high_shared; /* `shared` of item high - 1. */
+    int32_t shared;      /* What item low - 1 shares with the one before. */
+    int32_t high_shared; /* What item high - 1 shares. */
     bool exact;          /* Item `low` is the query. */
 };
 
-/* Compares what `codes` stand for with `query` from `*match` on, which grows by what they
+/* Number of leading bytes that two strings have in common, at most `limit`. Both can be read
+ * up to seven bytes past that. */
+static inline size_t common_bytes(const uint8_t *a, const uint8_t *b, size_t limit)
+{
+    for (size_t common = 0; common < limit; common += COMPARE_BYTES) {
+        uint64_t difference = load_u64le(a + common) ^ load_u64le(b + common);
+        if (difference == 0) continue;
+        common += (unsigned)__builtin_ctzll(difference) / 8;
+        return common < limit ? common : limit;
+    }
+    return limit;
+}
+
+/* Compares what `codes` stand for with the query from `*match` on, which grows by what they
  * have in common. The result is <0, 0 or >0; `covers` is set when the codes go on past the
  * end of the query without a difference. */
-static int codes_compare(const struct front *front, struct slice codes, struct slice query,
+static int codes_compare(const struct front *front, struct slice codes, const struct query *query,
                          size_t *match, bool *covers)
 {
     const uint8_t *at = codes.data, *end = codes.data + codes.size;
@@ -232,95 +186,102 @@ static int codes_compare(const struct front *front, struct slice codes, struct s
     while (at < end) {
         struct slice string =
             symbols_string(front->symbols, symbols_code(front->symbols, &at, end));
-        struct slice rest = slice_from(query, *match);
-        size_t common = slice_common_prefix(string, rest);
+        const uint8_t *rest = query->bytes + *match;
+        size_t left = query->size - *match;
+        size_t common = common_bytes(string.data, rest, size_min(string.size, left));
         *match += common;
         if (common == string.size) continue;
-        if (common == rest.size) {
+        if (common == left) {
             *covers = true;
             return 1;
         }
-        return string.data[common] < rest.data[common] ? -1 : 1;
+        return string.data[common] < rest[common] ? -1 : 1;
     }
-    return *match == query.size ? 0 : -1;
+    return *match == query->size ? 0 : -1;
 }
 
 /* The first byte of an item's codes. False when there is none. */
-static inline bool first_byte(const struct front *front, const struct front_walk *walk,
-                              uint8_t *byte)
+static inline bool first_byte(const struct front *front, const struct front_block *block,
+                              unsigned item, unsigned *byte)
 {
-    if (!front_walk_is_inside(walk) || walk->size == 0) return false;
-    const uint8_t *at = walk->codes + walk->offset;
-    *byte = front->symbols->first[symbols_code(front->symbols, &at, at + walk->size)];
+    struct slice codes;
+    if (!front_block_codes(block, item, &codes) || codes.size == 0) return false;
+    const uint8_t *at = codes.data;
+    *byte = front->symbols->first[symbols_code(front->symbols, &at, at + codes.size)];
     return true;
 }
 
-/* From the item at `walk`, which starts with the query, on to the last that does. */
-static bool walk_to_high(const struct front *front, struct front_walk *walk, size_t query_size,
-                         struct position *position)
+/* Item `first` starts with the query: finds the end of those that do. */
+static void find_high(const struct front_block *block, unsigned first, size_t query_size,
+                      struct position *position)
 {
-    position->high_shared = walk->shared;
-    while (walk->index + 1 < walk->count) {
-        if (!front_walk_next(front, walk)) return false;
-        if (walk->shared < (int64_t)query_size) {
-            position->high = walk->index;
-            return true;
-        }
-        position->high_shared = walk->shared;
-    }
-    position->high = walk->count;
-    return true;
+    uint32_t others = front_items_below(block, query_size) & front_items_after(block, first);
+    position->high = front_items_first(others, block->count);
+    position->high_shared = block->shared[position->high - 1];
 }
 
 /* Finds the query among the items after the first, which is less and has `match` bytes in
  * common with it. An item that shares more than `match` with the one before compares like
- * that one and is not read; one that shares less is greater. */
-static bool walk_search(const struct front *front, struct front_walk *walk, struct slice query,
-                        size_t match, bool wants_high, struct position *position)
+ * that one and is not read; one that shares less is greater. What is left are siblings, whose
+ * first bytes ascend. */
+static bool block_search(const struct front *front, const struct front_block *block,
+                         const struct query *query, size_t match, bool wants_high,
+                         struct position *position)
 {
-    *position = (struct position){.low = 1, .match = match, .shared = walk->shared};
-    while (walk->index + 1 < walk->count) {
-        if (!front_walk_next(front, walk)) return false;
-        if (walk->shared > (int64_t)match) goto less;
-        if (walk->shared < (int64_t)match) break;
+    unsigned low = 1;
+    *position = (struct position){0};
+    while (low < block->count) {
+        uint32_t rest = front_items_after(block, low - 1);
+        uint32_t not_greater = ~front_items_below(block, match) & rest;
+        unsigned end = front_items_first(rest & ~not_greater, block->count);
+        uint32_t siblings = front_items_below(block, match + 1) & not_greater;
+        siblings &= (uint32_t)((UINT64_C(1) << end) - 1);
+        unsigned byte = 0, wanted = query->bytes[match];
+        for (low = end; siblings != 0; siblings &= siblings - 1) {
+            unsigned item = (unsigned)__builtin_ctz(siblings);
+            if (!first_byte(front, block, item, &byte)) return false;
+            if (byte < wanted) continue;
+            low = item;
+            break;
+        }
+        if (low == end || byte > wanted) break;
 
-        uint8_t byte;
-        if (!first_byte(front, walk, &byte)) return false;
-        if (byte < query.data[match]) goto less;
-        if (byte > query.data[match]) break;
-
+        struct slice codes;
         bool covers;
-        int order = codes_compare(front, front_walk_codes(walk), query, &match, &covers);
+        size_t own_match = match;
+        if (!front_block_codes(block, low, &codes)) return false;
+        int order = codes_compare(front, codes, query, &own_match, &covers);
         if (order >= 0) {
             position->exact = order == 0;
-            position->high = position->low;
-            if (wants_high && (order == 0 || covers))
-                return walk_to_high(front, walk, query.size, position);
-            position->high_shared = order == 0 ? walk->shared : position->shared;
-            return true;
+            position->high = low;
+            position->high_shared = block->shared[order == 0 ? low : low - 1];
+            if (wants_high && (order == 0 || covers)) find_high(block, low, query->size, position);
+            break;
         }
-        position->match = match;
-    less:
-        position->low = walk->index + 1;
-        position->shared = walk->shared;
+        match = own_match;
+        low++;
     }
-    position->high = position->low;
-    position->high_shared = position->shared;
+    position->low = low;
+    position->match = match;
+    position->shared = block->shared[low - 1];
+    if (position->high == 0) {
+        position->high = low;
+        position->high_shared = position->shared;
+    }
     return true;
 }
 
 /* The top block's first item is the least key of all; compares it with the query. */
-static bool root_search(const struct front *front, struct front_walk *walk, struct slice query,
-                        bool wants_high, struct position *position)
+static bool root_search(const struct front *front, const struct front_block *block,
+                        const struct query *query, bool wants_high, struct position *position)
 {
     size_t match = 0;
     bool covers;
-    int order = codes_compare(front, walk->head, query, &match, &covers);
-    if (order < 0) return walk_search(front, walk, query, match, wants_high, position);
+    int order = codes_compare(front, block->head, query, &match, &covers);
+    if (order < 0) return block_search(front, block, query, match, wants_high, position);
 
     *position = (struct position){.match = match, .exact = order == 0};
-    if (wants_high && (order == 0 || covers))
-        return walk_to_high(front, walk, query.size, position);
+    if (wants_high && (order == 0 || covers)) find_high(block, 0, query->size, position);
     return true;
 }
 
@@ -330,18 +291,25 @@ static uint64_t first_ordinal(unsigned level, uint64_t item)
     return item << (FRONT_BLOCK_BITS * level);
 }
 
+/* Opens block `block` of `level`, whose first key shares `shared` in the level above. */
+static enum status open_below(const struct front *front, unsigned level, uint64_t block,
+                              int32_t shared, struct front_block *out)
+{
+    return front_block_open(front, level, block, level == 0 ? shared : 0, out);
+}
+
 /* One end of the search: below block `item` of `level` - 1, whose first key is less than the
  * query and has `match` bytes in common with it. */
 static enum status descend_low(const struct front *front, unsigned level, uint64_t item,
-                               struct slice query, size_t match, int32_t shared, uint64_t *ordinal,
-                               bool *exact)
+                               const struct query *query, size_t match, int32_t shared,
+                               uint64_t *ordinal, bool *exact)
 {
     while (level-- > 0) {
-        struct front_walk walk;
-        enum status status = front_walk_open(front, level, item, level == 0 ? shared : 0, &walk);
+        struct front_block block;
+        enum status status = open_below(front, level, item, shared, &block);
         if (status != STATUS_OK) return status;
         struct position position;
-        if (!walk_search(front, &walk, query, match, false, &position)) return STATUS_CORRUPT;
+        if (!block_search(front, &block, query, match, false, &position)) return STATUS_CORRUPT;
 
         item = item * FRONT_BLOCK + position.low;
         if (position.exact || level == 0) {
@@ -362,11 +330,11 @@ static enum status descend_high(const struct front *front, unsigned level, uint6
                                 size_t query_size, int32_t shared, uint64_t *ordinal)
 {
     while (level-- > 0) {
-        struct front_walk walk;
-        enum status status = front_walk_open(front, level, item, level == 0 ? shared : 0, &walk);
+        struct front_block block;
+        enum status status = open_below(front, level, item, shared, &block);
         if (status != STATUS_OK) return status;
         struct position position;
-        if (!walk_to_high(front, &walk, query_size, &position)) return STATUS_CORRUPT;
+        find_high(&block, 0, query_size, &position);
         item = item * FRONT_BLOCK + position.high - (level != 0);
         shared = position.high_shared;
     }
@@ -375,27 +343,29 @@ static enum status descend_high(const struct front *front, unsigned level, uint6
 }
 
 /* The position of the query in the top block. */
-static enum status root_position(const struct front *front, struct slice query, bool wants_high,
-                                 struct position *position)
+static enum status root_position(const struct front *front, const struct query *query,
+                                 bool wants_high, struct position *position)
 {
-    struct front_walk walk;
-    enum status status = front_walk_open(front, front->level_count - 1, 0, 0, &walk);
+    struct front_block block;
+    enum status status = front_block_open(front, front->level_count - 1, 0, 0, &block);
     if (status != STATUS_OK) return status;
-    return root_search(front, &walk, query, wants_high, position) ? STATUS_OK : STATUS_CORRUPT;
+    return root_search(front, &block, query, wants_high, position) ? STATUS_OK : STATUS_CORRUPT;
 }
 
 enum status front_rank(const struct front *front, struct slice key, uint64_t *ordinal, bool *exact)
 {
+    struct query query;
     struct position position;
-    enum status status = root_position(front, key, false, &position);
+    query_init(&query, key);
+    enum status status = root_position(front, &query, false, &position);
     if (status != STATUS_OK) return status;
 
     unsigned level = front->level_count - 1;
     uint64_t found = first_ordinal(level, position.low);
     bool is_exact = position.exact;
     if (position.low != 0 && !position.exact)
-        status = descend_low(front, level, position.low - 1, key, position.match, position.shared,
-                             &found, &is_exact);
+        status = descend_low(front, level, position.low - 1, &query, position.match,
+                             position.shared, &found, &is_exact);
     if (status != STATUS_OK) return status;
     if (found > front->count) return STATUS_CORRUPT;
     *ordinal = found;
@@ -411,20 +381,22 @@ enum status front_prefix(const struct front *front, struct slice prefix, uint64_
         *high = front->count;
         return STATUS_OK;
     }
+    struct query query;
     struct position position;
-    enum status status = root_position(front, prefix, true, &position);
+    query_init(&query, prefix);
+    enum status status = root_position(front, &query, true, &position);
     unsigned level = front->level_count - 1;
     uint64_t base = 0;
 
     /* Both ends lie in one block as long as no first key of a block has the prefix. */
     while (status == STATUS_OK && level > 0 && position.low == position.high && position.low != 0) {
-        struct front_walk walk;
+        struct front_block block;
         base += position.low - 1;
         level--;
-        status = front_walk_open(front, level, base, level == 0 ? position.shared : 0, &walk);
+        status = open_below(front, level, base, position.shared, &block);
         if (status != STATUS_OK) return status;
         base *= FRONT_BLOCK;
-        if (!walk_search(front, &walk, prefix, position.match, true, &position))
+        if (!block_search(front, &block, &query, position.match, true, &position))
             return STATUS_CORRUPT;
     }
     if (status != STATUS_OK) return status;
@@ -433,10 +405,10 @@ enum status front_prefix(const struct front *front, struct slice prefix, uint64_
     uint64_t found_low = first_ordinal(level, base + position.low);
     uint64_t found_high = first_ordinal(level, base + position.high);
     if (level > 0 && position.low != 0 && !exact)
-        status = descend_low(front, level, base + position.low - 1, prefix, position.match,
+        status = descend_low(front, level, base + position.low - 1, &query, position.match,
                              position.shared, &found_low, &exact);
     if (status == STATUS_OK && level > 0 && position.high > position.low)
-        status = descend_high(front, level, base + position.high - 1, prefix.size,
+        status = descend_high(front, level, base + position.high - 1, query.size,
                               position.high_shared, &found_high);
     if (status != STATUS_OK) return status;
     if (found_low > found_high || found_high > front->count) return STATUS_CORRUPT;
@@ -448,12 +420,13 @@ enum status front_prefix(const struct front *front, struct slice prefix, uint64_
 void front_prefetch(const struct front *front, uint64_t ordinal)
 {
     CHECK(ordinal < front->count);
-    for (unsigned i = 2; i-- > 0;) {
-        const struct front_level *level = &front->levels[i];
-        uint64_t item = ordinal >> (FRONT_BLOCK_BITS * i);
-        struct slice bytes;
-        if (block_find(front, level, item / FRONT_BLOCK, &bytes) != STATUS_OK) return;
-        for (size_t line = 0; line < bytes.size && line < 256; line += 64)
-            __builtin_prefetch(bytes.data + line);
-    }
+    front_block_prefetch(front, 1, ordinal / FRONT_BLOCK / FRONT_BLOCK);
+    front_block_prefetch(front, 0, ordinal / FRONT_BLOCK);
+}
+
+void front_prefetch_offsets(const struct front *front, uint64_t ordinal)
+{
+    CHECK(ordinal < front->count);
+    uint64_t group = ordinal / FRONT_BLOCK / FRONT_GROUP;
+    __builtin_prefetch(front->levels[0].offsets + group * FRONT_GROUP_BYTES);
 }

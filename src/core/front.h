@@ -72,8 +72,10 @@ enum status front_prefix(const struct front *front, struct slice prefix, uint64_
  * key is made of; no allocation once `key` is large enough. */
 enum status front_key(const struct front *front, uint64_t ordinal, struct buf *key);
 
-/* Starts loading the blocks that front_key() of `ordinal` will read. */
+/* Start loading the blocks that front_key() of `ordinal` will read, and what says where they
+ * are. */
 void front_prefetch(const struct front *front, uint64_t ordinal);
+void front_prefetch_offsets(const struct front *front, uint64_t ordinal);
 
 /* --- Walks --- */
 

@@ -1,4 +1,4 @@
-/* The bytes of FRONT_* sections, and how a block of them is walked. Private to core/front*.
+/* The bytes of FRONT_* sections, and an open set of them. Private to core/front*.
  *
  * FRONT_HEADER
  *   u64 count               keys
@@ -80,18 +80,7 @@ struct front {
     uint64_t count;
     unsigned level_count;
     struct front_level levels[FRONT_LEVEL_MAX];
-    int32_t steps[256]; /* By header byte: delta << 16 | size. */
-};
-
-/* Walks over the items of one block. Before the first step it stands at the first item. */
-struct front_walk {
-    const uint8_t *headers;
-    const uint8_t *codes;  /* Where entries start. */
-    uint32_t limit;        /* Bytes of all entries. */
-    uint32_t offset, size; /* The codes of this item, from `codes`; may lie past `limit`. */
-    int32_t shared;        /* May be wrong in any way: nothing trusts it. */
-    unsigned index, count; /* Item, and items of the block. */
-    struct slice head;     /* Inner levels: the first item in codes. */
+    int64_t steps[256]; /* By header byte: (delta << 32) + size. */
 };
 
 static inline uint64_t front_blocks_of(uint64_t item_count)
@@ -102,36 +91,6 @@ static inline uint64_t front_blocks_of(uint64_t item_count)
 static inline uint64_t front_groups_of(uint64_t block_count)
 {
     return block_count / FRONT_GROUP + (block_count % FRONT_GROUP != 0);
-}
-
-/* Opens block `block` of `level`; `shared` is where its deltas start. */
-enum status front_walk_open(const struct front *front, unsigned level, uint64_t block,
-                            int32_t shared, struct front_walk *walk);
-
-/* Reads the start of an entry after header 255. */
-bool front_walk_escape(struct front_walk *walk);
-
-/* To the next item; only while index + 1 < count. False when the entry is broken. */
-static inline bool front_walk_next(const struct front *front, struct front_walk *walk)
-{
-    unsigned header = walk->headers[walk->index++];
-    walk->offset += walk->size;
-    if (__builtin_expect(header == FRONT_HEADER_ESCAPE, 0)) return front_walk_escape(walk);
-    int32_t step = front->steps[header];
-    walk->size = step & 0xffff;
-    walk->shared += step >> 16;
-    return true;
-}
-
-/* True when the codes of this item lie inside the block; to be asked before reading them. */
-static inline bool front_walk_is_inside(const struct front_walk *walk)
-{
-    return walk->offset <= walk->limit && walk->size <= walk->limit - walk->offset;
-}
-
-static inline struct slice front_walk_codes(const struct front_walk *walk)
-{
-    return (struct slice){walk->codes + walk->offset, walk->size};
 }
 
 /* Cuts `key` to `shared` bytes and appends what `codes` stand for.

@@ -1,75 +1,55 @@
 /* From an ordinal to its key, and walks. */
 #include "base/check.h"
 #include "core/front.h"
-#include "core/front_format.h"
+#include "core/front_block.h"
 
-/* The items of a block up to one of them. */
-struct route {
-    int32_t shared[FRONT_BLOCK];
-    uint32_t offsets[FRONT_BLOCK];
-    uint32_t sizes[FRONT_BLOCK];
-    uint8_t picks[FRONT_BLOCK]; /* Items that the wanted one is made of, the last first. */
-    unsigned pick_count;
+/* What the first bytes of an item are made of. */
+struct pieces {
+    uint32_t items;     /* Of the block, as bits. */
+    int32_t from_first; /* Bytes of the block's first item that are left. */
 };
 
-static bool route_walk(const struct front *front, struct front_walk *walk, unsigned index,
-                       struct route *route)
+/* Picks the items that the first `needed` bytes of item `index` come from: it, the last one
+ * before it that shares less than it does, and so on. */
+static struct pieces pieces_of(const struct front_block *block, unsigned index, int32_t needed)
 {
-    while (walk->index < index) {
-        if (!front_walk_next(front, walk)) return false;
-        route->shared[walk->index] = walk->shared;
-        route->offsets[walk->index] = walk->offset;
-        route->sizes[walk->index] = walk->size;
+    struct pieces pieces = {0};
+    uint32_t rest = front_items_after(block, 0) & ~front_items_after(block, index);
+    while (needed > 0) {
+        uint32_t fewer = rest & front_items_below(block, (size_t)needed);
+        if (fewer == 0) break;
+        unsigned item = 31 - (unsigned)__builtin_clz(fewer);
+        pieces.items |= UINT32_C(1) << item;
+        rest &= (UINT32_C(1) << item) - 1;
+        needed = block->shared[item];
     }
-    return true;
+    pieces.from_first = needed;
+    return pieces;
 }
 
-/* Picks what the first `needed` bytes of item `index` are made of; returns how many of them
- * come from the first item of the block. */
-static int32_t route_pick(struct route *route, unsigned index, int32_t needed)
+static enum status pieces_expand(const struct front *front, const struct front_block *block,
+                                 uint32_t items, struct buf *key)
 {
-    route->pick_count = 0;
-    for (unsigned i = index; i > 0 && needed > 0; i--) {
-        if (route->shared[i] >= needed) continue;
-        route->picks[route->pick_count++] = (uint8_t)i;
-        needed = route->shared[i];
-    }
-    return needed;
-}
-
-static enum status route_expand(const struct front *front, const struct front_walk *walk,
-                                const struct route *route, struct buf *key)
-{
-    for (unsigned i = route->pick_count; i-- > 0;) {
-        unsigned item = route->picks[i];
-        uint32_t offset = route->offsets[item], size = route->sizes[item];
-        if (offset > walk->limit || size > walk->limit - offset) return STATUS_CORRUPT;
-        struct slice codes = {walk->codes + offset, size};
-        enum status status = front_expand(front, codes, route->shared[item], key);
+    for (; items != 0; items &= items - 1) {
+        unsigned item = (unsigned)__builtin_ctz(items);
+        struct slice codes;
+        if (!front_block_codes(block, item, &codes)) return STATUS_CORRUPT;
+        enum status status = front_expand(front, codes, block->shared[item], key);
         if (status != STATUS_OK) return status;
     }
     return STATUS_OK;
 }
 
-/* Opens the block of level 1 that holds the first key of leaf `block` and walks there. */
-static enum status head_walk(const struct front *front, uint64_t block, struct front_walk *walk,
-                             struct route *route)
+/* Brings `key` to the first `needed` bytes, or more, of item `index` of a block of level 1. */
+static enum status head_expand(const struct front *front, const struct front_block *block,
+                               unsigned index, int32_t needed, struct buf *key)
 {
-    enum status status = front_walk_open(front, 1, block / FRONT_BLOCK, 0, walk);
-    if (status != STATUS_OK) return status;
-    return route_walk(front, walk, block % FRONT_BLOCK, route) ? STATUS_OK : STATUS_CORRUPT;
-}
-
-/* Brings `key` to the first `needed` bytes, or more, of the item at `walk` in level 1. */
-static enum status head_expand(const struct front *front, const struct front_walk *walk,
-                               struct route *route, int32_t needed, struct buf *key)
-{
+    struct pieces pieces = pieces_of(block, index, needed);
     enum status status = STATUS_OK;
     buf_clear(key);
-    if (route_pick(route, walk->index, needed) > 0)
-        status = front_expand(front, walk->head, 0, key);
+    if (pieces.from_first > 0) status = front_expand(front, block->head, 0, key);
     if (status != STATUS_OK) return status;
-    return route_expand(front, walk, route, key);
+    return pieces_expand(front, block, pieces.items, key);
 }
 
 enum status front_key(const struct front *front, uint64_t ordinal, struct buf *key)
@@ -77,21 +57,17 @@ enum status front_key(const struct front *front, uint64_t ordinal, struct buf *k
     CHECK(ordinal < front->count);
 
     uint64_t block = ordinal / FRONT_BLOCK;
-    unsigned index = ordinal % FRONT_BLOCK;
-    struct front_walk head, leaf;
-    struct route head_route, leaf_route;
-    int32_t needed = INT32_MAX;
-    leaf_route.pick_count = 0;
+    unsigned index = ordinal % FRONT_BLOCK, head_index = block % FRONT_BLOCK;
+    struct front_block head, leaf;
+    struct pieces pieces = {.from_first = KEY_BYTES_MAX};
 
-    enum status status = head_walk(front, block, &head, &head_route);
+    enum status status = front_block_open(front, 1, block / FRONT_BLOCK, 0, &head);
     if (status == STATUS_OK && index != 0) {
-        status = front_walk_open(front, 0, block, head.shared, &leaf);
-        if (status != STATUS_OK) return status;
-        if (!route_walk(front, &leaf, index, &leaf_route)) return STATUS_CORRUPT;
-        needed = route_pick(&leaf_route, index, needed);
+        status = front_block_open(front, 0, block, head.shared[head_index], &leaf);
+        if (status == STATUS_OK) pieces = pieces_of(&leaf, index, KEY_BYTES_MAX);
     }
-    if (status == STATUS_OK) status = head_expand(front, &head, &head_route, needed, key);
-    if (status == STATUS_OK && index != 0) status = route_expand(front, &leaf, &leaf_route, key);
+    if (status == STATUS_OK) status = head_expand(front, &head, head_index, pieces.from_first, key);
+    if (status == STATUS_OK) status = pieces_expand(front, &leaf, pieces.items, key);
     return status;
 }
 
@@ -103,9 +79,10 @@ struct front_iterator {
     bool stands;
     bool is_expanded; /* The keys of the block are in `block`; else only `key`. */
     uint64_t ordinal;
-    struct front_walk head; /* In level 1, at the first key of the leaf block. */
+    struct front_block head; /* In level 1: has the first key of the leaf block... */
+    unsigned head_index;     /* ... here. */
     struct buf head_key;
-    struct front_walk leaf;
+    struct front_block leaf;
     struct buf key;
     struct buf block;         /* Keys one after the other. */
     size_t ends[FRONT_BLOCK]; /* Where each ends. */
@@ -150,56 +127,53 @@ uint64_t front_iterator_ordinal(const struct front_iterator *iterator)
     return iterator->ordinal;
 }
 
-/* Brings `key` to the first key of the leaf block that `head` stands at, and opens it. */
+/* Brings `key` to the first key of leaf block `block`, which is in `head_key`, and opens it. */
 static enum status leaf_open(struct front_iterator *iterator, uint64_t block)
 {
     buf_clear(&iterator->key);
     buf_append_slice(&iterator->key, buf_slice(&iterator->head_key));
     if (iterator->key.failed) return STATUS_NOMEM;
-    return front_walk_open(iterator->front, 0, block, iterator->head.shared, &iterator->leaf);
+    return front_block_open(iterator->front, 0, block, iterator->head.shared[iterator->head_index],
+                            &iterator->leaf);
 }
 
 static enum status block_open(struct front_iterator *iterator, uint64_t block)
 {
-    struct route route;
-    enum status status = head_walk(iterator->front, block, &iterator->head, &route);
+    const struct front *front = iterator->front;
+    iterator->head_index = block % FRONT_BLOCK;
+    enum status status = front_block_open(front, 1, block / FRONT_BLOCK, 0, &iterator->head);
     if (status == STATUS_OK)
-        status =
-            head_expand(iterator->front, &iterator->head, &route, INT32_MAX, &iterator->head_key);
+        status = head_expand(front, &iterator->head, iterator->head_index, KEY_BYTES_MAX,
+                             &iterator->head_key);
     if (status == STATUS_OK) status = leaf_open(iterator, block);
     return status;
 }
 
-/* Steps `walk` and brings `key` along. */
-static inline enum status step(const struct front *front, struct front_walk *walk, struct buf *key)
+/* Brings `key` from the item before `index` to it. */
+static inline enum status step(const struct front *front, const struct front_block *block,
+                               unsigned index, struct buf *key)
 {
-    if (!front_walk_next(front, walk) || !front_walk_is_inside(walk)) return STATUS_CORRUPT;
+    struct slice codes;
+    if (!front_block_codes(block, index, &codes)) return STATUS_CORRUPT;
 
     const struct symbols *symbols = front->symbols;
-    size_t shared = (size_t)walk->shared;
-    size_t room = shared + walk->size * (size_t)symbols->size_max + SYMBOL_SLACK;
-    struct slice codes = front_walk_codes(walk);
-    bool is_easy = walk->shared >= 0 && shared <= key->size && room <= key->capacity &&
+    int32_t shared = block->shared[index];
+    size_t room = (size_t)shared + codes.size * symbols->size_max + SYMBOL_SLACK;
+    bool is_easy = shared >= 0 && (size_t)shared <= key->size && room <= key->capacity &&
                    room <= KEY_BYTES_MAX;
-    if (__builtin_expect(!is_easy, 0)) return front_expand(front, codes, walk->shared, key);
-    key->size = shared + symbols_expand(symbols, codes.data, codes.size, key->data + shared);
+    if (__builtin_expect(!is_easy, 0)) return front_expand(front, codes, shared, key);
+    key->size = (size_t)shared +
+                symbols_expand(symbols, codes.data, codes.size, key->data + shared);
     return STATUS_OK;
 }
 
-/* To the leaf block after the one at which `head` stands. */
+/* To leaf block `block` from the one before it. */
 static enum status block_next(struct front_iterator *iterator, uint64_t block)
 {
-    const struct front *front = iterator->front;
-    enum status status;
-    if (iterator->head.index + 1 < iterator->head.count) {
-        status = step(front, &iterator->head, &iterator->head_key);
-    } else {
-        status = front_walk_open(front, 1, block / FRONT_BLOCK, 0, &iterator->head);
-        buf_clear(&iterator->head_key);
-        if (status == STATUS_OK)
-            status = front_expand(front, iterator->head.head, 0, &iterator->head_key);
-    }
-    return status != STATUS_OK ? status : leaf_open(iterator, block);
+    if (iterator->head_index + 1 == iterator->head.count) return block_open(iterator, block);
+    enum status status =
+        step(iterator->front, &iterator->head, ++iterator->head_index, &iterator->head_key);
+    return status == STATUS_OK ? leaf_open(iterator, block) : status;
 }
 
 static enum status stand(struct front_iterator *iterator, enum status status, uint64_t ordinal)
@@ -217,11 +191,8 @@ enum status front_iterator_seek(struct front_iterator *iterator, uint64_t ordina
     unsigned index = ordinal % FRONT_BLOCK;
     enum status status = block_open(iterator, ordinal / FRONT_BLOCK);
     if (status == STATUS_OK && index != 0) {
-        struct route route;
-        if (!route_walk(iterator->front, &iterator->leaf, index, &route))
-            return stand(iterator, STATUS_CORRUPT, 0);
-        route_pick(&route, index, INT32_MAX);
-        status = route_expand(iterator->front, &iterator->leaf, &route, &iterator->key);
+        struct pieces pieces = pieces_of(&iterator->leaf, index, KEY_BYTES_MAX);
+        status = pieces_expand(iterator->front, &iterator->leaf, pieces.items, &iterator->key);
     }
     return stand(iterator, status, ordinal);
 }
@@ -236,9 +207,9 @@ enum status front_iterator_next(struct front_iterator *iterator)
         iterator->ordinal = ordinal;
         return STATUS_OK;
     }
-    enum status status = ordinal % FRONT_BLOCK == 0
-                             ? block_next(iterator, ordinal / FRONT_BLOCK)
-                             : step(iterator->front, &iterator->leaf, &iterator->key);
+    enum status status = ordinal % FRONT_BLOCK == 0 ? block_next(iterator, ordinal / FRONT_BLOCK)
+                                                    : step(iterator->front, &iterator->leaf,
+                                                           ordinal % FRONT_BLOCK, &iterator->key);
     return stand(iterator, status, ordinal);
 }
 
@@ -251,7 +222,7 @@ static enum status block_expand(struct front_iterator *iterator, uint64_t block)
         buf_append_slice(&iterator->block, buf_slice(&iterator->key));
         iterator->ends[i] = iterator->block.size;
         if (i + 1 == iterator->leaf.count) return buf_status(&iterator->block);
-        status = step(iterator->front, &iterator->leaf, &iterator->key);
+        status = step(iterator->front, &iterator->leaf, i + 1, &iterator->key);
     }
     return status;
 }
