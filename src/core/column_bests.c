@@ -5,7 +5,12 @@
 #include "core/column_bits.h"
 #include "core/column_score.h"
 
-enum { SCORE_ORDER_BYTES = 8, NODE_BYTES = 2, ENTRY_BYTES_MAX = 8 + 8 + NODE_BYTES };
+enum {
+    SCORE_ORDER_BYTES = 8,
+    NODE_BYTES = 2,
+    ENTRY_BYTES_MAX = 8 + 8 + NODE_BYTES,
+    PREFETCH_LINE = 64,
+};
 
 static uint64_t divide_up(uint64_t value, uint64_t unit)
 {
@@ -63,23 +68,72 @@ static struct best entry_read(const struct bests *bests, const uint8_t *at)
     return best;
 }
 
-enum status bests_get(const struct bests *bests, unsigned level, uint64_t first, size_t count,
-                      struct best out[BESTS_FAN_OUT])
+/* Entries [first, first + count) as far as they exist; `*there` of them do. */
+static enum status entries_find(const struct bests *bests, unsigned level, uint64_t first,
+                                size_t count, const uint8_t **at, size_t *there)
 {
     CHECK(level < bests->level_count);
     CHECK(count <= BESTS_FAN_OUT);
 
     uint64_t size = bests->level_size[level];
-    size_t there = first < size ? (size_t)u64_min(count, size - first) : 0;
-    if (there > 0) {
-        const uint8_t *at = bests->bytes.data + (bests->level_start[level] + first) * bests->stride;
-        enum status status =
-            pages_touch(bests->pages, (size_t)(at - bests->pages->data), there * bests->stride);
-        if (status != STATUS_OK) return status;
-        for (size_t i = 0; i < there; i++) out[i] = entry_read(bests, at + i * bests->stride);
-    }
+    *there = first < size ? (size_t)u64_min(count, size - first) : 0;
+    if (*there == 0) return STATUS_OK;
+    *at = bests->bytes.data + (bests->level_start[level] + first) * bests->stride;
+    return pages_touch(bests->pages, (size_t)(*at - bests->pages->data), *there * bests->stride);
+}
+
+enum status bests_get(const struct bests *bests, unsigned level, uint64_t first, size_t count,
+                      struct best out[BESTS_FAN_OUT])
+{
+    const uint8_t *at = NULL;
+    size_t there;
+    enum status status = entries_find(bests, level, first, count, &at, &there);
+    if (status != STATUS_OK) return status;
+    for (size_t i = 0; i < there; i++) out[i] = entry_read(bests, at + i * bests->stride);
     for (size_t i = there; i < count; i++) out[i] = (struct best){0};
     return STATUS_OK;
+}
+
+/* The least score, as entries have it, that is not below `score_order`; at least 1. */
+static uint64_t least_score(const struct bests_shape *shape, uint64_t score_order)
+{
+    if (score_order == 0) return 1;
+    if (shape->score_bytes == SCORE_ORDER_BYTES) return score_order;
+    uint64_t above = score_distance(score_order, (int64_t)shape->score_min);
+    return above == UINT64_MAX ? above : above + 1;
+}
+
+enum status bests_upto(const struct bests *bests, unsigned level, uint64_t first, struct best last,
+                       struct best out[BESTS_FAN_OUT], uint32_t *found)
+{
+    const uint8_t *at = NULL;
+    size_t there;
+    enum status status = entries_find(bests, level, first, BESTS_FAN_OUT, &at, &there);
+    if (status != STATUS_OK) return status;
+
+    /* Most entries end here: only what has the score is read in full. */
+    uint64_t least = least_score(&bests->shape, last.score_order);
+    uint64_t mask = UINT64_MAX >> (64 - 8 * bests->shape.score_bytes);
+    uint32_t candidates = 0, kept = 0;
+    size_t stride = bests->stride;
+    for (size_t i = 0; i < there; i++)
+        candidates |= (uint32_t)((load_u64le(at + i * stride) & mask) >= least) << i;
+    for (; candidates != 0; candidates &= candidates - 1) {
+        unsigned i = (unsigned)__builtin_ctz(candidates);
+        struct best best = entry_read(bests, at + i * stride);
+        if (best_compare(best, last) > 0) continue;
+        out[i] = best;
+        kept |= UINT32_C(1) << i;
+    }
+    *found = kept;
+    return STATUS_OK;
+}
+
+void bests_prefetch(const struct bests *bests, unsigned level, uint64_t first)
+{
+    const uint8_t *at = bests->bytes.data + (bests->level_start[level] + first) * bests->stride;
+    for (size_t line = 0; line < BESTS_FAN_OUT * bests->stride; line += PREFETCH_LINE)
+        __builtin_prefetch(at + line);
 }
 
 /* --- Building --- */

@@ -51,6 +51,14 @@ enum status bests_layout(struct bests *bests, uint64_t count, const struct bests
 enum status bests_get(const struct bests *bests, unsigned level, uint64_t first, size_t count,
                       struct best out[BESTS_FAN_OUT]);
 
+/* Those of entries [first, first + 16) of `level` that do not come after `last` (none: all
+ * that are there): out[i] for each bit i of `*found`; the others are not written. */
+enum status bests_upto(const struct bests *bests, unsigned level, uint64_t first, struct best last,
+                       struct best out[BESTS_FAN_OUT], uint32_t *found);
+
+/* Starts loading sixteen entries. */
+void bests_prefetch(const struct bests *bests, unsigned level, uint64_t first);
+
 /* --- Building --- */
 
 struct bests_builder {

@@ -9,6 +9,9 @@ enum {
     HEAD_MODE = 0x07,
     HEAD_EXTRAS = 0x08,
     HEAD_BODIES = 0x10,
+
+    PREFETCH_LINE = 64,
+    PREFETCH_BYTES = 6 * PREFETCH_LINE,
 };
 
 struct row {
@@ -22,7 +25,8 @@ struct row {
 
 /* --- Reading --- */
 
-static enum status row_find(const struct rows *rows, uint64_t index, struct slice *out)
+/* Where the bytes of a row lie; not yet touched, but inside. */
+static inline enum status row_locate(const struct rows *rows, uint64_t index, struct slice *out)
 {
     uint64_t row_count = (rows->count + ROW_ORDINALS - 1) / ROW_ORDINALS;
     uint64_t group = index / ROW_GROUP, within = index % ROW_GROUP;
@@ -42,11 +46,29 @@ static enum status row_find(const struct rows *rows, uint64_t index, struct slic
     }
     uint64_t start = base + load_u16le(at + 8 + 2 * within);
     if (base > size || start > size || end > size || start > end) return STATUS_CORRUPT;
+    *out = slice_of(rows->bytes.data + start, (size_t)(end - start));
+    return STATUS_OK;
+}
 
-    struct slice bytes = slice_of(rows->bytes.data + start, (size_t)(end - start));
-    status = pages_touch_slice(rows->pages, bytes);
-    if (status == STATUS_OK) *out = bytes;
-    return status;
+static enum status row_find(const struct rows *rows, uint64_t index, struct slice *out)
+{
+    enum status status = row_locate(rows, index, out);
+    return status == STATUS_OK ? pages_touch_slice(rows->pages, *out) : status;
+}
+
+void rows_prefetch_directory(const struct rows *rows, uint64_t index)
+{
+    const uint8_t *at = rows->directory.data + index / ROW_GROUP * ROW_GROUP_BYTES;
+    __builtin_prefetch(at);
+    __builtin_prefetch(at + ROW_GROUP_BYTES - 1);
+}
+
+void rows_prefetch(const struct rows *rows, uint64_t index)
+{
+    struct slice bytes;
+    if (row_locate(rows, index, &bytes) != STATUS_OK) return;
+    for (size_t line = 0; line < bytes.size && line < PREFETCH_BYTES; line += PREFETCH_LINE)
+        __builtin_prefetch(bytes.data + line);
 }
 
 static enum status row_read(const struct rows *rows, uint64_t index, struct row *row)
@@ -175,6 +197,16 @@ static enum status row_extra_bests(const struct rows *rows, struct row *row,
     return STATUS_OK;
 }
 
+/* The bests of all records of the row, absent ones too. */
+static enum status row_bests(const struct rows *rows, struct row *row,
+                             struct best bests[ROW_ORDINALS])
+{
+    score_block_orders(&row->scores, row->count, bests);
+    if (!version_block_creations(&row->versions, rows->nodes, row->count, bests))
+        return STATUS_CORRUPT;
+    return row->extra_mask != 0 ? row_extra_bests(rows, row, bests) : STATUS_OK;
+}
+
 enum status rows_bests(const struct rows *rows, uint64_t row_index, uint32_t absent_mask,
                        struct best bests[ROW_ORDINALS])
 {
@@ -182,13 +214,39 @@ enum status rows_bests(const struct rows *rows, uint64_t row_index, uint32_t abs
     enum status status = row_read(rows, row_index, &row);
     if (status != STATUS_OK) return status;
 
-    score_block_orders(&row.scores, row.count, bests);
-    if (!version_block_creations(&row.versions, rows->nodes, row.count, bests))
-        return STATUS_CORRUPT;
+    status = row_bests(rows, &row, bests);
     for (size_t i = row.count; i < ROW_ORDINALS; i++) bests[i] = (struct best){0};
-    if (row.extra_mask != 0) status = row_extra_bests(rows, &row, bests);
     for (uint32_t mask = absent_mask; mask != 0; mask &= mask - 1)
         bests[__builtin_ctz(mask)] = (struct best){0};
+    return status;
+}
+
+enum status rows_bests_upto(const struct rows *rows, uint64_t row_index, uint32_t among,
+                            struct best last, struct best bests[ROW_ORDINALS], uint32_t *found)
+{
+    struct row row;
+    enum status status = row_read(rows, row_index, &row);
+    if (status != STATUS_OK) return status;
+    uint32_t candidates = among & (uint32_t)bits_mask((unsigned)row.count), kept = 0;
+
+    /* With extras among them, scores and creations may be others than the columns say. */
+    bool is_plain = (row.extra_mask & candidates) == 0;
+    if (is_plain)
+        candidates &= score_block_at_least(&row.scores, row.count, last.score_order);
+    else
+        status = row_bests(rows, &row, bests);
+
+    for (; candidates != 0 && status == STATUS_OK; candidates &= candidates - 1) {
+        unsigned i = (unsigned)__builtin_ctz(candidates);
+        if (is_plain) {
+            struct version version;
+            if (!version_block_get(&row.versions, rows->nodes, i, &version)) return STATUS_CORRUPT;
+            bests[i] = (struct best){score_order_of(score_block_get(&row.scores, i)), version.time,
+                                     version.node};
+        }
+        if (best_compare(bests[i], last) <= 0) kept |= UINT32_C(1) << i;
+    }
+    if (status == STATUS_OK) *found = kept;
     return status;
 }
 

@@ -55,6 +55,16 @@ enum status rows_record(const struct rows *rows, uint64_t ordinal, bool absent,
 enum status rows_bests(const struct rows *rows, uint64_t row, uint32_t absent_mask,
                        struct best bests[ROW_ORDINALS]);
 
+/* Those of row `row` among the bits of `among`, which has no absent ones, whose record_best()
+ * does not come after `last` (none: all): bests[i] for each bit i of `*found`; the others are
+ * not written. */
+enum status rows_bests_upto(const struct rows *rows, uint64_t row, uint32_t among, struct best last,
+                            struct best bests[ROW_ORDINALS], uint32_t *found);
+
+/* Start loading where sixteen rows around `row` start, and the row itself. */
+void rows_prefetch_directory(const struct rows *rows, uint64_t row);
+void rows_prefetch(const struct rows *rows, uint64_t row);
+
 /* --- Building --- */
 
 struct rows_builder {

@@ -195,3 +195,49 @@ void score_block_orders(const struct score_block *block, size_t count, struct be
         bests[at].score_order = score_order_of(score_block_get(block, at));
     }
 }
+
+uint64_t score_distance(uint64_t score_order, int64_t base)
+{
+    static const double limit = 9223372036854775808.0; /* 2^63 */
+    double score = ceil(score_of_order(score_order));
+    if (score_order <= score_order_of(-limit)) return 0;
+    if (score_order >= score_order_of(limit)) return UINT64_MAX;
+    int64_t least = (int64_t)score;
+    return least <= base ? 0 : (uint64_t)least - (uint64_t)base;
+}
+
+/* As score_block_at_least(), of packed integers. */
+static uint32_t packed_at_least(const struct score_block *block, size_t count, uint64_t least)
+{
+    const uint8_t *packed = block->packed;
+    unsigned width = block->width;
+    uint64_t mask = bits_mask(width);
+    uint32_t found = 0;
+    for (size_t i = 0, bit = 0; i < count; i++, bit += width)
+        found |= (uint32_t)((load_u64le(packed + bit / 8) >> bit % 8 & mask) >= least) << i;
+
+    for (size_t i = 0; i < block->exception_count; i++) {
+        unsigned at = block->positions[i];
+        uint64_t delta = bits_get(block->high, i, block->high_width) << width |
+                         bits_get(packed, at, width);
+        found &= ~(UINT32_C(1) << at);
+        found |= (uint32_t)(delta >= least) << at;
+    }
+    return found;
+}
+
+uint32_t score_block_at_least(const struct score_block *block, size_t count, uint64_t score_order)
+{
+    uint32_t all = (uint32_t)bits_mask((unsigned)count), found = 0;
+    switch (block->mode) {
+    case SCORE_PACKED:
+    case SCORE_PATCHED:
+        return packed_at_least(block, count, score_distance(score_order, (int64_t)block->base));
+    case SCORE_RAW:
+        for (size_t i = 0; i < count; i++)
+            found |= (uint32_t)(score_order_of(score_block_get(block, i)) >= score_order) << i;
+        return found;
+    default:
+        return score_order_of(score_block_get(block, 0)) >= score_order ? all : 0;
+    }
+}

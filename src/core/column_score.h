@@ -54,5 +54,12 @@ bool score_block_read(struct reader *reader, unsigned mode, size_t count, struct
 /* A raw score is as the file has it: it may be infinite or not a number. */
 double score_block_get(const struct score_block *block, size_t index);
 
+/* How far the least integer that is not below the score of `score_order` lies above `base`;
+ * UINT64_MAX: there is none. */
+uint64_t score_distance(uint64_t score_order, int64_t base);
+
+/* The scores that are not below that of `score_order`: bit i for score i. */
+uint32_t score_block_at_least(const struct score_block *block, size_t count, uint64_t score_order);
+
 /* All scores at once, each as score_order_of() into its best. */
 void score_block_orders(const struct score_block *block, size_t count, struct best *bests);

@@ -155,18 +155,25 @@ enum status overlay_block_bests(const struct overlay_space *space, const struct 
 overlay_node overlay_find(const struct overlay_space *space, const struct packed *packed,
                           overlay_root root, unsigned level, uint64_t index);
 
-/* One step of a descent: `node` stands for best `index` of `level` >= 1. Gives the sixteen
- * bests of the level below, and the nodes that stand for them (all 0 when that is level 0:
- * a block belongs to its leaf, which overlay_expand_block() takes). */
+/* One step of a descent: `node` stands for best `index` of `level` >= 1. Gives those of the
+ * sixteen bests of the level below that do not come after `last` (none: all): bests[i] for each
+ * bit i of `*found`; the others are not written. `children` are the nodes that stand for them
+ * (all 0 when that is level 0: a block belongs to its leaf, which overlay_expand_block()
+ * takes). */
 enum status overlay_expand(const struct overlay_space *space, const struct packed *packed,
-                           overlay_node node, unsigned level, uint64_t index,
+                           overlay_node node, unsigned level, uint64_t index, struct best last,
                            struct best bests[OVERLAY_FAN_OUT],
-                           overlay_node children[OVERLAY_FAN_OUT]);
+                           overlay_node children[OVERLAY_FAN_OUT], uint32_t *found);
 
-/* As overlay_block_bests(), from the leaf over `block`. */
+/* The same for the live entries of `block`, from the leaf over it. */
 enum status overlay_expand_block(const struct overlay_space *space, const struct packed *packed,
-                                 overlay_node leaf, uint64_t block,
-                                 struct best bests[PACKED_BLOCK]);
+                                 overlay_node leaf, uint64_t block, struct best last,
+                                 struct best bests[PACKED_BLOCK], uint32_t *found);
+
+/* Starts loading what the next step below best `index` of `level` will read. For level 0,
+ * `node` is the leaf over the block. */
+void overlay_prefetch(const struct overlay_space *space, const struct packed *packed,
+                      overlay_node node, unsigned level, uint64_t index);
 
 /* --- Bytes --- */
 

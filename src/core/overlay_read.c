@@ -3,6 +3,8 @@
 #include "core/overlay.h"
 #include "core/overlay_node.h"
 
+enum { PREFETCH_LINE = 64 };
+
 enum overlay_state overlay_state(const struct overlay_space *space, const struct packed *packed,
                                  overlay_root root, uint64_t ordinal)
 {
@@ -32,10 +34,27 @@ overlay_node overlay_find(const struct overlay_space *space, const struct packed
     return node;
 }
 
+/* What is not after `last` of a node's own bests, as far as it knows them. */
+static uint32_t own_upto(const struct overlay_head *head, const struct best *own, struct best last,
+                         struct best bests[OVERLAY_FAN_OUT])
+{
+    uint64_t least = last.score_order == 0 ? 1 : last.score_order;
+    uint32_t candidates = 0, found = 0;
+    for (unsigned i = 0; i < OVERLAY_FAN_OUT; i++)
+        candidates |= (uint32_t)(own[i].score_order >= least) << i;
+    for (candidates &= head->known; candidates != 0; candidates &= candidates - 1) {
+        unsigned i = (unsigned)__builtin_ctz(candidates);
+        if (best_compare(own[i], last) > 0) continue;
+        bests[i] = own[i];
+        found |= UINT32_C(1) << i;
+    }
+    return found;
+}
+
 enum status overlay_expand(const struct overlay_space *space, const struct packed *packed,
-                           overlay_node node, unsigned level, uint64_t index,
+                           overlay_node node, unsigned level, uint64_t index, struct best last,
                            struct best bests[OVERLAY_FAN_OUT],
-                           overlay_node children[OVERLAY_FAN_OUT])
+                           overlay_node children[OVERLAY_FAN_OUT], uint32_t *found)
 {
     struct overlay_head *head = node == 0 ? NULL : overlay_head_at(space, node);
     if (head == NULL || level == 1)
@@ -44,30 +63,45 @@ enum status overlay_expand(const struct overlay_space *space, const struct packe
         memcpy(children, ((struct overlay_inner *)head)->children,
                sizeof(overlay_node[OVERLAY_FAN_OUT]));
 
-    if (head == NULL) return packed_bests(packed, level - 1, index * 16, OVERLAY_FAN_OUT, bests);
-
-    const struct best *own = overlay_bests_of(head, level - 1);
-    if (head->known == OVERLAY_KNOWN_ALL) {
-        memcpy(bests, own, OVERLAY_FAN_OUT * sizeof *bests);
-        return STATUS_OK;
+    uint32_t all = 0;
+    if (head == NULL || head->known != OVERLAY_KNOWN_ALL) {
+        enum status status =
+            packed_bests_upto(packed, level - 1, index * OVERLAY_FAN_OUT, last, bests, &all);
+        if (status != STATUS_OK) return status;
     }
-    struct best all[OVERLAY_FAN_OUT];
-    enum status status = packed_bests(packed, level - 1, index * 16, OVERLAY_FAN_OUT, all);
-    if (status != STATUS_OK) return status;
-    for (unsigned i = 0; i < OVERLAY_FAN_OUT; i++)
-        bests[i] = head->known >> i & 1 ? own[i] : all[i];
+    if (head != NULL)
+        all = (all & ~(uint32_t)head->known) |
+              own_upto(head, overlay_bests_of(head, level - 1), last, bests);
+    *found = all;
     return STATUS_OK;
 }
 
 enum status overlay_expand_block(const struct overlay_space *space, const struct packed *packed,
-                                 overlay_node leaf, uint64_t block, struct best bests[PACKED_BLOCK])
+                                 overlay_node leaf, uint64_t block, struct best last,
+                                 struct best bests[PACKED_BLOCK], uint32_t *found)
 {
-    enum status status = packed_block_bests(packed, block, bests);
-    if (status != STATUS_OK || leaf == 0) return status;
+    uint32_t gone = 0;
+    if (leaf != 0)
+        gone = overlay_block_bits(overlay_leaf_at(space, leaf)->gone, block % OVERLAY_FAN_OUT);
+    return packed_block_bests_upto(packed, block, ~gone, last, bests, found);
+}
 
-    uint32_t gone = overlay_block_bits(overlay_leaf_at(space, leaf)->gone, block % OVERLAY_FAN_OUT);
-    for (; gone != 0; gone &= gone - 1) bests[__builtin_ctz(gone)] = (struct best){0};
-    return STATUS_OK;
+void overlay_prefetch(const struct overlay_space *space, const struct packed *packed,
+                      overlay_node node, unsigned level, uint64_t index)
+{
+    if (node != 0 && level > 0) {
+        const uint8_t *at = arena_at(&space->arena, node);
+        for (size_t line = 0; line < overlay_node_bytes(level - 1); line += PREFETCH_LINE)
+            __builtin_prefetch(at + line);
+    }
+    packed_prefetch_below(packed, level, index);
+}
+
+/* Makes bests that were not found none. */
+static void clear_missing(struct best *bests, size_t count, uint32_t found)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!(found >> i & 1)) bests[i] = (struct best){0};
 }
 
 enum status overlay_bests(const struct overlay_space *space, const struct packed *packed,
@@ -82,10 +116,13 @@ enum status overlay_bests(const struct overlay_space *space, const struct packed
     unsigned skipped = first % OVERLAY_FAN_OUT;
     for (unsigned half = 0; half * OVERLAY_FAN_OUT < skipped + count; half++) {
         uint64_t group = first / OVERLAY_FAN_OUT + half;
+        struct best *part = all + half * OVERLAY_FAN_OUT;
         overlay_node node = overlay_find(space, packed, root, level + 1, group);
-        enum status status = overlay_expand(space, packed, node, level + 1, group,
-                                            all + half * OVERLAY_FAN_OUT, children);
+        uint32_t found;
+        enum status status = overlay_expand(space, packed, node, level + 1, group, (struct best){0},
+                                            part, children, &found);
         if (status != STATUS_OK) return status;
+        clear_missing(part, OVERLAY_FAN_OUT, found);
     }
     memcpy(bests, all + skipped, count * sizeof *bests);
     return STATUS_OK;
@@ -95,7 +132,11 @@ enum status overlay_block_bests(const struct overlay_space *space, const struct 
                                 overlay_root root, uint64_t block, struct best bests[PACKED_BLOCK])
 {
     overlay_node leaf = overlay_find(space, packed, root, 1, block / OVERLAY_FAN_OUT);
-    return overlay_expand_block(space, packed, leaf, block, bests);
+    uint32_t found;
+    enum status status =
+        overlay_expand_block(space, packed, leaf, block, (struct best){0}, bests, &found);
+    if (status == STATUS_OK) clear_missing(bests, PACKED_BLOCK, found);
+    return status;
 }
 
 static uint32_t block_existing(const struct packed *packed, uint64_t block)

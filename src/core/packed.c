@@ -235,6 +235,12 @@ enum status packed_bests(const struct packed *packed, unsigned level, uint64_t f
     return bests_get(&packed->bests, level, first, count, bests);
 }
 
+enum status packed_bests_upto(const struct packed *packed, unsigned level, uint64_t first,
+                              struct best last, struct best bests[PACKED_FAN_OUT], uint32_t *found)
+{
+    return bests_upto(&packed->bests, level, first, last, bests, found);
+}
+
 enum status packed_block_bests(const struct packed *packed, uint64_t block,
                                struct best bests[PACKED_BLOCK])
 {
@@ -244,6 +250,36 @@ enum status packed_block_bests(const struct packed *packed, uint64_t block,
     enum status status = present_absent_mask(&packed->present, block, &absent);
     if (status != STATUS_OK) return status;
     return rows_bests(&packed->rows, block, absent, bests);
+}
+
+enum status packed_block_bests_upto(const struct packed *packed, uint64_t block, uint32_t among,
+                                    struct best last, struct best bests[PACKED_BLOCK],
+                                    uint32_t *found)
+{
+    CHECK(block < packed->bests.level_size[0]);
+
+    uint32_t absent = 0;
+    enum status status = present_absent_mask(&packed->present, block, &absent);
+    if (status != STATUS_OK) return status;
+    return rows_bests_upto(&packed->rows, block, among & ~absent, last, bests, found);
+}
+
+void packed_prefetch_below(const struct packed *packed, unsigned level, uint64_t index)
+{
+    CHECK(level < packed->bests.level_count);
+    if (level == 0) {
+        rows_prefetch(&packed->rows, index);
+        return;
+    }
+    bests_prefetch(&packed->bests, level - 1, index * PACKED_FAN_OUT);
+    if (level > 1) return;
+    rows_prefetch_directory(&packed->rows, index * PACKED_FAN_OUT);
+    front_prefetch_offsets(packed->front, index * PACKED_FAN_OUT * PACKED_BLOCK);
+}
+
+void packed_prefetch_key(const struct packed *packed, uint64_t ordinal)
+{
+    front_prefetch(packed->front, ordinal);
 }
 
 /* --- Expiry and tags --- */

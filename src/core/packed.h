@@ -116,10 +116,27 @@ uint64_t packed_best_count(const struct packed *packed, unsigned level);
 enum status packed_bests(const struct packed *packed, unsigned level, uint64_t first, size_t count,
                          struct best bests[PACKED_FAN_OUT]);
 
+/* Those of bests [first, first + 16) of `level` that do not come after `last` (none: all that
+ * are there): bests[i] for each bit i of `*found`; the others are not written. */
+enum status packed_bests_upto(const struct packed *packed, unsigned level, uint64_t first,
+                              struct best last, struct best bests[PACKED_FAN_OUT], uint32_t *found);
+
 /* The entries of block `block` one by one: ordinal block * PACKED_BLOCK + i; none for what is
  * not present and past the end. */
 enum status packed_block_bests(const struct packed *packed, uint64_t block,
                                struct best bests[PACKED_BLOCK]);
+
+/* Those of them among the bits of `among` that do not come after `last`: as above. */
+enum status packed_block_bests_upto(const struct packed *packed, uint64_t block, uint32_t among,
+                                    struct best last, struct best bests[PACKED_BLOCK],
+                                    uint32_t *found);
+
+/* Starts loading what stands below best `index` of `level`: where that is a block, its
+ * entries, else bests and, above blocks, where these lie. */
+void packed_prefetch_below(const struct packed *packed, unsigned level, uint64_t index);
+
+/* Starts loading the key at `ordinal`. */
+void packed_prefetch_key(const struct packed *packed, uint64_t ordinal);
 
 /* --- Expiry and tags --- */
 

@@ -100,7 +100,7 @@ enum status query_best(const struct query *query, struct slice prefix, uint64_t 
         size_t count = 0, wanted = size_min(limit, ANSWERS_AT_ONCE);
         while (count < wanted && status == STATUS_OK) {
             status = best_search_next(&scratch->search, &answers[count]);
-            count += status == STATUS_OK;
+            if (status == STATUS_OK) best_search_prefetch(&answers[count++]);
         }
         enum status given = give(scratch, answers, count, visit, context);
         if (given != STATUS_OK) return given == STATUS_END ? STATUS_OK : given;

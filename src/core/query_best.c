@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/math.h"
 #include "core/overlay_node.h"
 
 void best_search_init(struct best_search *search, struct heap *heap)
@@ -53,6 +54,12 @@ static enum status spell_path(struct best_search *search, const struct best_sour
         memtrie_append_edge(trie, search->trails[search->chain[i]].node, part, key);
     }
     return buf_status(key);
+}
+
+void best_search_prefetch(const struct best_answer *answer)
+{
+    const struct packed *packed = answer->source->layer->packed;
+    if (packed != NULL) packed_prefetch_key(packed, answer->item.place);
 }
 
 enum status best_search_read(struct best_search *search, const struct best_answer *answer,
@@ -181,12 +188,29 @@ static inline bool is_pruned(const struct best_search *search, struct best best)
 
 /* --- Parts of nodes --- */
 
+/* log2 of the ordinals under a best of `level`. */
+static unsigned shift_of(unsigned level)
+{
+    return 5 + 4 * level;
+}
+
 /* A node that gives way to its parts. While `on_top`, it still stands on top of the heap of
  * its source: nothing comes before it. */
 struct opened {
     struct best_item item;
     bool on_top;
 };
+
+/* Starts loading what the expansion of an item will read. What is pushed is among the best
+ * known, so it will be expanded as a rule; by then the lines of several have come at once. */
+static void prefetch_below(const struct best_source *source, const struct best_item *item)
+{
+    const struct layer *layer = source->layer;
+    if (layer->packed == NULL || item->is_entry) return;
+    unsigned level = item->level - 1;
+    overlay_prefetch(layer->overlays, layer->packed, item->node, level,
+                     item->place >> shift_of(level));
+}
 
 /* Takes a part into the search unless it cannot matter.
  *
@@ -207,6 +231,7 @@ static enum status push(struct best_search *search, struct best_source *source,
              best_compare(part->best, search->last) < 0))
             floor_insert(search, part->best);
     }
+    prefetch_below(source, part);
     if (!is_heir) return heap_push(search, source, part);
     opened->on_top = false;
     heap_replace(search, source, part);
@@ -215,9 +240,15 @@ static enum status push(struct best_search *search, struct best_source *source,
 
 /* --- Packed tries --- */
 
-static unsigned shift_of(unsigned level)
+/* Parts of a packed node, as bits, that meet [bounds->low, bounds->high). */
+static uint32_t parts_within(const struct best_bounds *bounds, uint64_t place, unsigned bits,
+                             unsigned count)
 {
-    return 5 + 4 * level;
+    uint64_t first = 0, end = count;
+    if (bounds->low > place) first = u64_min((bounds->low - place) >> bits, count);
+    if (bounds->high - place < (uint64_t)count << bits)
+        end = (bounds->high - place + (UINT64_C(1) << bits) - 1) >> bits;
+    return (uint32_t)((UINT64_C(1) << end) - (UINT64_C(1) << first));
 }
 
 /* Pushes the parts of a packed node: entries of a block, or the sixteen below. */
@@ -231,23 +262,29 @@ static enum status expand_packed(struct best_search *search, struct best_source 
     bool is_block = level == 0;
     struct best bests[PACKED_BLOCK];
     overlay_node children[OVERLAY_FAN_OUT];
-    enum status status = is_block
-                             ? overlay_expand_block(layer->overlays, layer->packed, item->node,
-                                                    item->place >> shift_of(0), bests)
-                             : overlay_expand(layer->overlays, layer->packed, item->node, level,
-                                              item->place >> shift_of(level), bests, children);
+    uint32_t found;
+    enum status status =
+        is_block
+            ? overlay_expand_block(layer->overlays, layer->packed, item->node,
+                                   item->place >> shift_of(0), search->last, bests, &found)
+            : overlay_expand(layer->overlays, layer->packed, item->node, level,
+                             item->place >> shift_of(level), search->last, bests, children, &found);
     if (status != STATUS_OK) return status;
 
+    /* Pruning rests on bests that hold: columns that contradict each other end it. What was
+     * not found is worse than what the node promised. */
+    if (!best_is_none(item->best)) {
+        struct best best = {0};
+        for (uint32_t rest = found; rest != 0; rest &= rest - 1)
+            best = best_first(best, bests[__builtin_ctz(rest)]);
+        if (best_compare(item->best, best) != 0) return STATUS_CORRUPT;
+    }
     unsigned bits = is_block ? 0 : shift_of(level - 1);
-    unsigned count = is_block ? PACKED_BLOCK : PACKED_FAN_OUT;
-    /* Pruning rests on bests that hold: columns that contradict each other end it. */
-    if (!best_is_none(item->best) && best_compare(item->best, overlay_fold(bests, count)) != 0)
-        return STATUS_CORRUPT;
-    for (unsigned i = 0; i < count && status == STATUS_OK; i++) {
-        if (best_is_none(bests[i])) continue;
+    found &= parts_within(&bounds, item->place, bits, is_block ? PACKED_BLOCK : PACKED_FAN_OUT);
+    for (; found != 0 && status == STATUS_OK; found &= found - 1) {
+        unsigned i = (unsigned)__builtin_ctz(found);
         uint64_t first = item->place + ((uint64_t)i << bits);
         uint64_t end = first + (UINT64_C(1) << bits);
-        if (end <= bounds.low || first >= bounds.high) continue;
         struct best_item part = {
             .best = bests[i],
             .place = first,

@@ -73,9 +73,18 @@ static inline enum status ask_record(struct ask *ask, uint64_t ordinal, struct b
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
 
+/* The same bests again, down to the first of them. */
+static inline void ask_found(struct ask *ask, const struct best *bests, uint32_t found)
+{
+    ask_number(ask, found);
+    for (; found != 0; found &= found - 1)
+        ask_number(ask, bests[__builtin_ctz(found)].created_time);
+}
+
 static inline enum status ask_bests(struct ask *ask)
 {
-    struct best bests[PACKED_BLOCK];
+    struct best bests[PACKED_BLOCK], upto[PACKED_BLOCK];
+    uint32_t found;
     for (unsigned level = 0; level < packed_info(ask->packed)->level_count; level++) {
         uint64_t count = packed_best_count(ask->packed, level);
         for (uint64_t i = 0; i < u64_min(count, ASK_MAX); i++) {
@@ -83,6 +92,10 @@ static inline enum status ask_bests(struct ask *ask)
                 packed_bests(ask->packed, level, ask_index(i, count), PACKED_FAN_OUT, bests);
             if (status != STATUS_OK) return status;
             ask_number(ask, bests[0].score_order ^ bests[7].created_time ^ bests[1].created_node);
+            status =
+                packed_bests_upto(ask->packed, level, ask_index(i, count), bests[0], upto, &found);
+            if (status != STATUS_OK) return status;
+            ask_found(ask, upto, found);
         }
     }
     uint64_t count = packed_best_count(ask->packed, 0);
@@ -91,6 +104,10 @@ static inline enum status ask_bests(struct ask *ask)
         if (status != STATUS_OK) return status;
         for (int j = 0; j < PACKED_BLOCK; j++)
             ask_number(ask, bests[j].score_order * 31 + bests[j].created_time);
+        status = packed_block_bests_upto(ask->packed, ask_index(i, count), UINT32_MAX, bests[0],
+                                         upto, &found);
+        if (status != STATUS_OK) return status;
+        ask_found(ask, upto, found);
     }
     return STATUS_OK;
 }

@@ -131,6 +131,49 @@ static struct best model_best(uint64_t low, uint64_t high)
     return best;
 }
 
+/* Checks that what was found of `count` bests are those that do not come after `last`. */
+static void check_upto(const struct best *all, unsigned count, uint32_t among, struct best last,
+                       const struct best *bests, uint32_t found)
+{
+    for (unsigned i = 0; i < count; i++) {
+        bool wanted = among >> i & 1 && !best_is_none(all[i]) && best_compare(all[i], last) <= 0;
+        EXPECT((found >> i & 1) == wanted);
+        if (wanted) EXPECT(best_equal(bests[i], all[i]));
+    }
+}
+
+/* A bound near the bests: none, one of them, or a little before or behind one of them. */
+static struct best some_bound(struct prng *prng, const struct best *all, unsigned count)
+{
+    struct best last = all[prng_below(prng, count)];
+    if (best_is_none(last) || prng_one_in(prng, 8)) return (struct best){0};
+    if (prng_one_in(prng, 3)) last.score_order += prng_below(prng, 3) - 1;
+    if (prng_one_in(prng, 3)) last.created_time += prng_below(prng, 3) - 1;
+    if (prng_one_in(prng, 16)) last.score_order = prng_one_in(prng, 2) ? 1 : UINT64_MAX;
+    return last;
+}
+
+static void check_bests_upto(struct prng *prng)
+{
+    struct best all[PACKED_BLOCK], bests[PACKED_BLOCK];
+    uint32_t found;
+    for (unsigned level = 0; level < packed_info(packed)->level_count; level++) {
+        for (uint64_t first = 0; first < packed_best_count(packed, level); first += 16) {
+            EXPECT(packed_bests(packed, level, first, PACKED_FAN_OUT, all) == STATUS_OK);
+            struct best last = some_bound(prng, all, PACKED_FAN_OUT);
+            EXPECT(packed_bests_upto(packed, level, first, last, bests, &found) == STATUS_OK);
+            check_upto(all, PACKED_FAN_OUT, UINT32_MAX, last, bests, found);
+        }
+    }
+    for (uint64_t block = 0; block < packed_best_count(packed, 0); block++) {
+        EXPECT(packed_block_bests(packed, block, all) == STATUS_OK);
+        struct best last = some_bound(prng, all, PACKED_BLOCK);
+        uint32_t among = prng_one_in(prng, 2) ? UINT32_MAX : prng_below(prng, UINT32_MAX);
+        EXPECT(packed_block_bests_upto(packed, block, among, last, bests, &found) == STATUS_OK);
+        check_upto(all, PACKED_BLOCK, among, last, bests, found);
+    }
+}
+
 static void check_bests(struct prng *prng)
 {
     uint64_t unit = PACKED_BLOCK, count = 0;
@@ -158,6 +201,7 @@ static void check_bests(struct prng *prng)
             EXPECT(best_equal(bests[i], model_best(ordinal, ordinal + 1)));
         }
     }
+    check_bests_upto(prng);
 }
 
 static struct sum model_sum(uint64_t low, uint64_t high)
