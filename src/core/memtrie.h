@@ -144,6 +144,9 @@ enum status memtrie_cover(const struct memtrie *trie, memtrie_root root, struct 
 size_t memtrie_expand(const struct memtrie *trie, memtrie_node node, struct best last,
                       struct memtrie_part parts[MEMTRIE_PART_COUNT_MAX]);
 
+/* Starts loading what memtrie_expand() of a part of another node will read. */
+void memtrie_prefetch_parts(const struct memtrie *trie, memtrie_node node);
+
 /* Appends the bytes between the path above `node` and the path above its part `part`. */
 void memtrie_append_edge(const struct memtrie *trie, memtrie_node node, memtrie_node part,
                          struct buf *key);

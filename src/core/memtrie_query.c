@@ -460,6 +460,24 @@ size_t memtrie_expand(const struct memtrie *trie, memtrie_node node, struct best
     return count;
 }
 
+void memtrie_prefetch_parts(const struct memtrie *trie, memtrie_node node)
+{
+    enum { LINE_BYTES = 64 };
+    const uint8_t *at = node_at(trie, node);
+    const struct memtrie_inner *inner = (const void *)at;
+    size_t child_count = memtrie_child_count(inner);
+    const arena_ref *children = memtrie_children(inner);
+
+    /* The node's first line is there, for its best was read. References behind it are not: to
+     * wait for them would undo what this is for. */
+    const uint8_t *line_end =
+        (const uint8_t *)((uintptr_t)at / LINE_BYTES * LINE_BYTES + LINE_BYTES);
+    for (size_t i = 0; i < child_count && (const uint8_t *)&children[i] < line_end; i++)
+        memtrie_prefetch(trie, children[i]);
+    const uint8_t *end = (const uint8_t *)(children + child_count);
+    for (const uint8_t *line = line_end; line < end; line += LINE_BYTES) __builtin_prefetch(line);
+}
+
 void memtrie_append_edge(const struct memtrie *trie, memtrie_node node, memtrie_node part,
                          struct buf *key)
 {
