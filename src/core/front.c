@@ -94,6 +94,11 @@ enum status front_open(struct heap *heap, struct pages *pages,
     }
     front->symbols = front->dictionary->symbols;
     steps_init(front);
+    status = front_tops_open(front);
+    if (status != STATUS_OK) {
+        front_close(front);
+        return status;
+    }
     *out = front;
     return STATUS_OK;
 }
@@ -101,6 +106,7 @@ enum status front_open(struct heap *heap, struct pages *pages,
 void front_close(struct front *front)
 {
     if (front == NULL) return;
+    front_tops_close(front);
     dictionary_destroy(front->dictionary);
     heap_free(front->heap, front);
 }
@@ -130,7 +136,7 @@ enum status front_expand(const struct front *front, struct slice codes, int32_t 
     key->size = (size_t)shared;
     uint8_t *to = buf_reserve(key, room + SYMBOL_SLACK);
     if (to == NULL) return STATUS_NOMEM;
-    buf_commit(key, symbols_expand(front->symbols, codes.data, codes.size, to));
+    buf_commit(key, symbols_expand(front->symbols, codes.data, codes.size, SIZE_MAX, to));
     return STATUS_OK;
 }
 
@@ -200,14 +206,24 @@ static int codes_compare(const struct front *front, struct slice codes, const st
     return *match == query->size ? 0 : -1;
 }
 
-/* The first byte of an item's codes. False when there is none. */
-static inline bool first_byte(const struct front *front, const struct front_block *block,
-                              unsigned item, unsigned *byte)
+/* The first of `siblings`, whose first bytes ascend, with a byte that is not less than `*byte`,
+ * which becomes that byte; `none`: there is no such one. False when one is broken. */
+static inline bool find_sibling(const struct front *front, const struct front_block *block,
+                                uint32_t siblings, unsigned none, uint8_t *byte, unsigned *item)
 {
-    struct slice codes;
-    if (!front_block_codes(block, item, &codes) || codes.size == 0) return false;
-    const uint8_t *at = codes.data;
-    *byte = front->symbols->first[symbols_code(front->symbols, &at, at + codes.size)];
+    if (block->has_first) {
+        *item = front_items_first(siblings & front_items_from(block, *byte), none);
+        if (*item != none) *byte = block->first[*item];
+        return true;
+    }
+    uint8_t wanted = *byte;
+    for (*item = none; siblings != 0; siblings &= siblings - 1) {
+        unsigned index = (unsigned)__builtin_ctz(siblings);
+        if (!front_block_first(front, block, index, byte)) return false;
+        if (*byte < wanted) continue;
+        *item = index;
+        break;
+    }
     return true;
 }
 
@@ -236,15 +252,9 @@ static bool block_search(const struct front *front, const struct front_block *bl
         unsigned end = front_items_first(rest & ~not_greater, block->count);
         uint32_t siblings = front_items_below(block, match + 1) & not_greater;
         siblings &= (uint32_t)((UINT64_C(1) << end) - 1);
-        unsigned byte = 0, wanted = query->bytes[match];
-        for (low = end; siblings != 0; siblings &= siblings - 1) {
-            unsigned item = (unsigned)__builtin_ctz(siblings);
-            if (!first_byte(front, block, item, &byte)) return false;
-            if (byte < wanted) continue;
-            low = item;
-            break;
-        }
-        if (low == end || byte > wanted) break;
+        uint8_t byte = query->bytes[match];
+        if (!find_sibling(front, block, siblings, end, &byte, &low)) return false;
+        if (low == end || byte > query->bytes[match]) break;
 
         struct slice codes;
         bool covers;
@@ -291,127 +301,201 @@ static uint64_t first_ordinal(unsigned level, uint64_t item)
     return item << (FRONT_BLOCK_BITS * level);
 }
 
-/* Opens block `block` of `level`, whose first key shares `shared` in the level above. */
-static enum status open_below(const struct front *front, unsigned level, uint64_t block,
-                              int32_t shared, struct front_block *out)
+/* Opens block `block` of `level`, whose first key shares `shared` in the level above; it is in
+ * `storage`, or is one that is kept open. */
+static inline enum status open_below(const struct front *front, unsigned level, uint64_t block,
+                                     int32_t shared, struct front_block *storage,
+                                     const struct front_block **out)
 {
-    return front_block_open(front, level, block, level == 0 ? shared : 0, out);
-}
-
-/* One end of the search: below block `item` of `level` - 1, whose first key is less than the
- * query and has `match` bytes in common with it. */
-static enum status descend_low(const struct front *front, unsigned level, uint64_t item,
-                               const struct query *query, size_t match, int32_t shared,
-                               uint64_t *ordinal, bool *exact)
-{
-    while (level-- > 0) {
-        struct front_block block;
-        enum status status = open_below(front, level, item, shared, &block);
-        if (status != STATUS_OK) return status;
-        struct position position;
-        if (!block_search(front, &block, query, match, false, &position)) return STATUS_CORRUPT;
-
-        item = item * FRONT_BLOCK + position.low;
-        if (position.exact || level == 0) {
-            *exact = position.exact;
-            *ordinal = first_ordinal(level, item);
-            return STATUS_OK;
-        }
-        item--;
-        match = position.match;
-        shared = position.shared;
-    }
-    return STATUS_CORRUPT;
-}
-
-/* The other end: the first key of block `item` of `level` - 1 starts with the query. Only
- * headers are read. */
-static enum status descend_high(const struct front *front, unsigned level, uint64_t item,
-                                size_t query_size, int32_t shared, uint64_t *ordinal)
-{
-    while (level-- > 0) {
-        struct front_block block;
-        enum status status = open_below(front, level, item, shared, &block);
-        if (status != STATUS_OK) return status;
-        struct position position;
-        find_high(&block, 0, query_size, &position);
-        item = item * FRONT_BLOCK + position.high - (level != 0);
-        shared = position.high_shared;
-    }
-    *ordinal = item;
-    return STATUS_OK;
+    if (level != 0) return front_block_get(front, level, block, storage, out);
+    *out = storage;
+    return front_block_open(front, 0, block, shared, FRONT_BLOCK, storage);
 }
 
 /* The position of the query in the top block. */
 static enum status root_position(const struct front *front, const struct query *query,
                                  bool wants_high, struct position *position)
 {
-    struct front_block block;
-    enum status status = front_block_open(front, front->level_count - 1, 0, 0, &block);
+    struct front_block storage;
+    const struct front_block *block;
+    enum status status = front_block_get(front, front->level_count - 1, 0, &storage, &block);
     if (status != STATUS_OK) return status;
-    return root_search(front, &block, query, wants_high, position) ? STATUS_OK : STATUS_CORRUPT;
+    return root_search(front, block, query, wants_high, position) ? STATUS_OK : STATUS_CORRUPT;
+}
+
+/* A descent for one end, or for both while they lie below one block: where the next step goes
+ * on, or what was found. */
+struct end {
+    bool found;
+    uint64_t item;  /* Block of the next level down; or the ordinal. */
+    int32_t shared; /* What the first key of the block shares. */
+};
+
+struct descent {
+    const struct front *front;
+    const struct query *query;
+    unsigned level; /* Of the blocks that were searched last. */
+    size_t match;   /* Bytes that the first key of the low end's block has in common. */
+    bool exact;     /* The low end is the query. */
+    bool is_joint;  /* The high end is the low end as yet. */
+    struct end low, high;
+};
+
+/* Goes on below the items that a search in a block, whose first item is `base`, ended at. */
+static void descent_take_low(struct descent *descent, uint64_t base,
+                             const struct position *position)
+{
+    descent->exact = position->exact;
+    descent->match = position->match;
+    /* Before the very first key, and at the query itself, there is nothing more to find. */
+    bool found = descent->level == 0 || position->exact || position->low == 0;
+    uint64_t item = base + position->low;
+    descent->low = (struct end){found, found ? first_ordinal(descent->level, item) : item - 1,
+                                position->shared};
+}
+
+static void descent_take_high(struct descent *descent, uint64_t base,
+                              const struct position *position)
+{
+    bool found = descent->level == 0 || position->high == 0;
+    uint64_t item = base + position->high;
+    descent->high = (struct end){found, found ? first_ordinal(descent->level, item) : item - 1,
+                                 position->high_shared};
+}
+
+/* After a search for both ends. They part when a first key of a block has the prefix. */
+static void descent_take(struct descent *descent, uint64_t base, const struct position *position,
+                         bool wants_high)
+{
+    descent_take_low(descent, base, position);
+    descent->is_joint = !wants_high || (position->low == position->high && !descent->low.found);
+    if (!descent->is_joint) descent_take_high(descent, base, position);
+}
+
+static inline bool descent_is_over(const struct descent *descent)
+{
+    return descent->low.found && (descent->is_joint || descent->high.found);
+}
+
+/* Starts loading the blocks that the next step opens. */
+static void descent_prefetch(const struct descent *descent)
+{
+    if (descent_is_over(descent)) return;
+    unsigned level = descent->level - 1;
+    if (!descent->low.found) front_block_prefetch(descent->front, level, descent->low.item);
+    if (!descent->is_joint && !descent->high.found)
+        front_block_prefetch(descent->front, level, descent->high.item);
+}
+
+static enum status descent_start(struct descent *descent, const struct front *front,
+                                 const struct query *query, bool wants_high)
+{
+    struct position position;
+    *descent = (struct descent){.front = front, .query = query, .level = front->level_count - 1};
+    enum status status = root_position(front, query, wants_high, &position);
+    if (status == STATUS_OK) descent_take(descent, 0, &position, wants_high);
+    return status;
+}
+
+/* Searches the blocks of one level more. */
+static enum status descent_step(struct descent *descent, bool wants_high)
+{
+    const struct front *front = descent->front;
+    unsigned level = --descent->level;
+    struct end low = descent->low, high = descent->high;
+    struct front_block storage;
+    const struct front_block *block;
+    struct position position;
+    bool was_joint = descent->is_joint;
+
+    if (!low.found) {
+        enum status status = open_below(front, level, low.item, low.shared, &storage, &block);
+        if (status != STATUS_OK) return status;
+        if (!block_search(front, block, descent->query, descent->match, wants_high && was_joint,
+                          &position))
+            return STATUS_CORRUPT;
+        if (was_joint)
+            descent_take(descent, low.item * FRONT_BLOCK, &position, wants_high);
+        else
+            descent_take_low(descent, low.item * FRONT_BLOCK, &position);
+    }
+    /* The first key of the block starts with the query: only what is shared counts. */
+    if (!was_joint && !high.found) {
+        enum status status = open_below(front, level, high.item, high.shared, &storage, &block);
+        if (status != STATUS_OK) return status;
+        find_high(block, 0, descent->query->size, &position);
+        descent_take_high(descent, high.item * FRONT_BLOCK, &position);
+    }
+    return STATUS_OK;
 }
 
 enum status front_rank(const struct front *front, struct slice key, uint64_t *ordinal, bool *exact)
 {
     struct query query;
-    struct position position;
+    struct descent descent;
     query_init(&query, key);
-    enum status status = root_position(front, &query, false, &position);
+    enum status status = descent_start(&descent, front, &query, false);
+    while (status == STATUS_OK && !descent.low.found) status = descent_step(&descent, false);
     if (status != STATUS_OK) return status;
-
-    unsigned level = front->level_count - 1;
-    uint64_t found = first_ordinal(level, position.low);
-    bool is_exact = position.exact;
-    if (position.low != 0 && !position.exact)
-        status = descend_low(front, level, position.low - 1, &query, position.match,
-                             position.shared, &found, &is_exact);
-    if (status != STATUS_OK) return status;
-    if (found > front->count) return STATUS_CORRUPT;
-    *ordinal = found;
-    if (exact != NULL) *exact = is_exact;
+    if (descent.low.item > front->count) return STATUS_CORRUPT;
+    *ordinal = descent.low.item;
+    if (exact != NULL) *exact = descent.exact;
     return STATUS_OK;
+}
+
+static enum status prefix_found(const struct descent *descent, uint64_t *low, uint64_t *high)
+{
+    uint64_t first = descent->low.item;
+    uint64_t end = descent->is_joint ? first : descent->high.item;
+    if (first > end || end > descent->front->count) return STATUS_CORRUPT;
+    *low = first;
+    *high = end;
+    return STATUS_OK;
+}
+
+enum status front_prefix_all(const struct front *const fronts[], size_t count, struct slice prefix,
+                             uint64_t lows[], uint64_t highs[])
+{
+    CHECK(count <= FRONT_AT_ONCE);
+    if (prefix.size == 0) {
+        for (size_t i = 0; i < count; i++) {
+            lows[i] = 0;
+            highs[i] = fronts[i]->count;
+        }
+        return STATUS_OK;
+    }
+
+    struct query query;
+    struct descent descents[FRONT_AT_ONCE];
+    enum status status = STATUS_OK;
+    query_init(&query, prefix);
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        struct descent *descent = &descents[i];
+        status = descent_start(descent, fronts[i], &query, true);
+        while (status == STATUS_OK && descent->level > 2 && !descent_is_over(descent))
+            status = descent_step(descent, true); /* These blocks are open. */
+        if (status == STATUS_OK) descent_prefetch(descent);
+    }
+    for (bool over = false; !over && status == STATUS_OK;) {
+        over = true;
+        for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+            if (descent_is_over(&descents[i])) continue;
+            over = false;
+            status = descent_step(&descents[i], true);
+            if (status == STATUS_OK) descent_prefetch(&descents[i]);
+        }
+    }
+    for (size_t i = 0; i < count && status == STATUS_OK; i++)
+        status = prefix_found(&descents[i], &lows[i], &highs[i]);
+    return status;
 }
 
 enum status front_prefix(const struct front *front, struct slice prefix, uint64_t *low,
                          uint64_t *high)
 {
-    if (prefix.size == 0) {
-        *low = 0;
-        *high = front->count;
-        return STATUS_OK;
-    }
-    struct query query;
-    struct position position;
-    query_init(&query, prefix);
-    enum status status = root_position(front, &query, true, &position);
-    unsigned level = front->level_count - 1;
-    uint64_t base = 0;
-
-    /* Both ends lie in one block as long as no first key of a block has the prefix. */
-    while (status == STATUS_OK && level > 0 && position.low == position.high && position.low != 0) {
-        struct front_block block;
-        base += position.low - 1;
-        level--;
-        status = open_below(front, level, base, position.shared, &block);
-        if (status != STATUS_OK) return status;
-        base *= FRONT_BLOCK;
-        if (!block_search(front, &block, &query, position.match, true, &position))
-            return STATUS_CORRUPT;
-    }
+    uint64_t found_low, found_high;
+    enum status status = front_prefix_all(&front, 1, prefix, &found_low, &found_high);
     if (status != STATUS_OK) return status;
-
-    bool exact = position.exact;
-    uint64_t found_low = first_ordinal(level, base + position.low);
-    uint64_t found_high = first_ordinal(level, base + position.high);
-    if (level > 0 && position.low != 0 && !exact)
-        status = descend_low(front, level, base + position.low - 1, &query, position.match,
-                             position.shared, &found_low, &exact);
-    if (status == STATUS_OK && level > 0 && position.high > position.low)
-        status = descend_high(front, level, base + position.high - 1, query.size,
-                              position.high_shared, &found_high);
-    if (status != STATUS_OK) return status;
-    if (found_low > found_high || found_high > front->count) return STATUS_CORRUPT;
     *low = found_low;
     *high = found_high;
     return STATUS_OK;

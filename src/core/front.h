@@ -66,6 +66,13 @@ enum status front_rank(const struct front *front, struct slice key, uint64_t *or
 enum status front_prefix(const struct front *front, struct slice prefix, uint64_t *low,
                          uint64_t *high);
 
+enum { FRONT_AT_ONCE = 8 };
+
+/* front_prefix() in up to FRONT_AT_ONCE tries, level by level, so that what each of them has to
+ * wait for loads at the same time. On failure some ordinals may have been written. */
+enum status front_prefix_all(const struct front *const fronts[], size_t count, struct slice prefix,
+                             uint64_t lows[], uint64_t highs[]);
+
 /* The key at `ordinal` < count (CHECK) into `key`, which is cleared first.
  *
  * Errors: STATUS_NOMEM. Cost: two blocks, headers first, then only the entries that the

@@ -1,5 +1,7 @@
 #include "core/front_block.h"
 
+#include <string.h>
+
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
@@ -53,10 +55,10 @@ static inline void prefetch(struct slice bytes)
         __builtin_prefetch(bytes.data + line);
 }
 
-void front_block_prefetch(const struct front *front, unsigned level, uint64_t block)
+void front_block_prefetch(const struct front *front, unsigned level, uint64_t index)
 {
     struct slice bytes;
-    if (block_find(front, &front->levels[level], block, &bytes) == STATUS_OK) prefetch(bytes);
+    if (block_find(front, &front->levels[level], index, &bytes) == STATUS_OK) prefetch(bytes);
 }
 
 /* Starts loading where the blocks under the items of a block start: two groups. */
@@ -104,7 +106,7 @@ static inline bool headers_read(const struct front *front, struct front_block *b
         }
         block->sums[i] = sum;
     }
-    for (unsigned i = count; i < FRONT_BLOCK; i++) block->sums[i] = 0;
+    memset(block->sums + count, 0, (FRONT_BLOCK - count) * sizeof *block->sums);
     return true;
 }
 
@@ -136,6 +138,16 @@ uint32_t front_items_below(const struct front_block *block, size_t limit)
                                    _mm_cmpgt_epi16(limits, _mm_load_si128(shared + 3)));
     return (uint32_t)_mm_movemask_epi8(low) | (uint32_t)_mm_movemask_epi8(high) << 16;
 }
+
+uint32_t front_items_from(const struct front_block *block, uint8_t byte)
+{
+    const __m128i *first = (const __m128i *)(const void *)block->first;
+    __m128i limit = _mm_set1_epi8((char)byte);
+    __m128i low = _mm_load_si128(first), high = _mm_load_si128(first + 1);
+    low = _mm_cmpeq_epi8(_mm_max_epu8(low, limit), low);
+    high = _mm_cmpeq_epi8(_mm_max_epu8(high, limit), high);
+    return (uint32_t)_mm_movemask_epi8(low) | (uint32_t)_mm_movemask_epi8(high) << 16;
+}
 #else
 static void shared_gather(struct front_block *block)
 {
@@ -154,27 +166,34 @@ uint32_t front_items_below(const struct front_block *block, size_t limit)
         items |= (uint32_t)(block->shared[i] < (int32_t)limit) << i;
     return items;
 }
+
+uint32_t front_items_from(const struct front_block *block, uint8_t byte)
+{
+    uint32_t items = 0;
+    for (unsigned i = 0; i < FRONT_BLOCK; i++) items |= (uint32_t)(block->first[i] >= byte) << i;
+    return items;
+}
 #endif
 
-enum status front_block_open(const struct front *front, unsigned level_index, uint64_t index,
-                             int32_t shared, struct front_block *block)
+enum status front_block_open(const struct front *front, unsigned level, uint64_t index,
+                             int32_t shared, unsigned last, struct front_block *block)
 {
-    const struct front_level *level = &front->levels[level_index];
+    const struct front_level *shape = &front->levels[level];
     struct slice bytes;
-    enum status status = block_find(front, level, index, &bytes);
+    enum status status = block_find(front, shape, index, &bytes);
     if (status == STATUS_OK) {
         prefetch(bytes);
-        offsets_prefetch(front, level_index, index);
+        offsets_prefetch(front, level, index);
     }
     if (status == STATUS_OK) status = touch(front, bytes.data, bytes.size);
     if (status != STATUS_OK) return status;
 
-    uint64_t left = level->item_count - index * FRONT_BLOCK;
+    uint64_t left = shape->item_count - index * FRONT_BLOCK;
     unsigned count = left < FRONT_BLOCK ? (unsigned)left : FRONT_BLOCK;
-    size_t head_start = level_index == 0 ? 0 : 2;
+    size_t head_start = level == 0 ? 0 : 2;
     size_t head_size = 0;
     if (bytes.size < head_start + count - 1) return STATUS_CORRUPT;
-    if (level_index != 0) head_size = load_u16le(bytes.data);
+    if (level != 0) head_size = load_u16le(bytes.data);
     size_t entries = head_start + count - 1 + head_size;
     if (bytes.size < entries) return STATUS_CORRUPT;
 
@@ -183,7 +202,52 @@ enum status front_block_open(const struct front *front, unsigned level_index, ui
     block->limit = (uint32_t)(bytes.size - entries);
     block->count = count;
     block->head = (struct slice){bytes.data + entries - head_size, head_size};
-    if (!headers_read(front, block, count, shared)) return STATUS_CORRUPT;
+    unsigned read = last < count ? last + 1 : count;
+    if (!headers_read(front, block, read, shared)) return STATUS_CORRUPT;
     shared_gather(block);
+    block->has_first = false;
     return STATUS_OK;
+}
+
+/* --- Blocks that are kept open --- */
+
+static bool first_bytes_read(const struct front *front, struct front_block *block)
+{
+    memset(block->first, 0, sizeof block->first);
+    for (unsigned i = 1; i < block->count; i++)
+        if (!front_block_first(front, block, i, &block->first[i])) return false;
+    return true;
+}
+
+enum status front_tops_open(struct front *front)
+{
+    for (unsigned level = 2; level < front->level_count; level++) {
+        uint64_t count = front->levels[level].block_count;
+        if (front->levels[level].size / 2 < count) return STATUS_CORRUPT; /* Each has a head. */
+        struct front_block *tops = heap_zalloc(front->heap, count * sizeof *tops);
+        if (tops == NULL) return STATUS_NOMEM;
+        front->tops[level] = tops;
+        for (uint64_t i = 0; i < count; i++) {
+            enum status status = front_block_open(front, level, i, 0, FRONT_BLOCK, &tops[i]);
+            tops[i].has_first = status == STATUS_OK && first_bytes_read(front, &tops[i]);
+        }
+    }
+    return STATUS_OK;
+}
+
+void front_tops_close(struct front *front)
+{
+    for (unsigned level = 0; level < FRONT_LEVEL_MAX; level++)
+        heap_free(front->heap, front->tops[level]);
+}
+
+enum status front_block_get(const struct front *front, unsigned level, uint64_t index,
+                            struct front_block *storage, const struct front_block **out)
+{
+    if (front->tops[level] != NULL && front->tops[level][index].has_first) {
+        *out = &front->tops[level][index];
+        return STATUS_OK;
+    }
+    *out = storage;
+    return front_block_open(front, level, index, 0, FRONT_BLOCK, storage);
 }

@@ -72,6 +72,8 @@ struct front_level {
     uint64_t block_count;
 };
 
+struct front_block; /* core/front_block.h */
+
 struct front {
     struct heap *heap;
     struct pages *pages;
@@ -80,7 +82,8 @@ struct front {
     uint64_t count;
     unsigned level_count;
     struct front_level levels[FRONT_LEVEL_MAX];
-    int64_t steps[256]; /* By header byte: (delta << 32) + size. */
+    struct front_block *tops[FRONT_LEVEL_MAX]; /* Blocks that are kept open, by level; or NULL. */
+    int64_t steps[256];                        /* By header byte: (delta << 32) + size. */
 };
 
 static inline uint64_t front_blocks_of(uint64_t item_count)

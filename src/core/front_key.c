@@ -27,14 +27,33 @@ static struct pieces pieces_of(const struct front_block *block, unsigned index, 
     return pieces;
 }
 
-static enum status pieces_expand(const struct front *front, const struct front_block *block,
-                                 uint32_t items, struct buf *key)
+/* front_expand() without its exceptions, where there are none: there is room, and the key cannot
+ * get too long. At least `wanted` bytes of what the codes stand for are written, if there are. */
+static inline enum status expand(const struct front *front, struct slice codes, int32_t shared,
+                                 size_t wanted, struct buf *key)
 {
-    for (; items != 0; items &= items - 1) {
+    const struct symbols *symbols = front->symbols;
+    size_t room = (size_t)shared + codes.size * symbols->size_max + SYMBOL_SLACK;
+    bool is_easy = shared >= 0 && (size_t)shared <= key->size && room <= key->capacity &&
+                   room <= KEY_BYTES_MAX;
+    if (__builtin_expect(!is_easy, 0)) return front_expand(front, codes, shared, key);
+    key->size = (size_t)shared +
+                symbols_expand(symbols, codes.data, codes.size, wanted, key->data + shared);
+    return STATUS_OK;
+}
+
+/* Of each piece only the bytes that the next one keeps are needed; of the last one all. */
+static enum status pieces_expand(const struct front *front, const struct front_block *block,
+                                 uint32_t items, int32_t needed, struct buf *key)
+{
+    while (items != 0) {
         unsigned item = (unsigned)__builtin_ctz(items);
+        items &= items - 1;
+        int32_t end = items == 0 ? needed : block->shared[__builtin_ctz(items)];
         struct slice codes;
         if (!front_block_codes(block, item, &codes)) return STATUS_CORRUPT;
-        enum status status = front_expand(front, codes, block->shared[item], key);
+        int32_t shared = block->shared[item];
+        enum status status = expand(front, codes, shared, (size_t)(end - shared), key);
         if (status != STATUS_OK) return status;
     }
     return STATUS_OK;
@@ -47,9 +66,10 @@ static enum status head_expand(const struct front *front, const struct front_blo
     struct pieces pieces = pieces_of(block, index, needed);
     enum status status = STATUS_OK;
     buf_clear(key);
-    if (pieces.from_first > 0) status = front_expand(front, block->head, 0, key);
+    if (pieces.from_first > 0)
+        status = expand(front, block->head, 0, (size_t)pieces.from_first, key);
     if (status != STATUS_OK) return status;
-    return pieces_expand(front, block, pieces.items, key);
+    return pieces_expand(front, block, pieces.items, needed, key);
 }
 
 enum status front_key(const struct front *front, uint64_t ordinal, struct buf *key)
@@ -61,13 +81,13 @@ enum status front_key(const struct front *front, uint64_t ordinal, struct buf *k
     struct front_block head, leaf;
     struct pieces pieces = {.from_first = KEY_BYTES_MAX};
 
-    enum status status = front_block_open(front, 1, block / FRONT_BLOCK, 0, &head);
+    enum status status = front_block_open(front, 1, block / FRONT_BLOCK, 0, head_index, &head);
     if (status == STATUS_OK && index != 0) {
-        status = front_block_open(front, 0, block, head.shared[head_index], &leaf);
+        status = front_block_open(front, 0, block, head.shared[head_index], index, &leaf);
         if (status == STATUS_OK) pieces = pieces_of(&leaf, index, KEY_BYTES_MAX);
     }
     if (status == STATUS_OK) status = head_expand(front, &head, head_index, pieces.from_first, key);
-    if (status == STATUS_OK) status = pieces_expand(front, &leaf, pieces.items, key);
+    if (status == STATUS_OK) status = pieces_expand(front, &leaf, pieces.items, KEY_BYTES_MAX, key);
     return status;
 }
 
@@ -134,14 +154,15 @@ static enum status leaf_open(struct front_iterator *iterator, uint64_t block)
     buf_append_slice(&iterator->key, buf_slice(&iterator->head_key));
     if (iterator->key.failed) return STATUS_NOMEM;
     return front_block_open(iterator->front, 0, block, iterator->head.shared[iterator->head_index],
-                            &iterator->leaf);
+                            FRONT_BLOCK, &iterator->leaf);
 }
 
 static enum status block_open(struct front_iterator *iterator, uint64_t block)
 {
     const struct front *front = iterator->front;
     iterator->head_index = block % FRONT_BLOCK;
-    enum status status = front_block_open(front, 1, block / FRONT_BLOCK, 0, &iterator->head);
+    enum status status =
+        front_block_open(front, 1, block / FRONT_BLOCK, 0, FRONT_BLOCK, &iterator->head);
     if (status == STATUS_OK)
         status = head_expand(front, &iterator->head, iterator->head_index, KEY_BYTES_MAX,
                              &iterator->head_key);
@@ -155,16 +176,7 @@ static inline enum status step(const struct front *front, const struct front_blo
 {
     struct slice codes;
     if (!front_block_codes(block, index, &codes)) return STATUS_CORRUPT;
-
-    const struct symbols *symbols = front->symbols;
-    int32_t shared = block->shared[index];
-    size_t room = (size_t)shared + codes.size * symbols->size_max + SYMBOL_SLACK;
-    bool is_easy = shared >= 0 && (size_t)shared <= key->size && room <= key->capacity &&
-                   room <= KEY_BYTES_MAX;
-    if (__builtin_expect(!is_easy, 0)) return front_expand(front, codes, shared, key);
-    key->size = (size_t)shared +
-                symbols_expand(symbols, codes.data, codes.size, key->data + shared);
-    return STATUS_OK;
+    return expand(front, codes, block->shared[index], SIZE_MAX, key);
 }
 
 /* To leaf block `block` from the one before it. */
@@ -192,7 +204,8 @@ enum status front_iterator_seek(struct front_iterator *iterator, uint64_t ordina
     enum status status = block_open(iterator, ordinal / FRONT_BLOCK);
     if (status == STATUS_OK && index != 0) {
         struct pieces pieces = pieces_of(&iterator->leaf, index, KEY_BYTES_MAX);
-        status = pieces_expand(iterator->front, &iterator->leaf, pieces.items, &iterator->key);
+        status = pieces_expand(iterator->front, &iterator->leaf, pieces.items, KEY_BYTES_MAX,
+                               &iterator->key);
     }
     return stand(iterator, status, ordinal);
 }

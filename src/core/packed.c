@@ -157,6 +157,16 @@ enum status packed_prefix(const struct packed *packed, struct slice prefix, uint
     return front_prefix(packed->front, prefix, low, high);
 }
 
+enum status packed_prefix_all(const struct packed *const packed[], size_t count,
+                              struct slice prefix, uint64_t lows[], uint64_t highs[])
+{
+    _Static_assert((int)PACKED_AT_ONCE <= (int)FRONT_AT_ONCE, "one for each");
+    const struct front *fronts[PACKED_AT_ONCE];
+    CHECK(count <= PACKED_AT_ONCE);
+    for (size_t i = 0; i < count; i++) fronts[i] = packed[i]->front;
+    return front_prefix_all(fronts, count, prefix, lows, highs);
+}
+
 uint64_t packed_key_hash(struct slice key)
 {
     return XXH3_64bits(key.data, key.size);

@@ -77,6 +77,13 @@ enum status packed_rank(const struct packed *packed, struct slice key, uint64_t 
 enum status packed_prefix(const struct packed *packed, struct slice prefix, uint64_t *low,
                           uint64_t *high);
 
+enum { PACKED_AT_ONCE = 8 };
+
+/* packed_prefix() in up to PACKED_AT_ONCE tries, for less than one after the other. On failure
+ * some ordinals may have been written. */
+enum status packed_prefix_all(const struct packed *const packed[], size_t count,
+                              struct slice prefix, uint64_t lows[], uint64_t highs[]);
+
 /* Asks the filter first: a key that is absent costs one cache line in 99 of 100 cases.
  * Errors: STATUS_NOT_FOUND. */
 enum status packed_find(const struct packed *packed, struct slice key, uint64_t *ordinal);

@@ -206,7 +206,11 @@ struct opened {
 static void prefetch_below(const struct best_source *source, const struct best_item *item)
 {
     const struct layer *layer = source->layer;
-    if (layer->packed == NULL || item->is_entry) return;
+    if (item->is_entry) return;
+    if (layer->packed == NULL) {
+        memtrie_prefetch_parts(layer->memtrie, item->node);
+        return;
+    }
     unsigned level = item->level - 1;
     overlay_prefetch(layer->overlays, layer->packed, item->node, level,
                      item->place >> shift_of(level));
@@ -301,14 +305,12 @@ static enum status expand_packed(struct best_search *search, struct best_source 
     return status;
 }
 
-/* Begins at the least node over all ordinals of the span. */
-static enum status seed_packed(struct best_search *search, struct best_source *source,
-                               const struct span *span)
+/* Begins at the least node over all ordinals [low, high) of a span. */
+static enum status seed_packed(struct best_search *search, struct best_source *source, uint64_t low,
+                               uint64_t high)
 {
     const struct layer *layer = source->layer;
-    uint64_t low, high;
-    enum status status = span_ordinals(span, layer->packed, &low, &high);
-    if (status != STATUS_OK || low == high) return status;
+    if (low == high) return STATUS_OK;
 
     void *bounds = search->bounds;
     if (!query_grow(search->heap, &bounds, &search->bounds_capacity, search->bounds_count,
@@ -404,6 +406,19 @@ static enum status expand_memory(struct best_search *search, struct best_source 
 
 /* --- All sources --- */
 
+static enum status seed_sources(struct best_search *search, size_t first, size_t count,
+                                const struct span *span)
+{
+    uint64_t lows[SPAN_LAYERS_AT_ONCE], highs[SPAN_LAYERS_AT_ONCE];
+    enum status status = span_ordinals_all(span, search->query->layers + first, count, lows, highs);
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        struct best_source *source = &search->sources[first + i];
+        status = source->layer->packed != NULL ? seed_packed(search, source, lows[i], highs[i])
+                                               : seed_memory(search, source, span);
+    }
+    return status;
+}
+
 static enum status prepare_sources(struct best_search *search)
 {
     size_t count = search->query->layer_count;
@@ -468,11 +483,11 @@ enum status best_search_start(struct best_search *search, const struct query *qu
     enum status status = prepare_sources(search);
     if (status != STATUS_OK) return status;
 
-    for (size_t i = 0; i < search->source_count; i++) {
-        struct best_source *source = &search->sources[i];
-        for (size_t j = 0; j < spans->count; j++) {
-            status = source->layer->packed != NULL ? seed_packed(search, source, &spans->items[j])
-                                                   : seed_memory(search, source, &spans->items[j]);
+    for (size_t i = 0; i < spans->count; i++) {
+        for (size_t first = 0; first < search->source_count; first += SPAN_LAYERS_AT_ONCE) {
+            status = seed_sources(search, first,
+                                  size_min(search->source_count - first, SPAN_LAYERS_AT_ONCE),
+                                  &spans->items[i]);
             if (status != STATUS_OK) return status;
         }
     }

@@ -14,14 +14,18 @@ static enum status count_one(void *context, struct slice key)
 /* Live entries of a span over all layers. */
 static enum status count_span(const struct query *query, const struct span *span, uint64_t *count)
 {
-    uint64_t total = 0, unsettled = 0;
+    uint64_t total = 0, unsettled = 0, counts[SPAN_LAYERS_AT_ONCE];
     for (size_t i = 0; i < query->layer_count; i++) {
-        uint64_t own;
-        enum status status = query_layer_count(&query->layers[i], span, &own);
-        if (status == STATUS_OK && own != 0)
-            status = query_each_unsettled(query, &query->layers[i], span, count_one, &unsettled);
+        size_t at = i % SPAN_LAYERS_AT_ONCE;
+        const struct layer *layer = &query->layers[i];
+        enum status status = STATUS_OK;
+        if (at == 0)
+            status = query_layers_count(
+                layer, size_min(query->layer_count - i, SPAN_LAYERS_AT_ONCE), span, counts);
+        if (status == STATUS_OK && counts[at] != 0)
+            status = query_each_unsettled(query, layer, span, count_one, &unsettled);
         if (status != STATUS_OK) return status;
-        total += own;
+        total += counts[at];
     }
     if (unsettled > total) return STATUS_CORRUPT;
     *count = total - unsettled;

@@ -153,6 +153,43 @@ enum status span_ordinals(const struct span *span, const struct packed *packed, 
     return STATUS_OK;
 }
 
+enum status span_ordinals_all(const struct span *span, const struct layer *layers, size_t count,
+                              uint64_t lows[SPAN_LAYERS_AT_ONCE],
+                              uint64_t highs[SPAN_LAYERS_AT_ONCE])
+{
+    const struct packed *packed[SPAN_LAYERS_AT_ONCE];
+    uint64_t found_lows[SPAN_LAYERS_AT_ONCE], found_highs[SPAN_LAYERS_AT_ONCE];
+    size_t packed_count = 0;
+    enum status status = STATUS_OK;
+    CHECK(count <= SPAN_LAYERS_AT_ONCE);
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        if (layers[i].packed == NULL) continue;
+        packed[packed_count++] = layers[i].packed;
+        if (!span->is_prefix) status = span_ordinals(span, layers[i].packed, &lows[i], &highs[i]);
+    }
+    if (status != STATUS_OK || !span->is_prefix || packed_count == 0) return status;
+
+    status = packed_prefix_all(packed, packed_count, span->low, found_lows, found_highs);
+    for (size_t i = 0, at = 0; i < count && status == STATUS_OK; i++) {
+        if (layers[i].packed == NULL) continue;
+        if (found_highs[at] > packed_info(packed[at])->count) return STATUS_CORRUPT;
+        lows[i] = found_lows[at];
+        highs[i] = found_highs[at++];
+    }
+    return status;
+}
+
+/* Live entries among ordinals [low, high) of a packed layer. */
+static enum status packed_layer_count(const struct layer *layer, uint64_t low, uint64_t high,
+                                      uint64_t *count)
+{
+    if (low == high) {
+        *count = 0;
+        return STATUS_OK;
+    }
+    return overlay_live_count(layer->overlays, layer->packed, layer->overlay, low, high, count);
+}
+
 enum status query_layer_count(const struct layer *layer, const struct span *span, uint64_t *count)
 {
     if (layer->packed == NULL) {
@@ -169,10 +206,17 @@ enum status query_layer_count(const struct layer *layer, const struct span *span
     }
     uint64_t low, high;
     enum status status = span_ordinals(span, layer->packed, &low, &high);
-    if (status != STATUS_OK) return status;
-    if (low == high) {
-        *count = 0;
-        return STATUS_OK;
-    }
-    return overlay_live_count(layer->overlays, layer->packed, layer->overlay, low, high, count);
+    return status == STATUS_OK ? packed_layer_count(layer, low, high, count) : status;
+}
+
+enum status query_layers_count(const struct layer *layers, size_t count, const struct span *span,
+                               uint64_t counts[SPAN_LAYERS_AT_ONCE])
+{
+    uint64_t lows[SPAN_LAYERS_AT_ONCE], highs[SPAN_LAYERS_AT_ONCE];
+    enum status status = span_ordinals_all(span, layers, count, lows, highs);
+    for (size_t i = 0; i < count && status == STATUS_OK; i++)
+        status = layers[i].packed == NULL
+                     ? query_layer_count(&layers[i], span, &counts[i])
+                     : packed_layer_count(&layers[i], lows[i], highs[i], &counts[i]);
+    return status;
 }

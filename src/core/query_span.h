@@ -45,6 +45,14 @@ static inline bool span_is_past(const struct span *span, struct slice key)
 enum status span_ordinals(const struct span *span, const struct packed *packed, uint64_t *low,
                           uint64_t *high);
 
+enum { SPAN_LAYERS_AT_ONCE = PACKED_AT_ONCE };
+
+/* Ordinals of the span's keys in the packed tries among `count` <= SPAN_LAYERS_AT_ONCE layers, for
+ * less than one by one; others' are not written. */
+enum status span_ordinals_all(const struct span *span, const struct layer *layers, size_t count,
+                              uint64_t lows[SPAN_LAYERS_AT_ONCE],
+                              uint64_t highs[SPAN_LAYERS_AT_ONCE]);
+
 /* --- Expired and not settled --- */
 
 static inline bool query_is_unsettled(const struct query *query, const struct record *record)
@@ -65,6 +73,10 @@ enum status query_each_unsettled(const struct query *query, const struct layer *
 
 /* Live entries of the span in the layer, unsettled ones counted. */
 enum status query_layer_count(const struct layer *layer, const struct span *span, uint64_t *count);
+
+/* The same for `count` <= SPAN_LAYERS_AT_ONCE layers. */
+enum status query_layers_count(const struct layer *layers, size_t count, const struct span *span,
+                               uint64_t counts[SPAN_LAYERS_AT_ONCE]);
 
 /* Grows `*items` to hold one more. */
 bool query_grow(struct heap *heap, void **items, size_t *capacity, size_t count, size_t item_size);

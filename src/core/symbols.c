@@ -8,30 +8,35 @@ unsigned symbols_short_count(unsigned count)
     return count <= 256 ? 256 : 256 - (count - 256 + 254) / 255;
 }
 
-static size_t span_count_of(unsigned short_count)
+/* Codes that bytes can spell. */
+static size_t code_count_of(unsigned short_count)
 {
     return short_count + (size_t)(256 - short_count) * 256;
 }
 
 static enum status allocate(struct symbols *symbols, size_t text_size)
 {
-    symbols->spans = heap_zalloc(symbols->heap, symbols->span_count * sizeof *symbols->spans);
-    symbols->first = heap_zalloc(symbols->heap, symbols->span_count);
+    size_t table_bytes = code_count_of(symbols->short_count) * sizeof *symbols->table;
+    symbols->table = heap_zalloc(symbols->heap, table_bytes + SYMBOL_SLACK);
     symbols->text = heap_zalloc(symbols->heap, text_size + SYMBOL_SLACK);
-    bool failed = symbols->spans == NULL || symbols->first == NULL || symbols->text == NULL;
-    return failed ? STATUS_NOMEM : STATUS_OK;
+    return symbols->table == NULL || symbols->text == NULL ? STATUS_NOMEM : STATUS_OK;
 }
 
 static void append(struct symbols *symbols, unsigned code, struct slice string)
 {
     CHECK(string.size <= SYMBOL_BYTES_MAX);
-    symbols->spans[code] = (uint32_t)(symbols->text_size << SYMBOL_SIZE_BITS | string.size);
-    if (string.size == 0) return;
-
+    struct symbol *symbol = &symbols->table[code];
+    symbol->size = (uint8_t)string.size;
+    symbols->total_size += string.size;
+    if (string.size > symbols->size_max) symbols->size_max = (unsigned)string.size;
+    if (string.size <= SYMBOL_HERE_MAX) {
+        if (string.size > 0) memcpy(symbol->bytes, string.data, string.size);
+        return;
+    }
+    memcpy(symbol->bytes, string.data, SYMBOL_START_AT);
+    store_u32le(symbol->bytes + SYMBOL_START_AT, (uint32_t)symbols->text_size);
     memcpy(symbols->text + symbols->text_size, string.data, string.size);
     symbols->text_size += string.size;
-    symbols->first[code] = string.data[0];
-    if (string.size > symbols->size_max) symbols->size_max = (unsigned)string.size;
 }
 
 enum status symbols_create(struct heap *heap, const struct slice *strings, unsigned count,
@@ -44,10 +49,10 @@ enum status symbols_create(struct heap *heap, const struct slice *strings, unsig
     symbols->heap = heap;
     symbols->count = count;
     symbols->short_count = symbols_short_count(count);
-    symbols->span_count = span_count_of(symbols->short_count);
 
     size_t text_size = 0;
-    for (unsigned code = 0; code < count; code++) text_size += strings[code].size;
+    for (unsigned code = 0; code < count; code++)
+        if (strings[code].size > SYMBOL_HERE_MAX) text_size += strings[code].size;
     enum status status = allocate(symbols, text_size);
     if (status != STATUS_OK) {
         symbols_destroy(symbols);
@@ -62,8 +67,7 @@ enum status symbols_create(struct heap *heap, const struct slice *strings, unsig
 void symbols_destroy(struct symbols *symbols)
 {
     if (symbols == NULL) return;
-    heap_free(symbols->heap, symbols->spans);
-    heap_free(symbols->heap, symbols->first);
+    heap_free(symbols->heap, symbols->table);
     heap_free(symbols->heap, symbols->text);
     heap_free(symbols->heap, symbols);
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/heap.h"
 #include "base/slice.h"
 #include "base/status.h"
@@ -19,20 +20,27 @@
 enum {
     SYMBOL_BYTES_MAX = 48,
     SYMBOL_COUNT_MAX = 15600,
-    SYMBOL_SLACK = 64,    /* Bytes that symbols_expand() may write past what it returns. */
-    SYMBOL_SIZE_BITS = 6, /* Of a span: the size; the offset above. */
+    SYMBOL_SLACK = 64, /* Bytes that symbols_expand() may write past what it returns. */
+    SYMBOL_HERE_MAX = 15,
+    SYMBOL_START_AT = 11,
+};
+
+/* A string and its size in sixteen bytes, so that a code costs one cache line. One that is
+ * longer than SYMBOL_HERE_MAX has its first bytes here, and then where in `text` it lies. */
+struct symbol {
+    uint8_t bytes[SYMBOL_HERE_MAX];
+    uint8_t size;
 };
 
 struct symbols {
     struct heap *heap;
     unsigned count; /* Codes, the empty one included. */
     unsigned short_count;
-    unsigned size_max; /* Of the longest symbol. */
-    size_t span_count;
-    uint32_t *spans; /* By code: where in `text`, and how long. */
-    uint8_t *first;  /* By code: the first byte. */
-    uint8_t *text;   /* Followed by SYMBOL_SLACK bytes. */
+    unsigned size_max;    /* Of the longest symbol. */
+    struct symbol *table; /* By code; followed by SYMBOL_SLACK bytes. */
+    uint8_t *text;        /* The long ones; followed by SYMBOL_SLACK bytes. */
     size_t text_size;
+    size_t total_size; /* Of all strings. */
 };
 
 /* From `count` strings in the order of their codes, the first of them empty and all bytes
@@ -44,11 +52,20 @@ void symbols_destroy(struct symbols *symbols);
 /* How many codes of one byte leave room for `count` in all. */
 unsigned symbols_short_count(unsigned count);
 
+/* Up to SYMBOL_SLACK bytes behind the string can be read. */
 static inline struct slice symbols_string(const struct symbols *symbols, unsigned code)
 {
-    uint32_t span = symbols->spans[code];
-    return (struct slice){symbols->text + (span >> SYMBOL_SIZE_BITS),
-                          span & ((1U << SYMBOL_SIZE_BITS) - 1)};
+    const struct symbol *symbol = &symbols->table[code];
+    if (__builtin_expect(symbol->size <= SYMBOL_HERE_MAX, 1))
+        return (struct slice){symbol->bytes, symbol->size};
+    return (struct slice){symbols->text + load_u32le(symbol->bytes + SYMBOL_START_AT),
+                          symbol->size};
+}
+
+/* The first byte of the string; 0 of the empty one. */
+static inline uint8_t symbols_first(const struct symbols *symbols, unsigned code)
+{
+    return symbols->table[code].bytes[0];
 }
 
 /* The code at `*at`, which moves behind it. A second byte past `end` counts as 0. */
@@ -64,14 +81,15 @@ static inline unsigned symbols_code(const struct symbols *symbols, const uint8_t
 /* Bytes that `codes` stand for. */
 size_t symbols_measure(const struct symbols *symbols, const uint8_t *codes, size_t size);
 
-/* Writes what `codes` stand for to `out` and returns how much that is. `out` has room for
- * size * size_max + SYMBOL_SLACK bytes, or symbols_measure() + SYMBOL_SLACK. */
+/* Writes what `codes` stand for to `out`, all or the first symbols that are `wanted` bytes or
+ * more, and returns how much that is. `out` has room for size * size_max + SYMBOL_SLACK bytes,
+ * or symbols_measure() + SYMBOL_SLACK. */
 static inline size_t symbols_expand(const struct symbols *symbols, const uint8_t *codes,
-                                    size_t size, uint8_t *out)
+                                    size_t size, size_t wanted, uint8_t *out)
 {
     const uint8_t *end = codes + size;
     uint8_t *to = out;
-    while (codes < end) {
+    while (codes < end && (size_t)(to - out) < wanted) {
         struct slice string = symbols_string(symbols, symbols_code(symbols, &codes, end));
         memcpy(to, string.data, 16);
         if (__builtin_expect(string.size > 16, 0)) memcpy(to + 16, string.data + 16, 32);

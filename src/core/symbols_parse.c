@@ -143,7 +143,7 @@ static enum status trie_build(struct parser *parser)
     qsort_r(parser->order, symbols->count, sizeof *parser->order, compare_codes,
             (void *)(uintptr_t)symbols);
 
-    enum status status = slots_grow(parser, 1024 + symbols->text_size);
+    enum status status = slots_grow(parser, 1024 + symbols->total_size);
     if (status != STATUS_OK) return status;
     parser->slots[0] = slot_of(0);
     parser->free_first = 1;
@@ -229,7 +229,7 @@ static void choose(struct parser *parser, struct slice text)
 
 static size_t choice_size(const struct parser *parser, unsigned code)
 {
-    return parser->symbols->spans[code] & ((1U << SYMBOL_SIZE_BITS) - 1);
+    return parser->symbols->table[code].size;
 }
 
 struct slice parser_encode(struct parser *parser, struct slice text)

@@ -16,7 +16,7 @@ static void write_and_read(struct heap *heap, const struct symbols *symbols, str
     CHECK(symbols_measure(symbols, codes.data, codes.size) == text.size);
     uint8_t *back = malloc(text.size + SYMBOL_SLACK);
     CHECK(back != NULL);
-    CHECK(symbols_expand(symbols, codes.data, codes.size, back) == text.size);
+    CHECK(symbols_expand(symbols, codes.data, codes.size, SIZE_MAX, back) == text.size);
     CHECK(text.size == 0 || memcmp(back, text.data, text.size) == 0);
     free(back);
     parser_destroy(parser);
