@@ -81,7 +81,10 @@ arena_ref arena_alloc(struct arena *arena, size_t size)
     if (refused(arena)) return 0;
     arena_ref ref = arena->free_lists[units];
     if (ref != 0) {
-        memcpy(&arena->free_lists[units], arena_at(arena, ref), sizeof ref);
+        arena_ref next;
+        memcpy(&next, arena_at(arena, ref), sizeof next);
+        arena->free_lists[units] = next;
+        __builtin_prefetch(arena_at(arena, next), 1); /* The next of its size is read there. */
     } else {
         if (!make_room(arena, units)) return 0;
         ref = arena->top;

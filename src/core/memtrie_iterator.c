@@ -63,6 +63,17 @@ static void load_ahead(const struct memtrie_iterator *iterator, const struct mem
     for (; index < end; index++) memtrie_prefetch(iterator->trie, memtrie_children(inner)[index]);
 }
 
+/* The first parts of the next node: it is here by now, and they are what a walk waits for
+ * when it comes there. */
+static void load_below(const struct memtrie_iterator *iterator, const struct memtrie_inner *inner,
+                       int index)
+{
+    if (index >= (int)memtrie_child_count(inner)) return;
+    const void *next = arena_at(&iterator->trie->arena, memtrie_children(inner)[index]);
+    if (memtrie_kind(next) == MEMTRIE_INNER)
+        load_ahead(iterator, next, memtrie_first_index(next), 2);
+}
+
 /* The part that the top frame names; the key then ends above that part. */
 static memtrie_node enter(struct memtrie_iterator *iterator)
 {
@@ -104,6 +115,7 @@ static enum status step(struct memtrie_iterator *iterator, enum direction direct
         if (direction == FORWARD && frame->index + 1 < (int)memtrie_child_count(frame->inner)) {
             frame->index++;
             load_ahead(iterator, frame->inner, frame->index + AHEAD_COUNT, 1);
+            load_below(iterator, frame->inner, frame->index + 1);
             return descend(iterator, enter(iterator), direction);
         }
         if (direction == BACKWARD && frame->index > memtrie_first_index(frame->inner)) {
