@@ -165,10 +165,10 @@ static void look_at_space(struct store *store)
     uint64_t low = store->options.low_water_bytes;
     uint64_t reserve = store->options.reserve_bytes;
     uint64_t missing = reserve - u64_min(reserve, store->reserve_held);
-    if (!store->full)
-        store->full = free_bytes < low;
-    else if (free_bytes >= low + missing + reserve)
-        store->full = store_fill_reserve(store) != STATUS_OK;
+    bool is_roomy = free_bytes >= low + missing + reserve;
+    if (!store->full) store->full = free_bytes < low;
+    if (is_roomy && (store->full || missing > 0))
+        store->full = store_fill_reserve(store) == STATUS_FULL;
     log_keep_space(store->log, store->full);
 }
 

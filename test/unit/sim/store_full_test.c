@@ -240,6 +240,30 @@ TEST_CASE(a_store_opens_on_a_full_disk)
     }
 }
 
+/* A start between the low-water mark and room for the reserve takes puts without it, and fills it
+ * once it can. */
+TEST_CASE(a_reserve_that_a_start_had_no_room_for_is_filled_later)
+{
+    struct store_options options = full_options();
+    struct full_world *full = full_begin(&options);
+    EXPECT(write_one(full, STORE_SET, 0) == STATUS_OK);
+    EXPECT(store_use_reserve(full->world.store));
+    store_world_close(&full->world);
+    leave_room(full, options.low_water_bytes + options.reserve_bytes / 2);
+    sim_disk_restart(full->world.disk, SIM_DISK_KILLED);
+    EXPECT(store_world_open(&full->world) == STATUS_OK);
+    EXPECT(full->world.store->reserve_held == 0);
+    EXPECT(write_one(full, STORE_SET, 1) == STATUS_OK);
+    tick(full);
+    EXPECT(full->world.store->reserve_held == 0);
+    leave_room(full, 1 << 20);
+    tick(full);
+    EXPECT(full->world.store->reserve_held == options.reserve_bytes);
+    EXPECT(write_one(full, STORE_SET, 2) == STATUS_OK);
+    check(full);
+    full_end(full);
+}
+
 /* Each operation of a start is refused once for want of room, without a reserve to help: it
  * starts all the same, or says so and starts the next time. */
 TEST_CASE(a_start_that_is_refused_room_once_starts_then_or_next)
@@ -325,5 +349,6 @@ TEST_MAIN(TEST(puts_stop_at_the_low_water_mark_and_go_on_above_it),
           TEST(with_the_reserve_removals_and_a_flush_go_on),
           TEST(a_log_that_takes_nothing_costs_writes_and_not_the_store),
           TEST(a_store_opens_on_a_full_disk),
+          TEST(a_reserve_that_a_start_had_no_room_for_is_filled_later),
           TEST(a_start_that_is_refused_room_once_starts_then_or_next),
           TEST(a_disk_whose_room_comes_and_goes_loses_nothing_acknowledged))
