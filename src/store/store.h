@@ -125,7 +125,8 @@ struct store_outcome {
 };
 
 /* OK; STATUS_READ_ONLY after a failed sync; STATUS_FULL below the low-water mark (removals
- * still go); STATUS_BUSY while memory waits for a flush: ask again after a job. */
+ * still go, until the log has no room even for those); STATUS_BUSY while memory waits for a
+ * flush: ask again after a job. */
 enum status store_can_write(const struct store *store);
 
 void store_batch_begin(struct store *store, uint64_t now_ms);
@@ -142,8 +143,9 @@ void store_write_all(struct store *store, const struct store_write *writes,
  * store_visible_sequence() must reach before it may be acknowledged; an empty batch
  * gives the last one.
  *
- * Errors: STATUS_IO, STATUS_FULL, STATUS_NOMEM, STATUS_READ_ONLY: the whole batch and every
- * later one is dropped; nothing of it was or will be visible. */
+ * Errors: STATUS_FULL, STATUS_NOMEM, STATUS_LIMIT: this batch is dropped as if it had not been,
+ * the store goes on. STATUS_IO, STATUS_READ_ONLY: this batch and every later one is dropped, none
+ * was or will be visible before the store is opened again. */
 enum status store_batch_commit(struct store *store, uint64_t *sequence);
 
 /* Batches up to here are visible and may be acknowledged. */
