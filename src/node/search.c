@@ -118,8 +118,8 @@ static uint64_t question_hash(const struct asking *asking)
                              (struct slice){0});
 }
 
-/* A page that a walk knows: its entries by their keys. The view is the one that they came
- * from, so each of them is there. */
+/* A page that a walk knows: its entries by their keys. What is under the prefix is what it was
+ * when they were read, so each of them is there. */
 static enum status give_known(struct searching *searching, const struct query *query,
                               const struct walk *walk, size_t at)
 {
@@ -138,6 +138,13 @@ static enum status give_known(struct searching *searching, const struct query *q
     return status;
 }
 
+static enum status read_content(const struct query *query, struct slice prefix,
+                                struct walk_content *content)
+{
+    enum status status = query_sum(query, prefix, &content->sum);
+    return status == STATUS_OK ? query_count(query, prefix, &content->live_count) : status;
+}
+
 /* A page of a walk by popularity that is not its first. */
 static enum status go_on(struct searching *searching, const struct query *query,
                          const struct query_position *after)
@@ -147,6 +154,14 @@ static enum status go_on(struct searching *searching, const struct query *query,
     struct slice prefix = buf_slice(&reader->prefix);
     size_t limit = asking->params.limit, at = 0;
 
+    struct walk_content content;
+    enum status status = STATUS_OK;
+
+    if (walks_are_in_doubt(&reader->walks, prefix, asking->view->number)) {
+        status = read_content(query, prefix, &content);
+        if (status != STATUS_OK) return status;
+        walks_compare(&reader->walks, prefix, asking->view->number, &content);
+    }
     struct walk *walk = walks_find(&reader->walks, prefix, asking->view->number, after, limit, &at);
     if (walk != NULL) {
         atomic_fetch_add_explicit(&reader->counters.walk_hits, 1, memory_order_relaxed);
@@ -155,9 +170,12 @@ static enum status go_on(struct searching *searching, const struct query *query,
     atomic_fetch_add_explicit(&reader->counters.walk_misses, 1, memory_order_relaxed);
     size_t ahead = walks_ahead(&reader->walks, prefix, asking->view->number, after, limit);
     searching->read_max = limit + 1 + ahead;
-    searching->walk = walks_begin(&reader->walks, prefix, asking->view->number, after, ahead);
+    status = read_content(query, prefix, &content);
+    if (status != STATUS_OK) return status;
+    searching->walk =
+        walks_begin(&reader->walks, prefix, asking->view->number, &content, after, ahead);
     size_t wanted = searching->walk == NULL ? limit + 1 : searching->read_max + 1;
-    enum status status = query_best(query, prefix, wanted, after, visit_result, searching);
+    status = query_best(query, prefix, wanted, after, visit_result, searching);
     if (status == STATUS_OK && searching->walk != NULL)
         walks_keep(&reader->walks, searching->walk, !searching->cut);
     else

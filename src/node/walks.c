@@ -80,6 +80,30 @@ static struct walk *find(const struct walks *walks, struct slice prefix, uint64_
     return NULL;
 }
 
+bool walks_are_in_doubt(const struct walks *walks, struct slice prefix, uint64_t view)
+{
+    for (size_t i = 0; i < walks->count; i++)
+        if (walks->list[i]->view != view && slice_equal(prefix_of(walks->list[i]), prefix))
+            return true;
+    return false;
+}
+
+void walks_compare(struct walks *walks, struct slice prefix, uint64_t view,
+                   const struct walk_content *content)
+{
+    for (size_t i = 0; i < walks->count;) {
+        struct walk *walk = walks->list[i];
+        bool same = sum_equal(walk->content.sum, content->sum) &&
+                    walk->content.live_count == content->live_count;
+        if (slice_equal(prefix_of(walk), prefix) && !same) {
+            walks_drop(walks, walk);
+            continue;
+        }
+        if (slice_equal(prefix_of(walk), prefix)) walk->view = view;
+        i++;
+    }
+}
+
 struct walk *walks_find(struct walks *walks, struct slice prefix, uint64_t view,
                         const struct query_position *after, size_t limit, size_t *at)
 {
@@ -102,7 +126,8 @@ size_t walks_ahead(const struct walks *walks, struct slice prefix, uint64_t view
 }
 
 struct walk *walks_begin(struct walks *walks, struct slice prefix, uint64_t view,
-                         const struct query_position *after, size_t ahead)
+                         const struct walk_content *content, const struct query_position *after,
+                         size_t ahead)
 {
     struct walk *walk = heap_zalloc(walks->heap, sizeof *walk);
     if (walk == NULL) return NULL;
@@ -114,6 +139,7 @@ struct walk *walks_begin(struct walks *walks, struct slice prefix, uint64_t view
     walk->after = after->best;
     walk->ahead = ahead;
     walk->view = view;
+    walk->content = *content;
     if (buf_status(&walk->bytes) == STATUS_OK) return walk;
     destroy(walks, walk);
     return NULL;
@@ -150,15 +176,14 @@ static struct walk *least_used(const struct walks *walks)
     return least;
 }
 
-/* Those of other views will never be asked for again; one that this goes on from is done with. */
-static void drop_outdated(struct walks *walks, const struct walk *walk)
+/* One that this goes on from is done with. */
+static void drop_before(struct walks *walks, const struct walk *walk)
 {
     struct query_position after = {
         walk->after, slice_of(walk->bytes.data + walk->prefix_size, walk->after_size)};
     for (size_t i = 0; i < walks->count;) {
         struct walk *other = walks->list[i];
-        bool before = slice_equal(prefix_of(other), prefix_of(walk)) && contains(other, &after);
-        if (other->view != walk->view || before)
+        if (slice_equal(prefix_of(other), prefix_of(walk)) && contains(other, &after))
             walks_drop(walks, other);
         else
             i++;
@@ -174,7 +199,7 @@ void walks_keep(struct walks *walks, struct walk *walk, bool complete)
     walk->complete = complete;
     walk->used = ++walks->clock;
     walk->held_bytes = sizeof *walk + walk->bytes.capacity + walk->capacity * sizeof *walk->entries;
-    drop_outdated(walks, walk);
+    drop_before(walks, walk);
     while (walks->count > 0 &&
            (walks->count == WALKS_COUNT_MAX || walks->bytes + walk->held_bytes > WALKS_BYTES_MAX))
         walks_drop(walks, least_used(walks));

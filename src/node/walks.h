@@ -8,9 +8,10 @@
  * cost a few times the entries they show, until WALK_BYTES_MAX is reached.
  *
  * Invariants
- *   1. A walk is good for the view that it was read from and no other, and only while no
- *      word of that view has expired unnoticed: the caller asks for neither otherwise. So
- *      a page is what it would be without walks.
+ *   1. A walk is good as long as the words under its prefix are what they were: in the view
+ *      it was read from, and in any other whose digest and count of them are the same. And
+ *      only while no word of the view has expired unnoticed: the caller asks for neither
+ *      otherwise. So a page is what it would be without walks.
  *   2. Entries lie in the order of popularity without a gap, and begin right after `after`.
  *   3. All walks together take at most WALKS_BYTES_MAX; the one not used for longest goes. */
 #pragma once
@@ -34,14 +35,21 @@ struct walk_entry {
     uint32_t key_at, key_size; /* In `bytes`. */
 };
 
+/* All that is under a prefix in a view, in short. */
+struct walk_content {
+    struct sum sum;      /* Of the hashes of all records. */
+    uint64_t live_count; /* Words that expire leave this, not the sum. */
+};
+
 struct walk {
     struct buf bytes; /* The prefix that the walk is under, the key of `after`, keys. */
     size_t prefix_size, after_size;
     struct best after;
     struct walk_entry *entries;
     size_t count, capacity;
-    size_t ahead; /* Entries read beyond the page last time. */
-    uint64_t view;
+    size_t ahead;  /* Entries read beyond the page last time. */
+    uint64_t view; /* The newest one that it is known to be good for. */
+    struct walk_content content;
     uint64_t used;     /* When it was last used, counted by walks->clock. */
     size_t held_bytes; /* As counted in walks->bytes. */
     bool complete;     /* Nothing follows the last entry. */
@@ -58,6 +66,13 @@ struct walks {
 void walks_init(struct walks *walks, struct heap *heap);
 void walks_deinit(struct walks *walks);
 
+/* Whether walks under `prefix` are kept that nobody has compared with this view. */
+bool walks_are_in_doubt(const struct walks *walks, struct slice prefix, uint64_t view);
+
+/* Compares them: those of the same content are good for this view too, the others go. */
+void walks_compare(struct walks *walks, struct slice prefix, uint64_t view,
+                   const struct walk_content *content);
+
 /* Where a page of `limit` entries begins.
  *
  * `*at` is its first entry, when `walk` knows that page whole: the entry after it too, or that
@@ -71,7 +86,8 @@ size_t walks_ahead(const struct walks *walks, struct slice prefix, uint64_t view
 
 /* Begins to keep what follows `after`; NULL when there is no memory. One at a time. */
 struct walk *walks_begin(struct walks *walks, struct slice prefix, uint64_t view,
-                         const struct query_position *after, size_t ahead);
+                         const struct walk_content *content, const struct query_position *after,
+                         size_t ahead);
 
 /* False when there is no room for it: then it was not kept, and nothing may follow. */
 bool walk_append(struct walk *walk, struct best best, struct slice key);

@@ -113,22 +113,54 @@ TEST_CASE(a_write_is_in_the_next_page)
     teardown(&bench);
 }
 
-TEST_CASE(no_page_shows_what_has_expired)
+/* Nor do flushes and compactions. */
+TEST_CASE(writes_elsewhere_do_not_disturb_a_walk)
 {
     struct bench bench;
-    char cursor[1024] = "";
-    struct buf words;
+    char cursor[1024] = "", body[64];
+    struct buf words, whole;
     setup(&bench);
     buf_init(&words, &bench.world.heap);
-    fill(&bench, 20); /* The second page reads ahead up to the end. */
-    put(&bench, "{\"word\":\"w gone\",\"score\":-1,\"ttl_ms\":1000}");
-    for (int i = 0; i < 2; i++) page(&bench, 5, cursor, &words);
-    bench.world.now_ms += 1000; /* In the same view. */
-    buf_clear(&words);
-    while (page(&bench, 5, cursor, &words)) continue;
-    EXPECT(!holds(buf_slice(&words), "\"w gone\""));
+    buf_init(&whole, &bench.world.heap);
+    fill(&bench, WORD_COUNT);
+    walk_whole(&bench, 1000, &whole);
+    for (int i = 0; i < WORD_COUNT / 4; i++) {
+        snprintf(body, sizeof body, "{\"word\":\"other %d\"}", i);
+        put(&bench, body);
+        if (i % 30 == 0) EXPECT(store_world_settle_down(&bench.world) == STATUS_OK);
+        size_t before = words.size;
+        EXPECT(page(&bench, 4, cursor, &words) == (i + 1 < WORD_COUNT / 4));
+        EXPECT(memcmp(words.data + before, whole.data + before, words.size - before - 1) == 0);
+    }
+    EXPECT(words.size == whole.size);
+    EXPECT(misses(&bench) <= 6);
     buf_deinit(&words);
+    buf_deinit(&whole);
     teardown(&bench);
+}
+
+/* Neither in the view that still holds it, nor in the next, whose records are the same. */
+TEST_CASE(no_page_shows_what_has_expired)
+{
+    for (int hidden = 0; hidden < 2; hidden++) {
+        struct bench bench;
+        char cursor[1024] = "";
+        struct buf words;
+        setup(&bench);
+        buf_init(&words, &bench.world.heap);
+        fill(&bench, 20); /* The second page reads ahead up to the end. */
+        put(&bench, "{\"word\":\"w gone\",\"score\":-1,\"ttl_ms\":1000}");
+        for (int i = 0; i < 2; i++) page(&bench, 5, cursor, &words);
+        bench.world.now_ms += 1000;
+        uint64_t view = store_view_number(bench.world.store);
+        if (hidden) store_tick(bench.world.store, bench.world.now_ms);
+        EXPECT((store_view_number(bench.world.store) > view) == hidden);
+        buf_clear(&words);
+        while (page(&bench, 5, cursor, &words)) continue;
+        EXPECT(!holds(buf_slice(&words), "\"w gone\""));
+        buf_deinit(&words);
+        teardown(&bench);
+    }
 }
 
 /* Model: pages after any cursor, of any size, in any order, with writes in between, are what the
@@ -184,6 +216,7 @@ TEST_CASE(walks_stay_within_their_memory)
     static char long_key[4000];
     struct heap heap;
     struct walks walks;
+    struct walk_content content = {{1, 2}, 3}, other = {{1, 2}, 4};
     size_t at;
     heap_init(&heap, 0);
     walks_init(&walks, &heap);
@@ -192,7 +225,7 @@ TEST_CASE(walks_stay_within_their_memory)
         char prefix[16];
         struct query_position after = {{UINT64_MAX, 1, 1}, SLICE_LITERAL("a")};
         snprintf(prefix, sizeof prefix, "p%u", i);
-        struct walk *walk = walks_begin(&walks, slice_from_text(prefix), 5, &after, 1000);
+        struct walk *walk = walks_begin(&walks, slice_from_text(prefix), 5, &content, &after, 1000);
         EXPECT(walk != NULL);
         uint64_t order = 1000000;
         while (walk_append(walk, (struct best){order--, 1, 1}, slice_of(long_key, 30 + i * 19)))
@@ -205,12 +238,22 @@ TEST_CASE(walks_stay_within_their_memory)
         EXPECT(walks_find(&walks, slice_from_text(prefix), 6, &after, 10, &at) == NULL);
         EXPECT(walks_find(&walks, SLICE_LITERAL("q"), 5, &after, 10, &at) == NULL);
         EXPECT(walks_find(&walks, slice_from_text(prefix), 5, &after, walk->count, &at) == NULL);
+
+        /* In another view it is good once it was compared. */
+        EXPECT(!walks_are_in_doubt(&walks, slice_from_text(prefix), 5));
+        EXPECT(walks_are_in_doubt(&walks, slice_from_text(prefix), 6));
+        walks_compare(&walks, slice_from_text(prefix), 6, &content);
+        EXPECT(walks_find(&walks, slice_from_text(prefix), 6, &after, 10, &at) == walk);
+        if (i % 10 != 0) continue;
+        walks_compare(&walks, slice_from_text(prefix), 7, &other);
+        EXPECT(walks_find(&walks, slice_from_text(prefix), 7, &after, 10, &at) == NULL);
     }
     walks_deinit(&walks);
     EXPECT(heap_used_bytes(&heap) == 0);
 }
 
 TEST_MAIN(TEST(most_pages_of_a_walk_were_read_ahead), TEST(two_walks_do_not_disturb_each_other),
-          TEST(a_write_is_in_the_next_page), TEST(no_page_shows_what_has_expired),
+          TEST(a_write_is_in_the_next_page), TEST(writes_elsewhere_do_not_disturb_a_walk),
+          TEST(no_page_shows_what_has_expired),
           TEST(any_page_at_any_time_is_what_the_whole_list_has_there),
           TEST(walks_stay_within_their_memory))
