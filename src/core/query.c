@@ -72,41 +72,89 @@ enum status query_get(const struct query *query, struct slice key, struct query_
  * columns, and reading runs over the keys in one go. */
 enum { ANSWERS_AT_ONCE = 32 };
 
+/* One of the two visits, with what it is given. */
+struct visitor {
+    query_visit *visit;
+    query_visit_place *visit_place;
+    void *context;
+};
+
 static enum status give(struct query_scratch *scratch, const struct best_answer *answers,
-                        size_t count, query_visit *visit, void *context)
+                        size_t count, const struct visitor *visitor)
 {
-    for (size_t i = 0; i < count; i++) {
-        struct record record;
-        enum status status =
-            best_search_read(&scratch->search, &answers[i], &scratch->key, &record);
-        if (status == STATUS_OK) status = visit(context, buf_slice(&scratch->key), &record);
-        if (status != STATUS_OK) return status;
+    struct best_search *search = &scratch->search;
+    struct buf *key = &scratch->key;
+    struct record record;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        const struct best_answer *answer = &answers[i];
+        if (visitor->visit == NULL) {
+            status = best_search_key(search, answer, key);
+            if (status == STATUS_OK)
+                status = visitor->visit_place(visitor->context, buf_slice(key), answer->item.best);
+        } else {
+            status = best_search_read(search, answer, key, &record);
+            if (status == STATUS_OK)
+                status = visitor->visit(visitor->context, buf_slice(key), &record);
+        }
     }
-    return STATUS_OK;
+    return status;
 }
 
-enum status query_best(const struct query *query, struct slice prefix, uint64_t limit,
-                       const struct query_position *after, query_visit *visit, void *context)
+/* STATUS_OK: there may be more than was given. STATUS_END: there is not; `*ended`: says so the
+ * visit. */
+static enum status give_all(struct query_scratch *scratch, uint64_t limit,
+                            const struct visitor *visitor, bool *ended)
 {
-    struct query_scratch *scratch = query->scratch;
-    if (limit == 0) return STATUS_OK;
-    enum status status = spans_of_prefix(&scratch->spans, query, prefix);
-    if (status == STATUS_OK)
-        status = best_search_start(&scratch->search, query, &scratch->spans, after, limit);
-    if (status != STATUS_OK) return status;
-
-    while (limit > 0) {
+    enum status status = STATUS_OK;
+    while (limit > 0 && status == STATUS_OK) {
         struct best_answer answers[ANSWERS_AT_ONCE];
         size_t count = 0, wanted = size_min(limit, ANSWERS_AT_ONCE);
         while (count < wanted && status == STATUS_OK) {
             status = best_search_next(&scratch->search, &answers[count]);
             if (status == STATUS_OK) best_search_prefetch(&answers[count++]);
         }
-        enum status given = give(scratch, answers, count, visit, context);
-        if (given != STATUS_OK) return given == STATUS_END ? STATUS_OK : given;
-        if (status != STATUS_OK) return status == STATUS_END ? STATUS_OK : status;
+        enum status given = give(scratch, answers, count, visitor);
+        *ended = given == STATUS_END;
+        if (given != STATUS_OK) return given;
         limit -= count;
     }
+    return status;
+}
+
+static enum status start(const struct query *query, struct slice prefix, uint64_t limit,
+                         const struct query_position *after)
+{
+    struct query_scratch *scratch = query->scratch;
+    enum status status = spans_of_prefix(&scratch->spans, query, prefix);
+    return status == STATUS_OK
+               ? best_search_start(&scratch->search, query, &scratch->spans, after, limit)
+               : status;
+}
+
+enum status query_best(const struct query *query, struct slice prefix, uint64_t limit,
+                       const struct query_position *after, query_visit *visit, void *context)
+{
+    bool ended;
+    struct visitor visitor = {.visit = visit, .context = context};
+    if (limit == 0) return STATUS_OK;
+    enum status status = start(query, prefix, limit, after);
+    if (status == STATUS_OK) status = give_all(query->scratch, limit, &visitor, &ended);
+    return status == STATUS_END ? STATUS_OK : status;
+}
+
+enum status query_best_places(const struct query *query, struct slice prefix, uint64_t limit,
+                              const struct query_position *after, query_visit_place *visit,
+                              void *context, bool *more)
+{
+    bool ended = false;
+    struct best_answer next;
+    struct visitor visitor = {.visit_place = visit, .context = context};
+    enum status status = start(query, prefix, limit == UINT64_MAX ? limit : limit + 1, after);
+    if (status == STATUS_OK) status = give_all(query->scratch, limit, &visitor, &ended);
+    if (status == STATUS_OK) status = best_search_next(&query->scratch->search, &next);
+    if (status != STATUS_OK && status != STATUS_END) return status;
+    if (!ended) *more = status == STATUS_OK;
     return STATUS_OK;
 }
 

@@ -101,6 +101,15 @@ struct query_position {
 enum status query_best(const struct query *query, struct slice prefix, uint64_t limit,
                        const struct query_position *after, query_visit *visit, void *context);
 
+/* Takes the place of an answer; otherwise as query_visit. */
+typedef enum status query_visit_place(void *context, struct slice key, struct best best);
+
+/* As query_best(), for who needs only the key of an entry and its place: no record is read.
+ * `*more`: whether entries follow the last one; left alone when the visit ended the query. */
+enum status query_best_places(const struct query *query, struct slice prefix, uint64_t limit,
+                              const struct query_position *after, query_visit_place *visit,
+                              void *context, bool *more);
+
 /* A walk in popularity order whose pages follow one another at no extra cost.
  *
  * Owns: the walk keeps `query` by value, its prefix and ranges by copy; layers must stay

@@ -62,6 +62,15 @@ void best_search_prefetch(const struct best_answer *answer)
     if (packed != NULL) packed_prefetch_key(packed, answer->item.place);
 }
 
+enum status best_search_key(struct best_search *search, const struct best_answer *answer,
+                            struct buf *key)
+{
+    struct record record; /* Costs nothing to speak of beside the key. */
+    const struct layer *layer = answer->source->layer;
+    return layer->packed != NULL ? packed_key(layer->packed, answer->item.place, key)
+                                 : best_search_read(search, answer, key, &record);
+}
+
 enum status best_search_read(struct best_search *search, const struct best_answer *answer,
                              struct buf *key, struct record *record)
 {
@@ -81,9 +90,8 @@ enum status best_search_read(struct best_search *search, const struct best_answe
 static enum status spell(struct best_search *search, const struct best_source *source,
                          const struct best_item *item, struct buf *key)
 {
-    struct record record;
     if (!item->is_entry) return spell_path(search, source, item, key);
-    return best_search_read(search, &(struct best_answer){source, *item}, key, &record);
+    return best_search_key(search, &(struct best_answer){source, *item}, key);
 }
 
 /* --- Heap of one source --- */

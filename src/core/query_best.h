@@ -84,8 +84,12 @@ struct best_answer {
 /* The next answer; its key and record are not read yet. Errors: STATUS_END. */
 enum status best_search_next(struct best_search *search, struct best_answer *answer);
 
-/* Starts loading what best_search_read() will read. */
+/* Starts loading what best_search_key() will read. */
 void best_search_prefetch(const struct best_answer *answer);
+
+/* Its key, into `key` (cleared first). */
+enum status best_search_key(struct best_search *search, const struct best_answer *answer,
+                            struct buf *key);
 
 /* Its key, into `key` (cleared first), and its record, which borrows from the layer. */
 enum status best_search_read(struct best_search *search, const struct best_answer *answer,

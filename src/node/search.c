@@ -70,18 +70,30 @@ static enum status read_ahead(struct searching *searching, struct slice key,
     return searching->cut && searching->more ? STATUS_END : STATUS_OK;
 }
 
-static enum status visit_result(void *context, struct slice key, const struct record *record)
+/* The page's last entry is where the next one goes on. */
+static void note_last(struct searching *searching, struct slice key, struct best best)
 {
-    struct searching *searching = context;
     struct node_reader *reader = searching->asking->reader;
-    struct slice ns;
-
-    searching->more = searching->given == searching->asking->params.limit;
-    if (searching->walk != NULL) {
-        enum status ahead = read_ahead(searching, key, record);
-        if (searching->more) return ahead;
+    buf_clear(&reader->key);
+    buf_append_slice(&reader->key, key);
+    searching->last = (struct cursor){
+        .sort = searching->asking->params.sort,
+        .key = buf_slice(&reader->key),
+    };
+    if (searching->last.sort == CURSOR_POPULARITY) {
+        searching->last.score = score_of_order(best.score_order);
+        searching->last.created_time = best.created_time;
+        searching->last.created_node = best.created_node;
     }
-    if (searching->more) return STATUS_END;
+}
+
+/* `record` is not needed for a plain answer. */
+static enum status write_result(struct searching *searching, struct slice key, struct best best,
+                                const struct record *record)
+{
+    struct asking *asking = searching->asking;
+    struct node_reader *reader = asking->reader;
+    struct slice ns;
     enum status status = key_decode(key, &ns, &reader->word);
     if (status != STATUS_OK) return status;
     if (searching->plain)
@@ -90,25 +102,28 @@ static enum status visit_result(void *context, struct slice key, const struct re
         status = write_entry(searching, buf_slice(&reader->word), record);
     if (status != STATUS_OK) return status;
 
-    if (reader->body.size >= SEARCH_ANSWER_BYTES_MAX)
-        searching->asking->params.limit = searching->given + 1;
-
-    /* The page's last entry is where the next one goes on. */
-    if (++searching->given == searching->asking->params.limit) {
-        struct best best = record_best(record);
-        buf_clear(&reader->key);
-        buf_append_slice(&reader->key, key);
-        searching->last = (struct cursor){
-            .sort = searching->asking->params.sort,
-            .key = buf_slice(&reader->key),
-        };
-        if (searching->last.sort == CURSOR_POPULARITY) {
-            searching->last.score = score_of_order(best.score_order);
-            searching->last.created_time = best.created_time;
-            searching->last.created_node = best.created_node;
-        }
-    }
+    if (reader->body.size >= SEARCH_ANSWER_BYTES_MAX) asking->params.limit = searching->given + 1;
+    if (++searching->given == asking->params.limit) note_last(searching, key, best);
     return buf_status(&reader->key);
+}
+
+static enum status visit_result(void *context, struct slice key, const struct record *record)
+{
+    struct searching *searching = context;
+    searching->more = searching->given == searching->asking->params.limit;
+    if (searching->walk != NULL) {
+        enum status ahead = read_ahead(searching, key, record);
+        if (searching->more) return ahead;
+    }
+    if (searching->more) return STATUS_END;
+    return write_result(searching, key, record_best(record), record);
+}
+
+static enum status visit_place(void *context, struct slice key, struct best best)
+{
+    struct searching *searching = context;
+    searching->more = searching->given == searching->asking->params.limit;
+    return searching->more ? STATUS_END : write_result(searching, key, best, NULL);
 }
 
 /* What a cursor must have come from: the same sort, namespace and folded prefix. */
@@ -190,6 +205,9 @@ static enum status run_popularity(struct searching *searching, const struct quer
     struct asking *asking = searching->asking;
     struct slice prefix = buf_slice(&asking->reader->prefix);
     uint64_t limit = (uint64_t)asking->params.limit + 1;
+    if (after == NULL && searching->plain)
+        return query_best_places(query, prefix, asking->params.limit, NULL, visit_place, searching,
+                                 &searching->more);
     if (after == NULL) return query_best(query, prefix, limit, NULL, visit_result, searching);
 
     struct query_position position = {

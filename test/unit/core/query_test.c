@@ -298,6 +298,37 @@ static size_t wanted(size_t count, size_t first, uint64_t limit)
 
 /* --- The questions --- */
 
+static enum status check_place(void *context, struct slice key, struct best best)
+{
+    struct checker *checker = context;
+    const struct word *word = checker->expected->words[checker->first + checker->seen];
+    EXPECT(slice_equal(key, buf_slice(&word->key)));
+    EXPECT(best_compare(best, record_best(&word->record)) == 0);
+    checker->seen++;
+    return STATUS_OK;
+}
+
+static enum status end_at_once(void *context, struct slice key, struct best best)
+{
+    return STATUS_END;
+}
+
+/* Places alone: from the start and from a position, with what is said of the rest. */
+static void check_places(struct stack *stack, struct slice prefix,
+                         const struct answer_list *expected, uint64_t limit, size_t first)
+{
+    struct query_position after = {0};
+    if (first > 0)
+        after = (struct query_position){record_best(&expected->words[first - 1]->record),
+                                        buf_slice(&expected->words[first - 1]->key)};
+    struct checker checker = {stack, expected, .first = first};
+    bool more = false;
+    EXPECT(query_best_places(&stack->query, prefix, limit, first > 0 ? &after : NULL, check_place,
+                             &checker, &more) == STATUS_OK);
+    EXPECT(checker.seen == wanted(expected->count, first, limit));
+    EXPECT(more == (first + checker.seen < expected->count));
+}
+
 static void check_best(struct stack *stack, struct slice prefix, struct prng *prng)
 {
     static struct answer_list expected;
@@ -310,7 +341,15 @@ static void check_best(struct stack *stack, struct slice prefix, struct prng *pr
         EXPECT(query_best(&stack->query, prefix, limits[i], NULL, check_answer, &checker) ==
                STATUS_OK);
         EXPECT(checker.seen == wanted(expected.count, 0, limits[i]));
+        check_places(stack, prefix, &expected, limits[i], 0);
+        if (expected.count > 0)
+            check_places(stack, prefix, &expected, limits[i],
+                         prng_below(prng, (uint32_t)expected.count));
     }
+    bool more = expected.count > 0;
+    EXPECT(query_best_places(&stack->query, prefix, 1, NULL, end_at_once, NULL, &more) ==
+           STATUS_OK);
+    EXPECT(more == (expected.count > 0)); /* Left alone. */
 
     /* Page by page gives the whole, from a position and by a walk. */
     uint64_t page = 1 + prng_below(prng, 30) + expected.count / 20;
@@ -638,6 +677,12 @@ static void check_damaged(struct stack *stack, struct slice prefix)
     enum status status = query_best(&stack->query, prefix, 40, NULL, check_answer, &top);
     EXPECT(status == STATUS_OK || status == STATUS_CORRUPT);
     if (status == STATUS_OK) EXPECT(top.seen == wanted(best.count, 0, 40));
+    bool more = false;
+    struct checker places = {stack, &best};
+    status = query_best_places(&stack->query, prefix, 40, NULL, check_place, &places, &more);
+    EXPECT(status == STATUS_OK || status == STATUS_CORRUPT);
+    if (status == STATUS_OK) EXPECT(places.seen == wanted(best.count, 0, 40));
+    if (status == STATUS_OK) EXPECT(more == (best.count > 40));
     status =
         query_scan(&stack->query, prefix, &(struct query_from){0}, UINT64_MAX, check_answer, &all);
     EXPECT(status == STATUS_OK || status == STATUS_CORRUPT);
