@@ -206,16 +206,30 @@ uint64_t score_distance(uint64_t score_order, int64_t base)
     return least <= base ? 0 : (uint64_t)least - (uint64_t)base;
 }
 
+/* Which of the 32 numbers of `width` bits are not below `least`; `at_once` of them come with
+ * one load. */
+static inline uint32_t numbers_at_least(const uint8_t *packed, unsigned width, uint64_t least,
+                                        const unsigned at_once)
+{
+    uint64_t mask = bits_mask(width);
+    uint32_t found = 0;
+    for (unsigned i = 0; i < SCORE_BLOCK; i += at_once) {
+        size_t bit = (size_t)i * width;
+        uint64_t numbers = load_u64le(packed + bit / 8) >> bit % 8;
+        for (unsigned j = 0; j < at_once; j++, numbers >>= width)
+            found |= (uint32_t)((numbers & mask) >= least) << (i + j);
+    }
+    return found;
+}
+
 /* As score_block_at_least(), of packed integers. */
 static uint32_t packed_at_least(const struct score_block *block, size_t count, uint64_t least)
 {
     const uint8_t *packed = block->packed;
     unsigned width = block->width;
-    uint64_t mask = bits_mask(width);
-    uint32_t found = 0;
-    for (size_t i = 0, bit = 0; i < count; i++, bit += width)
-        found |= (uint32_t)((load_u64le(packed + bit / 8) >> bit % 8 & mask) >= least) << i;
-
+    uint32_t found = width <= BITS_WIDTH_MAX / 4   ? numbers_at_least(packed, width, least, 4)
+                     : width <= BITS_WIDTH_MAX / 2 ? numbers_at_least(packed, width, least, 2)
+                                                   : numbers_at_least(packed, width, least, 1);
     for (size_t i = 0; i < block->exception_count; i++) {
         unsigned at = block->positions[i];
         uint64_t delta = bits_get(block->high, i, block->high_width) << width |
@@ -223,7 +237,7 @@ static uint32_t packed_at_least(const struct score_block *block, size_t count, u
         found &= ~(UINT32_C(1) << at);
         found |= (uint32_t)(delta >= least) << at;
     }
-    return found;
+    return found & (uint32_t)bits_mask((unsigned)count);
 }
 
 uint32_t score_block_at_least(const struct score_block *block, size_t count, uint64_t score_order)
