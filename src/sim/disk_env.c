@@ -117,9 +117,13 @@ static enum status sim_file_sync(struct env_file *base)
         return STATUS_IO;
     }
     if (disk_crashes(disk)) return STATUS_IO; /* The restart draws what arrived. */
-    inode_store_some(disk, file->inode, LOSS_NONE);
-    /* A size that an earlier sync lost is in memory still, unlike the bytes. */
-    disk_bytes_resize(&file->inode->stored, file->inode->cached.size);
+    /* A size that an earlier sync lost is in memory still, unlike the bytes: it goes first, so that
+     * what was written once more beyond the old size arrives as well. */
+    struct inode *inode = file->inode;
+    if (inode->stored.size < inode->cached.size)
+        disk_bytes_resize(&inode->stored, inode->cached.size);
+    inode_store_some(disk, inode, LOSS_NONE);
+    disk_bytes_resize(&inode->stored, inode->cached.size);
     return STATUS_OK;
 }
 
