@@ -344,6 +344,41 @@ enum status config_parse(const struct config_input *input, struct config *config
     return STATUS_OK;
 }
 
+/* --- What is not built yet --- */
+
+enum status config_check_built(const struct config *config, const char *file_name,
+                               struct buf *message)
+{
+    static const char no_tls[] = "there is no TLS yet; leave it out, and put a proxy in front";
+    static const char no_keys[] = "there are no keys yet; leave it out, and put a proxy in front";
+    static const char open_to_all[] =
+        "beyond loopback clients must show a key, and there are no keys yet; require_auth: false "
+        "serves everybody who reaches the address";
+    const struct {
+        bool ordered;
+        const char *name;
+        const char *answer;
+    } missing[] = {
+        {*config->tls_cert_file != '\0', "tls_cert_file", no_tls},
+        {*config->tls_ca_file != '\0', "tls_ca_file", no_tls},
+        {*config->peer_tls_cert_file != '\0', "peer_tls_cert_file", no_tls},
+        {*config->peer_tls_ca_file != '\0', "peer_tls_ca_file", no_tls},
+        {config->join.count != 0, "join", "there are no clusters yet; leave it out"},
+        {config->require_auth == CONFIG_ON, "require_auth", no_keys},
+        {config->require_auth == CONFIG_AUTO && !config_address_is_loopback(&config->http), "http",
+         open_to_all},
+    };
+    for (size_t i = 0; i < sizeof missing / sizeof *missing; i++) {
+        if (!missing[i].ordered) continue;
+        buf_clear(message);
+        say_place(config, missing[i].name, file_name == NULL ? "configuration" : file_name,
+                  message);
+        buf_printf(message, ": %s: %s", missing[i].name, missing[i].answer);
+        return STATUS_INVALID;
+    }
+    return STATUS_OK;
+}
+
 /* --- Reloading --- */
 
 static bool is_reloadable(const char *name)

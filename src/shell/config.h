@@ -128,6 +128,13 @@ bool config_address_is_loopback(const struct config_address *address);
 /* Whether clients must show a key: as set, else when http or resp listens beyond loopback. */
 bool config_requires_auth(const struct config *config);
 
+/* Refuses what is ordered and this version does not have: TLS, keys, other nodes. To pass over it
+ * would leave open what was told to be locked. For a node that is to run; config_parse() takes it.
+ *
+ * Errors: STATUS_INVALID, with one line in `message`. */
+enum status config_check_built(const struct config *config, const char *file_name,
+                               struct buf *message);
+
 /* The next setting from `*at` on (first 0) that differs between two configurations and that
  * config_reload() cannot change in a running server; NULL when there is none. */
 const char *config_next_fixed(const struct config *from, const struct config *to, size_t *at);

@@ -51,6 +51,8 @@ static enum status load(int argument_count, const char *const *arguments, struct
     if (input.file_name != NULL) status = read_file(input.file_name, file, text);
     input.file = buf_slice(file);
     if (status == STATUS_OK) status = config_parse(&input, config, text);
+    if (status == STATUS_OK && *action != CONFIG_PRINT)
+        status = config_check_built(config, input.file_name, text);
     if (status != STATUS_OK) return status;
     buf_clear(text);
     if (*action == CONFIG_PRINT) config_print(config, input.file_name, text);

@@ -234,6 +234,12 @@ class ServerTest(NodeTest):
         code, log = self.refused("--thraeds", "2")
         self.assertEqual(code, 2)
         self.assertIn("threads", log)
+        for flags, answer in ((("--require-auth", "true"), "there are no keys yet"),
+                              (("--http", "0.0.0.0:0"), "beyond loopback"),
+                              (("--join", "127.0.0.1:7400"), "there are no clusters yet")):
+            code, log = self.refused(*flags)
+            self.assertEqual(code, 2)
+            self.assertIn(answer, log)
         with socket.create_server(("127.0.0.1", 0)) as taken:
             server = Server(self.data, "--http", f"127.0.0.1:{taken.getsockname()[1]}")
             self.assertIsNone(server.port)

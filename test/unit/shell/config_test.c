@@ -119,6 +119,35 @@ TEST_CASE(settings_that_contradict_each_other_are_refused)
            "a.yaml:1:16: tls_cert_file: c.pem is not given together with tls_key_file");
 }
 
+/* A node that took the order and served everybody in the clear would be worse than none. */
+static const char *refusal(const char *yaml)
+{
+    expect(yaml, "");
+    buf_clear(&message);
+    if (config_check_built(&parsed, "a.yaml", &message) == STATUS_OK) return "";
+    buf_append_u8(&message, '\0');
+    return (const char *)message.data;
+}
+
+TEST_CASE(what_is_not_built_yet_is_refused_and_not_passed_over)
+{
+    static const char *const fine[] = {"", "http: 127.0.0.2:1\n", "http: localhost:1\n",
+                                       "http: 0.0.0.0:1\nrequire_auth: false\n"};
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) EXPECT(*refusal(fine[i]) == '\0');
+    EXPECT(strcmp(refusal("require_auth: true\n"),
+                  "a.yaml:1:15: require_auth: there are no keys yet; leave it out, and put a proxy "
+                  "in front") == 0);
+    EXPECT(strncmp(refusal("# Open.\nhttp: 0.0.0.0:1\n"),
+                   "a.yaml:2:7: http: beyond loopback clients must show a key", 56) == 0);
+    EXPECT(strstr(refusal("http: '[::]:1'\n"), ": http: beyond loopback") != NULL);
+    EXPECT(strstr(refusal("join: a:1\n"), ": join: there are no clusters yet") != NULL);
+    EXPECT(strstr(refusal("tls_cert_file: c\ntls_key_file: k\n"), ": tls_cert_file: ") != NULL);
+    EXPECT(strstr(refusal("tls_ca_file: c\n"), ": tls_ca_file: there is no TLS yet") != NULL);
+    EXPECT(strstr(refusal("peer_tls_cert_file: c\npeer_tls_key_file: k\n"),
+                  ": peer_tls_cert_file: ") != NULL);
+    EXPECT(strstr(refusal("peer_tls_ca_file: c\n"), ": peer_tls_ca_file: ") != NULL);
+}
+
 TEST_CASE(the_later_source_wins)
 {
     const char *environment[] = {"PATH=/bin",
@@ -197,6 +226,7 @@ TEST_CASE(what_is_printed_reads_back_the_same)
 
 TEST_MAIN(TEST(the_defaults_are_those_of_the_reference), TEST(a_file_sets_what_it_names),
           TEST(what_is_wrong_in_a_file_is_told_with_its_place),
-          TEST(settings_that_contradict_each_other_are_refused), TEST(the_later_source_wins),
+          TEST(settings_that_contradict_each_other_are_refused),
+          TEST(what_is_not_built_yet_is_refused_and_not_passed_over), TEST(the_later_source_wins),
           TEST(what_is_wrong_in_the_environment_or_a_flag_is_told),
           TEST(the_command_names_action_and_file), TEST(what_is_printed_reads_back_the_same))
