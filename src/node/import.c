@@ -171,7 +171,7 @@ void node_import_answer(struct node_import *import, struct node_reader *reader,
         json_write_text(&writer, problem_code_name(error->code));
         json_write_name(&writer, "detail");
         json_write_text(&writer,
-                        error->detail == NULL ? problem_title(error->code) : error->detail);
+                        error->detail == NULL ? problem_detail(error->code) : error->detail);
         json_write_object_end(&writer);
     }
     json_write_array_end(&writer);

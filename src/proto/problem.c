@@ -6,6 +6,7 @@ static const struct entry {
     const char *name;
     const char *title;
     uint16_t status;
+    const char *detail; /* Where nobody gives another; NULL: the title. */
 } entries[PROBLEM_CODE_COUNT] = {
     [PROBLEM_BAD_REQUEST] = {"bad_request", "The request is malformed", 400},
     [PROBLEM_INVALID_JSON] = {"invalid_json", "The body is not the JSON expected", 400},
@@ -42,11 +43,14 @@ static const struct entry {
     [PROBLEM_NO_HEALTHY_OWNER] = {"no_healthy_owner", "No node that holds the range is up", 503},
     [PROBLEM_QUORUM_NOT_MET] = {"quorum_not_met", "Too few nodes that hold the range are up", 503},
     [PROBLEM_OVERLOADED] = {"overloaded", "The node has too much to do", 503},
-    [PROBLEM_READ_ONLY] = {"read_only", "The node takes no writes until it is restarted", 503},
+    [PROBLEM_READ_ONLY] = {"read_only", "The node takes no writes until it is restarted", 503,
+                           "a write to the disk of the data directory failed"},
     [PROBLEM_NOT_READY] = {"not_ready", "The node is starting or stopping", 503},
     [PROBLEM_TIMEOUT] = {"timeout", "It took too long", 504},
     [PROBLEM_HTTP_VERSION] = {"http_version", "The version of HTTP is not spoken here", 505},
-    [PROBLEM_DISK_FULL] = {"disk_full", "The disk is full", 507},
+    [PROBLEM_DISK_FULL] = {"disk_full", "The disk is full", 507,
+                           "the disk of the data directory is nearly full: only deletions are "
+                           "taken until there is room"},
 };
 
 const char *problem_code_name(enum problem_code code)
@@ -57,6 +61,11 @@ const char *problem_code_name(enum problem_code code)
 const char *problem_title(enum problem_code code)
 {
     return entries[code].title;
+}
+
+const char *problem_detail(enum problem_code code)
+{
+    return entries[code].detail != NULL ? entries[code].detail : entries[code].title;
 }
 
 uint16_t problem_status(enum problem_code code)
@@ -88,7 +97,8 @@ void problem_append(struct buf *out, const struct problem *problem)
     json_write_name(&writer, "status");
     json_write_u64(&writer, entry->status);
     json_write_name(&writer, "detail");
-    json_write_text(&writer, problem->detail != NULL ? problem->detail : entry->title);
+    json_write_text(&writer,
+                    problem->detail != NULL ? problem->detail : problem_detail(problem->code));
     json_write_name(&writer, "code");
     json_write_text(&writer, entry->name);
     if (problem->field.size > 0) {

@@ -55,7 +55,7 @@ enum problem_code {
 
 struct problem {
     enum problem_code code;
-    const char *detail;      /* What is wrong here and what was expected; NULL: the title. */
+    const char *detail;      /* What is wrong here and what was expected; NULL: the code's. */
     struct slice field;      /* Which field or parameter; empty: left out. */
     struct slice request_id; /* Empty: left out. */
 };
@@ -65,6 +65,9 @@ const char *problem_code_name(enum problem_code code);
 
 /* "There is no such word or route". Static storage. */
 const char *problem_title(enum problem_code code);
+
+/* What to say where nothing nearer is known: for most codes the title. Static storage. */
+const char *problem_detail(enum problem_code code);
 
 /* The HTTP status of the answer. */
 uint16_t problem_status(enum problem_code code);

@@ -5,6 +5,7 @@
 #include "base/math.h"
 #include "shell/clock.h"
 #include "shell/engine_private.h"
+#include "shell/log_line.h"
 
 /* Hands the first part of what waits back, up to `last`. */
 static void hand_back(struct engine *engine, struct engine_write *last)
@@ -168,6 +169,23 @@ static void drive_prepare(struct engine *engine)
         engine_want(engine, &engine->prepare, &engine->to_upkeep);
 }
 
+/* Logs what an operator has to know, once: when it begins, and when it is over. */
+static void log_changes(const struct engine_stats *was, const struct engine_stats *is)
+{
+    if (is->store.full && !was->store.full)
+        log_line(LOG_LEVEL_WARN, "store.disk_full", log_number("free_bytes", is->store.free_bytes),
+                 log_text("reason", "only deletions are taken until there is room"));
+    if (!is->store.full && was->store.full)
+        log_line(LOG_LEVEL_INFO, "store.disk_has_room",
+                 log_number("free_bytes", is->store.free_bytes));
+    if (is->store.read_only && !was->store.read_only)
+        log_line(LOG_LEVEL_ERROR, "store.read_only",
+                 log_text("reason", "a write to the log failed: no writes until a restart"));
+    if (is->store.damaged && !was->store.damaged)
+        log_line(LOG_LEVEL_ERROR, "store.damaged", log_text("file", is->damaged_file),
+                 log_text("reason", "words in it are not served"));
+}
+
 static void drive_tick(struct engine *engine)
 {
     uint64_t now_us = clock_monotonic_us();
@@ -191,6 +209,7 @@ static void drive_tick(struct engine *engine)
     const char *damaged = store_damaged_file(engine->store);
     if (damaged != NULL) snprintf(stats.damaged_file, sizeof stats.damaged_file, "%s", damaged);
 
+    log_changes(&engine->stats, &stats);
     pthread_mutex_lock(&engine->mutex);
     stats.queue_count = engine->queue_count;
     engine->stats = stats;

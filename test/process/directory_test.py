@@ -49,6 +49,7 @@ class DirectoryTest(NodeTest):
         self.assertGreater(refused, 0)
         self.wait_for(lambda: run in json.dumps(server.get("/ready")[1]))
         self.assertEqual(server.get("/ready")[0], 503)
+        self.assertEqual(server.log.count(f"level=error event=store.damaged file={run} "), 1)
         self.assertEqual(server.ask("POST", "/api/v1/words", {"word": "new one"})[0], 201)
         self.assertEqual(server.get("/search?q=new")[0], 200)
 
@@ -166,6 +167,8 @@ class DirectoryTest(NodeTest):
         status, ready = server.get("/ready")
         self.assertEqual(status, 200)  # It answers searches.
         self.assertIn("full", json.dumps(ready))
+        self.assertEqual(server.log.count("level=warn event=store.disk_full free_bytes="), 1)
+        self.assertIn("only deletions are taken", json.loads(body)["detail"])
         kind = [("Content-Type", "text/tab-separated-values")]
         status, _, body = server.ask("POST", "/api/v1/import", b"new one\t1\n", kind)
         self.assertEqual(status, 207)
@@ -178,6 +181,7 @@ class DirectoryTest(NodeTest):
         self.wait_for(lambda: put()[0] in (200, 201))
         self.assertEqual(server.get("/ready")[0], 200)
         self.assertEqual(server.stop(), 0)
+        self.assertEqual(server.log.count("level=info event=store.disk_has_room "), 1)
 
 
 if __name__ == "__main__":
