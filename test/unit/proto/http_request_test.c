@@ -163,6 +163,8 @@ static const struct refusal refusals[] = {
     {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501},
     {"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
     {"POST / HTTP/1.1\r\nHost: a\r\nExpect: 200-maybe\r\n\r\n", 417},
+    {"POST / HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\n\r\n", 415},
+    {"POST / HTTP/1.1\r\nHost: a\r\ncontent-encoding: identity, br\r\n\r\n", 415},
     {"\x16\x03\x01\x02", 400},
 };
 
