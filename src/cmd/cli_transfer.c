@@ -203,6 +203,9 @@ static enum cli_exit receive(struct cli *cli, const char *prefix, const char *fo
     } else if (code != CLI_DONE && stream->progress.lines > 0) {
         fprintf(stderr, "trifecta: the export is incomplete\n");
     }
+    if (code == CLI_CONNECTION && strcmp(format, "tsv") == 0)
+        fprintf(stderr, "trifecta: TSV cannot hold a word with a tab or an end of line in it, and "
+                        "breaks there; --format ndjson holds every word\n");
     buf_deinit(&response.body);
     buf_deinit(&target);
     return code;

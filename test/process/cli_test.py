@@ -143,6 +143,7 @@ class CliTest(unittest.TestCase):
         result = self.run_cli("export", "--format", "tsv", "--prefix", "word1999")
         self.assertEqual(result.returncode, 3)
         self.assertIn(b"the export is incomplete", result.stderr)
+        self.assertIn(b"--format ndjson holds every word", result.stderr)
 
     def test_lines_that_failed_are_told_by_number(self):
         messages = self.expect(1, b"2 imported, 1 failed\n", "import", "--format", "tsv", "-",
