@@ -208,6 +208,7 @@ void store_job_touch(struct store *store, struct slice key, const struct place *
 /* Bytes noted so far; 0 without a job. */
 size_t store_job_touched(const struct store *store);
 
-/* Forgets what was noted beyond `touched_size`, and calls `take_back` for each output. */
+/* Forgets what was noted beyond `touched_size`, and calls `take_back` for each output once all
+ * are built: what a batch killed in them before that is nothing. */
 void store_job_take_back(struct store *store, size_t touched_size,
                          void (*take_back)(struct store *store, struct run *run));

@@ -258,7 +258,7 @@ static enum status verify_pages(const struct packed *packed)
     return STATUS_OK;
 }
 
-/* Once its range is set the writer notes every key written there: see job_range_set(). */
+/* Once its range is set the writer notes every key written there: see store_job_touch(). */
 enum status job_ingest_step(struct store_job *job)
 {
     enum status status = copy_source(job);

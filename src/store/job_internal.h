@@ -74,7 +74,8 @@ struct store_job {
     /* Taking in. */
     struct buf touched; /* The writer's: varint size, key; or 0, varint input, varint ordinal. */
     size_t touched_done;
-    bool overrun; /* An ingest met more writes than it may note. */
+    bool overrun;      /* An ingest met more writes than it may note. */
+    bool is_taking_in; /* The outputs are built: the builder adds none any more. */
     uint64_t needed_sequence;
     uint64_t flushed_sequence; /* Of a flush or checkpoint: the replay starts after it. */
     uint64_t settled_ms;       /* Up to when the outputs' overlays hide what expired. */

@@ -49,6 +49,7 @@ void store_job_take_back(struct store *store, size_t touched_size,
     struct store_job *job = store->job;
     if (job == NULL) return;
     if (!planted(BUG_STALE_TOUCHED_KEYS)) job->touched.size = touched_size;
+    if (!job->is_taking_in) return; /* The builder may be adding to them at this moment. */
     for (size_t i = 0; i < job->output_count; i++) take_back(store, job->outputs[i]);
 }
 
@@ -101,7 +102,6 @@ static enum status take_in(struct store_job *job, struct slice key)
     return kill_output(job, run, ordinal);
 }
 
-/* Up to `limit` of the noted keys. STATUS_PARTIAL when more are left. */
 /* The next noted key into `scratch_key`, which merging does not move as it may the list. */
 static enum status next_touched(struct store_job *job, size_t *done)
 {
@@ -282,6 +282,7 @@ enum status store_job_resolve(struct store *store, struct store_job *job)
     CHECK(job->stage == JOB_BUILT || job->stage == JOB_WAITING);
     if (store->failed != STATUS_OK && job->kind != STORE_JOB_SCRUB) return STATUS_READ_ONLY;
 
+    job->is_taking_in = true;
     if (job->stage == JOB_BUILT) {
         enum status status = drain(job);
         if (status == STATUS_OK) status = prepare_edit(job);

@@ -3,7 +3,7 @@
 
 #include "core/dictionary.h"
 #include "sim/store_world.h"
-#include "store/internal.h"
+#include "store/job_internal.h"
 #include "test.h"
 
 enum { KEY_BYTES = 32 };
@@ -100,6 +100,43 @@ TEST_CASE(a_job_that_is_undone_gives_its_memory_back)
     EXPECT(world.store->overlays.arena.used_bytes == before);
     EXPECT(flush(&world) == STATUS_OK);
     EXPECT(count_words(&world) == 45);
+    store_world_deinit(&world);
+}
+
+/* The builder adds outputs, and moves the list of them, while the writer refuses a batch. */
+TEST_CASE(a_refused_batch_lets_outputs_be_that_are_being_built)
+{
+    struct store_world world;
+    struct store_options options = store_world_options();
+    options.file_bytes = 8 << 10;
+    begin(&world, &options);
+    for (unsigned i = 0; i < options.tier_runs_max; i++) {
+        write_words(&world, STORE_SET, i * 3000, 3000);
+        EXPECT(flush(&world) == STATUS_OK);
+    }
+    EXPECT(store_job_begin(world.store, &world.job) == STATUS_OK);
+    world.stage = STORE_WORLD_BUILDING;
+    struct store_job *job = world.job;
+    EXPECT(job->kind == STORE_JOB_COMPACT);
+    while (job->output_count == 0) EXPECT(store_world_job_step(&world) == STATUS_PARTIAL);
+    EXPECT(world.stage == STORE_WORLD_BUILDING);
+
+    char text[KEY_BYTES];
+    uint64_t sequence;
+    struct run **outputs = job->outputs;
+    struct store_write write = {.kind = STORE_REMOVE, .key = key_of(7, text)};
+    struct store_outcome outcome;
+    job->outputs = NULL; /* Nobody but the builder knows where they are. */
+    store_batch_begin(world.store, world.now_ms);
+    store_write(world.store, &write, &outcome);
+    EXPECT(outcome.changed);
+    atomic_store(&world.heap.failure_after, 0);
+    EXPECT(store_batch_commit(world.store, &sequence) == STATUS_NOMEM);
+    job->outputs = outputs;
+
+    write_words(&world, STORE_REMOVE, 8, 1);
+    EXPECT(finish_job(&world) == STATUS_OK);
+    EXPECT(count_words(&world) == options.tier_runs_max * 3000 - 1);
     store_world_deinit(&world);
 }
 
@@ -333,6 +370,7 @@ TEST_CASE(a_replay_that_changes_nothing_releases_its_log)
 
 TEST_MAIN(TEST(a_commit_that_never_ran_fails_no_later_one),
           TEST(a_job_that_is_undone_gives_its_memory_back),
+          TEST(a_refused_batch_lets_outputs_be_that_are_being_built),
           TEST(a_damaged_run_is_left_out_of_merges),
           TEST(an_edit_waits_for_the_log_that_its_kills_are_in),
           TEST(a_refused_batch_leaves_nothing_for_a_job_to_take_in),
