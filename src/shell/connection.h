@@ -38,6 +38,7 @@ struct connection {
     bool close_when_sent;  /* Nothing more is parsed. */
     bool ended;            /* The client will send nothing more. */
     bool stalled;          /* Requests or an export wait for room in `out`. */
+    bool yielded;          /* An export lets others have their turn. */
     uint64_t lingering_us; /* Since when it is over but for what the client still sends. */
     uv_shutdown_t shutdown;
 
@@ -68,6 +69,9 @@ void connection_accept(struct loop *loop);
 
 /* Its submission came back. */
 void connection_returned(struct connection *connection, struct submission *submission);
+
+/* Its export let others have their turn, and goes on. */
+void connection_take_turn(struct connection *connection);
 
 /* Its import waited for memory, and may try again. */
 void connection_resume(struct connection *connection);

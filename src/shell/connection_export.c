@@ -32,6 +32,21 @@ void connection_begin_export(struct connection *connection)
     if (!http_response_keeps_alive(&response)) connection->close_when_sent = true;
 }
 
+/* A client that reads as fast as we write would keep the loop, and views that nobody else needs,
+ * to the end of its export. */
+static void yield(struct connection *connection)
+{
+    connection->yielded = true;
+    loop_go_on(connection->loop);
+}
+
+void connection_take_turn(struct connection *connection)
+{
+    connection->yielded = false;
+    connection_go_on(connection);
+    connection_flush(connection);
+}
+
 bool connection_process_export(struct connection *connection)
 {
     struct loop *loop = connection->loop;
@@ -50,6 +65,8 @@ bool connection_process_export(struct connection *connection)
         if (status == STATUS_PARTIAL && (large || server_is_over(loop->server))) {
             /* Each piece is on its way before the next is made. */
             if (!connection_send(connection)) return false;
+            if (!connection->writing) yield(connection);
+            return false;
         }
     }
     node_export_destroy(connection->export);

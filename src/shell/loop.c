@@ -84,6 +84,22 @@ static void on_prepare(uv_prepare_t *prepare)
     loop_return_all(refused);
 }
 
+static void on_idle(uv_idle_t *idle)
+{
+    struct loop *loop = idle->data;
+    uv_idle_stop(idle);
+    for (struct connection *connection = loop->connections; connection != NULL;) {
+        struct connection *next = connection->next;
+        if (connection->yielded) connection_take_turn(connection);
+        connection = next;
+    }
+}
+
+void loop_go_on(struct loop *loop)
+{
+    uv_idle_start(&loop->idle, on_idle);
+}
+
 static void begin_drain(struct loop *loop)
 {
     if (loop->draining) return;
@@ -131,6 +147,7 @@ static void on_sweep(uv_timer_t *timer)
     uv_close((uv_handle_t *)&loop->sweep, NULL);
     uv_close((uv_handle_t *)&loop->wake, NULL);
     uv_close((uv_handle_t *)&loop->prepare, NULL);
+    uv_close((uv_handle_t *)&loop->idle, NULL);
 }
 
 static void *run(void *argument)
@@ -180,9 +197,11 @@ enum status loop_open(struct loop *loop, struct server *server, int listen_fd)
     uv_async_init(&loop->uv, &loop->wake, on_wake);
     uv_timer_init(&loop->uv, &loop->sweep);
     uv_prepare_init(&loop->uv, &loop->prepare);
+    uv_idle_init(&loop->uv, &loop->idle);
     loop->wake.data = loop;
     loop->sweep.data = loop;
     loop->prepare.data = loop;
+    loop->idle.data = loop;
     uv_prepare_start(&loop->prepare, on_prepare);
     uv_timer_start(&loop->sweep, on_sweep, LOOP_SWEEP_MS, LOOP_SWEEP_MS);
     uv_tcp_init(&loop->uv, &loop->listener);

@@ -24,6 +24,7 @@ struct loop {
     uv_async_t wake;
     uv_timer_t sweep;
     uv_prepare_t prepare; /* Ends each turn. */
+    uv_idle_t idle;       /* Begins the next at once, when a connection has yielded. */
     pthread_t thread;
     bool started;
     bool draining;
@@ -64,6 +65,9 @@ void loop_stop(struct loop *loop);
  * arrived together is then one batch, one record of the log and one sync. What finds no
  * room comes back with STATUS_BUSY. */
 void loop_submit(struct loop *loop, struct submission *submission);
+
+/* Calls connection_take_turn() of all that have yielded, after one look at all others. */
+void loop_go_on(struct loop *loop);
 
 /* Hands submissions back to the loops of their connections (any thread). */
 void loop_return_all(struct engine_write *list);

@@ -2,6 +2,9 @@
 """Connections that misbehave, and those that only look like it."""
 import io
 import json
+import os
+import re
+import signal
 import socket
 import struct
 import threading
@@ -288,6 +291,26 @@ class ConnectionTest(NodeTest):
                     stream = connection.makefile("rb")
                     read_answer(stream)
                     stream.read()
+
+    def test_an_export_lets_others_have_their_turn(self):
+        server = self.start("--threads", "1")
+        self.fill(server, 40000)
+        with server.dial() as export, server.dial() as other:
+            for connection in (export, other):
+                connection.sendall(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n")
+                self.assertEqual(read_answer(connection.makefile("rb"))[0], 200)
+            # Stopped, so that it finds both requests in one turn.
+            server.process.send_signal(signal.SIGSTOP)
+            os.waitpid(server.process.pid, os.WUNTRACED)
+            export.sendall(b"GET /api/v1/export?format=tsv HTTP/1.1\r\nHost: a\r\n\r\n")
+            other.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+            server.process.send_signal(signal.SIGCONT)
+            metrics = read_answer(other.makefile("rb"))[2].decode()
+            self.assertEqual(re.findall(r'_count\{route="export"\} (\d+)', metrics), ["0"])
+            lines = read_answer(export.makefile("rb"))[2].count(b"\n")
+        self.assertEqual(lines, 40000)
+        metrics = server.ask("GET", "/metrics")[2].decode()
+        self.assertEqual(re.findall(r'_count\{route="export"\} (\d+)', metrics), ["1"])
 
     def test_no_cached_answer_outlives_its_words(self):
         server = self.start("--threads", "1")
