@@ -261,8 +261,9 @@ static struct engine_write *return_some(struct engine_write *list)
         append(&loop->returned_first, &loop->returned_last, list);
         list = next;
     } while (list != NULL && submission_of(list)->connection->loop == loop);
-    pthread_mutex_unlock(&loop->mutex);
+    /* Still locked: the loop may end, and be freed, once it could take these. */
     if (first) uv_async_send(&loop->wake);
+    pthread_mutex_unlock(&loop->mutex);
     return list;
 }
 
