@@ -57,25 +57,11 @@ static size_t count_escapes(struct slice text)
     return count;
 }
 
-/* Hardly any word holds a byte to escape: eight bytes a step. */
-static bool has_escapes(struct slice text)
-{
-    const uint64_t each = UINT64_C(0x0101010101010101);
-    uint64_t found = 0; /* Top bit of a byte: it, or one before it, is below 2. */
-    for (; text.size >= sizeof found; text = slice_from(text, sizeof found)) {
-        uint64_t bytes = load_u64le(text.data);
-        found |= (bytes - each * (KEY_ESCAPE + 1)) & ~bytes & each * 0x80;
-    }
-    return found != 0 || count_escapes(text) != 0;
-}
-
 /* Escapes what `key` holds from `start` on, in place from the back. */
 static void escape_tail(struct buf *key, size_t start)
 {
-    struct slice tail = slice_from(buf_slice(key), start);
-    if (!has_escapes(tail)) return;
-    size_t count = count_escapes(tail);
-    if (buf_reserve(key, count) == NULL) return;
+    size_t count = count_escapes(slice_from(buf_slice(key), start));
+    if (count == 0 || buf_reserve(key, count) == NULL) return;
 
     size_t from = key->size;
     buf_commit(key, count);
