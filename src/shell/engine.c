@@ -65,23 +65,25 @@ static enum status start_threads(struct engine *engine)
     pthread_cond_init(&engine->to_upkeep, NULL);
     pthread_condattr_destroy(&monotonic);
 
-    bool started = start_thread(engine, &engine->writer, engine_run_writer) &&
-                   start_thread(engine, &engine->syncer, engine_run_syncer) &&
+    /* The writer last: it counts on the others, to the end. */
+    bool started = start_thread(engine, &engine->syncer, engine_run_syncer) &&
                    start_thread(engine, &engine->builder, engine_run_builder) &&
-                   start_thread(engine, &engine->upkeep, engine_run_upkeep);
+                   start_thread(engine, &engine->upkeep, engine_run_upkeep) &&
+                   start_thread(engine, &engine->writer, engine_run_writer);
     return started ? STATUS_OK : STATUS_NOMEM;
 }
 
 static void join_threads(struct engine *engine)
 {
-    pthread_t *const threads[] = {&engine->writer, &engine->syncer, &engine->builder,
-                                  &engine->upkeep};
+    pthread_t *const threads[] = {&engine->syncer, &engine->builder, &engine->upkeep,
+                                  &engine->writer};
     pthread_mutex_lock(&engine->mutex);
     engine->stopping = true;
-    if (engine->thread_count < 4) engine->ended = true;
+    if (engine->thread_count < 4) engine->ended = true; /* No writer to say so. */
     pthread_cond_broadcast(&engine->to_writer);
     pthread_cond_broadcast(&engine->to_syncer);
     pthread_cond_broadcast(&engine->to_builder);
+    pthread_cond_broadcast(&engine->to_upkeep);
     pthread_mutex_unlock(&engine->mutex);
     for (int i = 0; i < engine->thread_count; i++) pthread_join(*threads[i], NULL);
     pthread_cond_destroy(&engine->to_writer);
