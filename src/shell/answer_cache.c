@@ -30,19 +30,36 @@ bool answer_cache_get(const struct answer_cache *cache, struct slice target, uin
     return true;
 }
 
+static size_t bytes_of(const struct answer_cache_entry *entry)
+{
+    return (size_t)entry->target_size + entry->answer_size;
+}
+
+/* Makes room for `size` bytes in place of `entry`. Others go in turn: most are of views that are
+ * no more, and nobody will ask for them. */
+static void make_room(struct answer_cache *cache, const struct answer_cache_entry *entry,
+                      size_t size)
+{
+    while (cache->bytes - bytes_of(entry) + size > cache->bytes_max) {
+        struct answer_cache_entry *other = &cache->entries[cache->hand++ % ANSWER_CACHE_COUNT];
+        cache->bytes -= bytes_of(other);
+        heap_free(cache->heap, other->bytes);
+        *other = (struct answer_cache_entry){0};
+    }
+}
+
 void answer_cache_put(struct answer_cache *cache, struct slice target, uint64_t view,
                       struct slice answer)
 {
-    if (target.size + answer.size > ANSWER_CACHE_BYTES_MAX) return;
+    size_t size = target.size + answer.size;
+    if (size > ANSWER_CACHE_BYTES_MAX || size > cache->bytes_max) return;
 
     uint64_t hash = XXH3_64bits(target.data, target.size);
     struct answer_cache_entry *entry = &cache->entries[hash % ANSWER_CACHE_COUNT];
-    size_t before = (size_t)entry->target_size + entry->answer_size;
-    size_t after = target.size + answer.size;
-    if (cache->bytes - before + after > cache->bytes_max) return;
-    uint8_t *bytes = heap_realloc(cache->heap, entry->bytes, target.size + answer.size);
+    make_room(cache, entry, size);
+    uint8_t *bytes = heap_realloc(cache->heap, entry->bytes, size);
     if (bytes == NULL) return;
-    cache->bytes += after - before;
+    cache->bytes += size - bytes_of(entry);
     memcpy(bytes, target.data, target.size);
     memcpy(bytes + target.size, answer.data, answer.size);
     *entry = (struct answer_cache_entry){

@@ -27,6 +27,7 @@ struct answer_cache {
     struct heap *heap;
     size_t bytes, bytes_max; /* Of targets and answers. */
     struct answer_cache_entry *entries;
+    unsigned hand; /* Whose turn it is to make room. */
 };
 
 /* Keeps at most `bytes_max`, beside its table. Errors: STATUS_NOMEM. */
@@ -37,6 +38,6 @@ void answer_cache_deinit(struct answer_cache *cache);
 bool answer_cache_get(const struct answer_cache *cache, struct slice target, uint64_t view,
                       struct slice *answer);
 
-/* Keeps a copy, if it is short enough and there is room. */
+/* Keeps a copy, if it is short enough; others make room for it. */
 void answer_cache_put(struct answer_cache *cache, struct slice target, uint64_t view,
                       struct slice answer);
