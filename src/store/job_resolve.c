@@ -24,7 +24,7 @@ static void note_ingest(struct store_job *job, struct slice key)
 void store_job_touch(struct store *store, struct slice key, const struct place *place)
 {
     struct store_job *job = store->job;
-    if (job == NULL) return;
+    if (job == NULL || !job_has_edit(job)) return; /* It has nothing to take in. */
 
     if (job->kind == STORE_JOB_INGEST) {
         note_ingest(job, key);

@@ -294,6 +294,32 @@ TEST_CASE(an_export_that_fails_leaves_no_file)
     store_world_deinit(&world);
 }
 
+TEST_CASE(jobs_that_take_nothing_in_note_nothing)
+{
+    struct store_world world;
+    struct store_options options = store_world_options();
+    struct key_range all = {0};
+    begin(&world, &options);
+    write_words(&world, STORE_SET, 0, 100);
+    EXPECT(flush(&world) == STATUS_OK);
+    write_words(&world, STORE_SET, 100, 100);
+
+    EXPECT(store_export_begin(world.store, &all, export_name().text, &world.job) == STATUS_OK);
+    world.stage = STORE_WORLD_BUILDING;
+    write_words(&world, STORE_REMOVE, 50, 100);
+    EXPECT(store_job_touched(world.store) == 0);
+    EXPECT(finish_job(&world) == STATUS_OK);
+    EXPECT(store_scrub_begin(world.store, 0, &world.job) == STATUS_OK);
+    world.stage = STORE_WORLD_BUILDING;
+    write_words(&world, STORE_REMOVE, 0, 10);
+    EXPECT(store_job_touched(world.store) == 0);
+    EXPECT(finish_job(&world) == STATUS_OK);
+
+    EXPECT(flush(&world) == STATUS_OK);
+    EXPECT(count_words(&world) == 90);
+    store_world_deinit(&world);
+}
+
 TEST_CASE(an_export_goes_under_a_name_that_a_start_knows)
 {
     struct store_world world;
@@ -374,7 +400,7 @@ TEST_MAIN(TEST(a_commit_that_never_ran_fails_no_later_one),
           TEST(a_damaged_run_is_left_out_of_merges),
           TEST(an_edit_waits_for_the_log_that_its_kills_are_in),
           TEST(a_refused_batch_leaves_nothing_for_a_job_to_take_in),
-          TEST(an_export_that_fails_leaves_no_file),
+          TEST(an_export_that_fails_leaves_no_file), TEST(jobs_that_take_nothing_in_note_nothing),
           TEST(an_export_goes_under_a_name_that_a_start_knows),
           TEST(an_ingest_with_another_hash_seed_is_refused),
           TEST(a_replay_that_changes_nothing_releases_its_log))
