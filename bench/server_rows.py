@@ -160,11 +160,15 @@ def search_rows(s):
 
         label = f"; {note}"
         rows += [
-            Row(1, "32 x 1: requests/s : RediSearch" + label, times("per_s", wide, peer), 8, 10),
+            Row(1, "32 x 1: requests/s : RediSearch" + label, times("per_s", wide, peer), 8, 10,
+                text=f"PING itself {s.get('PING', 'per_s', wide) / s.get(peer, 'per_s', wide):.2f}"),
             Row(1, "32 x 1: requests/s : PING" + label, times("per_s", wide, "PING"), 0.7, 0.9),
             Row(2, "32 x 1: server CPU per request : RediSearch" + label,
-                times("server_us", wide, peer), 0.13, 0.10, less=True),
-            Row(3, "32 x 16: requests/s : RediSearch" + label, times("per_s", deep, peer), 25, 50),
+                times("server_us", wide, peer), 0.13, 0.10, less=True,
+                text=f"PING itself "
+                     f"{s.get('PING', 'server_us', wide) / s.get(peer, 'server_us', wide):.2f}"),
+            Row(3, "32 x 16: requests/s : RediSearch" + label, times("per_s", deep, peer), 25, 50,
+                text=f"PING itself {s.get('PING', 'per_s', deep) / s.get(peer, 'per_s', deep):.1f}"),
             Row(3, "32 x 16: requests/s : ZRANGEBYLEX" + label,
                 times("per_s", deep, "ZRANGEBYLEX"), 2, 4),
             Row(4, "32 x 1: requests/s : nginx" + label, times("per_s", wide, "nginx"), 0.9, 1.0),
