@@ -85,6 +85,7 @@ struct store {
     struct batch_start batch_start;
     struct buf owed; /* What an ingest changed and the log had no room for: goes first. */
     struct buf scratch, scratch_key, encoded;
+    uint64_t ticked_sequence;   /* The last batch at the last tick. */
     uint64_t flushed_sequence;  /* The log after it is replayed at the next start. */
     _Atomic uint64_t next_file; /* Number of the next run or overlay. */
 

@@ -198,6 +198,7 @@ static enum status append_frame(struct log *log, enum frame_kind kind, uint64_t 
     }
     if (status != STATUS_OK) return log->failure = STATUS_IO;
     segment->end += frame.size_bytes;
+    log->told = frame.durable;
     return STATUS_OK;
 }
 
@@ -231,6 +232,11 @@ enum status log_append_mark(struct log *log)
 {
     if (log->failure != STATUS_OK) return log->failure;
     return append_frame(log, FRAME_MARK, log->last, (struct slice){0});
+}
+
+bool log_wants_mark(const struct log *log)
+{
+    return log->failure == STATUS_OK && log->durable == log->last && log->told < log->durable;
 }
 
 uint64_t log_last(const struct log *log)

@@ -67,7 +67,7 @@ enum status log_open(struct env *env, struct heap *heap, const struct log_option
                      log_visit *visit, void *context, struct log_report *report, struct log **out);
 
 /* Drops what was not synced, or leaves it to chance. No sync or prepare may be in flight.
- * NULL is accepted. For a clean stop: log_append_mark(), a sync, log_close(). */
+ * NULL is accepted. */
 void log_close(struct log *log);
 
 /* Writes a batch after all others; `*sequence` is its number. Does not sync.
@@ -80,8 +80,11 @@ void log_close(struct log *log);
 enum status log_append(struct log *log, struct slice payload, uint64_t *sequence);
 
 /* Writes down what is durable by now, so that damage to the newest batches can be told
- * from a torn write. Worth calling once after the last sync of a burst, and at the end. */
+ * from a torn write. Does not sync. Errors: as log_append(). */
 enum status log_append_mark(struct log *log);
+
+/* Whether everything is durable and nothing in the log says so yet. */
+bool log_wants_mark(const struct log *log);
 
 /* The number of the newest batch, of the newest known durable, and of the next. */
 uint64_t log_last(const struct log *log);

@@ -54,6 +54,7 @@ struct log {
     uint64_t number_max; /* Of all files there are. */
     uint64_t last;
     uint64_t durable;
+    uint64_t told; /* The greatest `durable` that a header written since the start names. */
     uint64_t release_sequence; /* Given up by the store up to here. */
     enum status failure;
     uint64_t names_changed; /* Counts segments made on the spot, ... */

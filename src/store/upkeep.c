@@ -180,9 +180,21 @@ static void look_for_damage(struct store *store)
             store->damaged_file = name_of(NAME_RUN, store->runs[i]->number);
 }
 
+/* Once nothing has come for a tick: until a later header says that the newest batches were
+ * durable, damage to them looks like a torn write. */
+static void mark_durable(struct store *store)
+{
+    bool quiet = store->ticked_sequence == log_last(store->log);
+    store->ticked_sequence = log_last(store->log);
+    if (!quiet || store->failed != STATUS_OK || !log_wants_mark(store->log)) return;
+    enum status status = log_append_mark(store->log);
+    if (status != STATUS_OK && status != STATUS_FULL) store_poison(store, status);
+}
+
 void store_tick(struct store *store, uint64_t now_ms)
 {
     store->now_ms = u64_max(store->now_ms, now_ms);
+    mark_durable(store);
     settle_expired(store);
     look_at_space(store);
     look_for_damage(store);
