@@ -106,8 +106,13 @@ enum status engine_open(struct heap *heap, const struct engine_options *options,
 
     enum status status = file_env_open(heap, options->directory, true, &engine->env);
     if (status != STATUS_OK) {
+        const char *why = status_name(status);
+        if (status == STATUS_INVALID)
+            why = "it, or what it lies in, is not a directory, or its name is too long";
+        if (status == STATUS_NOT_FOUND) why = "the directory that it is to lie in does not exist";
+        if (status == STATUS_DENIED) why = "that is not permitted";
         snprintf(report->detail, sizeof report->detail, "%s cannot be opened or created: %s",
-                 options->directory, status_name(status));
+                 options->directory, why);
         heap_free(heap, engine);
         return status;
     }

@@ -121,6 +121,10 @@ class DirectoryTest(NodeTest):
         code, log = self.refused("--data", os.path.join(self.data, "below"))
         self.assertEqual(code, 1)
         self.assertIn("below", log)
+        self.assertIn("not a directory", log)
+        code, log = self.refused("--data", os.path.join(self.folder, "no", "such"))
+        self.assertEqual(code, 1)
+        self.assertIn("does not exist", log)
 
     # --- Devices, in a mount namespace of the server's own: they go when it ends ---
 
