@@ -333,7 +333,8 @@ static void print_summary(const struct session *session, const struct verify_rep
     if (report->damage_count == 0)
         printf("no damage\n");
     else
-        printf("%" PRIu64 " damaged places\n", report->damage_count);
+        printf("%" PRIu64 " damaged place%s\n", report->damage_count,
+               report->damage_count == 1 ? "" : "s");
 }
 
 static json_t *json_of_totals(const struct verify_report *report)

@@ -171,6 +171,7 @@ class VerifyTest(unittest.TestCase):
         code, out, _ = self.verify()
         self.assertEqual(code, 1)
         self.assertIn(f"damage: {run}: is missing", out)
+        self.assertTrue(out.endswith("1 damaged place\n"), out)
 
     def test_what_is_no_store_is_refused(self):
         missing = os.path.join(self.folder, "nowhere")
