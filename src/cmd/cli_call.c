@@ -110,7 +110,7 @@ enum cli_exit cli_call(struct cli *cli, const char *method, struct buf *path, js
 {
     struct http_response response;
     struct http_request request = {.method = method, .timeout_ms = cli->timeout_ms};
-    char *text = body == NULL ? NULL : json_dumps(body, JSON_COMPACT | JSON_ALLOW_NUL);
+    char *text = body == NULL ? NULL : json_dumps(body, JSON_COMPACT);
     json_decref(body);
     *out = NULL;
     if (text != NULL) {

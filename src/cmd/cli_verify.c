@@ -388,7 +388,7 @@ static void print_json(struct session *session, const char *path, enum status st
         json_decref(totals);
     }
     json_object_set(object, "findings", session->findings);
-    char *text = json_dumps(object, JSON_COMPACT | JSON_ALLOW_NUL);
+    char *text = json_dumps(object, JSON_COMPACT);
     json_decref(object);
     if (text == NULL)
         session->no_memory = true;

@@ -293,7 +293,7 @@ static void print_json(const struct cli *cli, const json_t *value)
     } else if (cli_json_bytes(value, &bytes)) {
         cli_print_bytes(cli, stdout, buf_slice(&bytes));
     } else {
-        char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ALLOW_NUL);
+        char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
         if (text != NULL) cli_print_bytes(cli, stdout, slice_from_text(text));
         free(text);
     }

@@ -38,6 +38,8 @@ class CliTest(unittest.TestCase):
         self.assertEqual(json.loads(self.node.seen[-1][4]),
                          {"word": "trial", "score": -2, "tags": ["a", "b"], "ttl_ms": 300000,
                           "payload": "x"})
+        self.assertNotIn(b"\n", self.node.seen[-1][4])
+        self.assertIn(b'\ntags        ["a","b"]\n', self.run_cli("get", "trial").stdout)
         self.expect(0, b"added triathlon\n", "add", "triathlon")
         self.expect(0, b"trial\ntriathlon\n", "search", "tri")
         self.expect(0, b"trial\t-2\ntriathlon\t1\n", "search", "tri", "--scores")
