@@ -131,6 +131,16 @@ static bool flush_is_due(const struct store *store)
            log_is_long(store);
 }
 
+/* Where a merge's outputs are cut: not so early that it would make more than a job may. */
+static uint64_t cut_bytes(const struct store *store, const struct plan *plan)
+{
+    uint64_t bytes = store->options.file_bytes, input_bytes = 0;
+    if (plan->level != STORE_BOTTOM_LEVEL) bytes *= STORE_TIER_FILE_SHARE;
+    for (size_t i = 0; i < plan->run_count; i++)
+        input_bytes += packed_info(plan->runs[i]->packed)->file_bytes;
+    return u64_max(bytes, input_bytes / JOB_OUTPUT_COUNT_AIM);
+}
+
 static enum status compact_begin(struct store *store, struct store_job **out)
 {
     enum status status;
@@ -145,8 +155,7 @@ static enum status compact_begin(struct store *store, struct store_job **out)
         status = STATUS_NOMEM;
     } else {
         job->level = plan->level;
-        job->file_bytes = store->options.file_bytes;
-        if (plan->level != STORE_BOTTOM_LEVEL) job->file_bytes *= STORE_TIER_FILE_SHARE;
+        job->file_bytes = cut_bytes(store, plan);
         job->purge_ms = store->now_ms - u64_min(store->now_ms, store->options.gc_age_ms);
         status = begin(job, take_inputs(job, NULL, plan->runs, plan->run_count), out);
     }

@@ -14,6 +14,7 @@ enum {
     JOB_TRAIN_BYTES_MAX = 2 << 20,
     JOB_TRAIN_BYTES_FLUSH = 512 << 10, /* A flush trains only where no dictionary is yet. */
     JOB_OUTPUT_COUNT_MAX = 1024,
+    JOB_OUTPUT_COUNT_AIM = JOB_OUTPUT_COUNT_MAX / 2, /* A merge's, by the size of its inputs. */
 };
 
 /* An ingest that is raced by more keys than this gives up. What a flush or a compaction notes

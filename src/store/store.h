@@ -54,7 +54,8 @@ struct store_options {
     uint64_t log_bytes_max;     /* So is one whose log is longer: replay stays bounded. */
     uint64_t log_segment_bytes;
     uint64_t file_bytes;              /* Packed files of the bottom level are cut at this size, of
-                                         tiers at twice it: as much is built in memory. */
+                                         tiers at twice it, or at 1/512 of what is merged: as
+                                         much is built in memory. */
     unsigned tier_runs_max;           /* Runs of one tier before they are merged. */
     uint64_t low_water_bytes;         /* Puts stop when less is free on the device. */
     uint64_t reserve_bytes;           /* Kept for deletes, flush and manifest when it is full. */

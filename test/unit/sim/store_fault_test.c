@@ -142,6 +142,51 @@ TEST_CASE(a_refused_batch_lets_outputs_be_that_are_being_built)
     store_world_deinit(&world);
 }
 
+/* Writes words [first, first + count) in one durable batch. */
+static void write_batch(struct store_world *world, unsigned first, unsigned count)
+{
+    uint64_t sequence;
+    char(*texts)[KEY_BYTES] = calloc(count, sizeof *texts);
+    struct store_write *writes = calloc(count, sizeof *writes);
+    struct store_outcome *outcomes = calloc(count, sizeof *outcomes);
+    for (unsigned i = 0; i < count; i++)
+        writes[i] = (struct store_write){
+            .kind = STORE_SET, .key = key_of(first + i, texts[i]), .score = first + i};
+    EXPECT(store_world_write(world, writes, count, outcomes, &sequence) == STATUS_OK);
+    EXPECT(store_world_sync(world) == STATUS_OK);
+    free(texts);
+    free(writes);
+    free(outcomes);
+}
+
+/* It once failed when all was written, and was begun again for ever. */
+TEST_CASE(a_merge_of_very_much_makes_fewer_files)
+{
+    enum { RUN_WORDS = 1 << 18 };
+    struct store_world world;
+    struct store_options options = store_world_options();
+    options.file_bytes = 1 << 10;
+    options.tier_runs_max = 2;
+    options.memtrie_bytes_max = UINT64_C(1) << 30;
+    options.log_bytes_max = UINT64_C(1) << 30;
+    begin(&world, &options);
+    for (unsigned i = 0; i < options.tier_runs_max; i++) {
+        write_batch(&world, i * RUN_WORDS, RUN_WORDS);
+        EXPECT(flush(&world) == STATUS_OK);
+    }
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < world.store->run_count; i++)
+        bytes += packed_info(world.store->runs[i]->packed)->file_bytes;
+    EXPECT(bytes > 2 * JOB_OUTPUT_COUNT_MAX * options.file_bytes);
+    EXPECT(store_job_begin(world.store, &world.job) == STATUS_OK);
+    world.stage = STORE_WORLD_BUILDING;
+    EXPECT(finish_job(&world) == STATUS_OK);
+    EXPECT(world.store->run_count > JOB_OUTPUT_COUNT_MAX / 4);
+    EXPECT(world.store->run_count < JOB_OUTPUT_COUNT_MAX);
+    EXPECT(count_words(&world) == options.tier_runs_max * RUN_WORDS);
+    store_world_deinit(&world);
+}
+
 TEST_CASE(a_damaged_run_is_left_out_of_merges)
 {
     struct store_world world;
@@ -454,7 +499,7 @@ TEST_CASE(a_quiet_store_marks_its_log_once)
 TEST_MAIN(TEST(a_commit_that_never_ran_fails_no_later_one),
           TEST(a_job_that_is_undone_gives_its_memory_back),
           TEST(a_refused_batch_lets_outputs_be_that_are_being_built),
-          TEST(a_damaged_run_is_left_out_of_merges),
+          TEST(a_merge_of_very_much_makes_fewer_files), TEST(a_damaged_run_is_left_out_of_merges),
           TEST(an_edit_waits_for_the_log_that_its_kills_are_in),
           TEST(a_refused_batch_leaves_nothing_for_a_job_to_take_in),
           TEST(an_export_that_fails_leaves_no_file), TEST(jobs_that_take_nothing_in_note_nothing),
