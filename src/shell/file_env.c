@@ -24,7 +24,8 @@ struct file_env {
     struct env env;
     struct heap *heap;
     int directory;
-    int lock; /* -1: not held. */
+    int lock;         /* -1: not held. */
+    bool lock_is_new; /* We made its file. */
 };
 
 struct file {
@@ -307,6 +308,12 @@ static enum status take_lock(struct file_env *env, int flags, int operation)
         close(lock);
         return status;
     }
+    /* Who made the file may have removed it between our two calls: then it locks nothing. */
+    struct stat found;
+    if (fstat(lock, &found) != 0 || found.st_nlink == 0) {
+        close(lock);
+        return STATUS_LOCKED;
+    }
     env->lock = lock;
     return STATUS_OK;
 }
@@ -315,7 +322,11 @@ static enum status dir_lock(struct env *base)
 {
     struct file_env *env = (struct file_env *)base;
     if (env->lock >= 0) return STATUS_LOCKED;
-    return take_lock(env, O_RDWR | O_CREAT, LOCK_EX);
+    enum status status = take_lock(env, O_RDWR, LOCK_EX);
+    if (status != STATUS_NOT_FOUND) return status;
+    status = take_lock(env, O_RDWR | O_CREAT | O_EXCL, LOCK_EX);
+    env->lock_is_new = status == STATUS_OK;
+    return status == STATUS_EXISTS ? STATUS_LOCKED : status;
 }
 
 static enum status dir_lock_reading(struct env *base)
@@ -328,8 +339,14 @@ static enum status dir_lock_reading(struct env *base)
 static void dir_unlock(struct env *base)
 {
     struct file_env *env = (struct file_env *)base;
-    if (env->lock >= 0) close(env->lock);
+    if (env->lock < 0) return;
+    /* A start that made no store, as in a directory of somebody else's, leaves nothing behind. */
+    if (env->lock_is_new && faccessat(env->directory, NAME_IDENTITY_TEXT, F_OK, 0) != 0 &&
+        errno == ENOENT)
+        unlinkat(env->directory, NAME_LOCK_TEXT, 0);
+    close(env->lock);
     env->lock = -1;
+    env->lock_is_new = false;
 }
 
 static enum status dir_free_bytes(struct env *base, uint64_t *out)

@@ -28,6 +28,7 @@ class DirectoryTest(NodeTest):
         self.assertIn("letters.txt", log)
         with open(stranger, encoding="utf-8") as file:
             self.assertEqual(file.read(), "mine")
+        self.assertEqual(os.listdir(self.data), ["letters.txt"])
 
     def test_damage_is_found_named_and_never_served(self):
         server = self.start()

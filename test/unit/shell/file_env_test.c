@@ -168,7 +168,15 @@ TEST_CASE(readers_share_a_directory_and_keep_a_writer_out)
     EXPECT(env_lock_reading(env) == STATUS_NOT_FOUND);
     EXPECT(env_list(env, see_any, &is_file) == STATUS_OK && !is_file);
 
+    /* Nor does a writer leave anything where it made no store. */
     EXPECT(env_lock(env) == STATUS_OK);
+    env_unlock(env);
+    EXPECT(env_list(env, see_any, &is_file) == STATUS_OK && !is_file);
+
+    struct env_file *identity;
+    EXPECT(env_lock(env) == STATUS_OK);
+    EXPECT(env_open(env, "trifecta.id", ENV_CREATE, &identity) == STATUS_OK);
+    env_file_close(identity);
     EXPECT(env_lock_reading(second) == STATUS_LOCKED);
     env_unlock(env);
     EXPECT(env_lock_reading(second) == STATUS_OK);
