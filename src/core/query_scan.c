@@ -227,7 +227,7 @@ static enum status seek_cursor(struct query_iterator *iterator, struct cursor *c
         enum status status =
             span_ordinals(span, cursor->layer->packed, &cursor->low, &cursor->high);
         uint64_t from = iterator->backward ? cursor->high : cursor->low;
-        if (status == STATUS_OK && key.size != 0)
+        if (status == STATUS_OK && key.size != 0 && cursor->low < cursor->high)
             status = packed_rank(cursor->layer->packed, key, &from, NULL);
         if (status != STATUS_OK) return status;
         if (from < cursor->low) from = cursor->low;

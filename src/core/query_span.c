@@ -134,11 +134,27 @@ enum status spans_own(struct spans *spans)
     return STATUS_OK;
 }
 
+/* Whether all keys of the trie lie before the span or behind it, and at which ordinal the span
+ * then stands. Files of the bottom level are apart from nearly all spans: of those nothing but
+ * the footer is read. */
+static bool lies_apart(const struct span *span, const struct packed *packed, uint64_t *ordinal)
+{
+    const struct packed_info *info = packed_info(packed);
+    *ordinal = 0;
+    if (span->high.size != 0 && slice_compare(span->high, info->key_first) <= 0) return true;
+    *ordinal = info->count;
+    return slice_compare(info->key_last, span->low) < 0;
+}
+
 enum status span_ordinals(const struct span *span, const struct packed *packed, uint64_t *low,
                           uint64_t *high)
 {
-    uint64_t first = 0, end = packed_info(packed)->count;
+    uint64_t first = 0, end = packed_info(packed)->count, apart;
     enum status status = STATUS_OK;
+    if (lies_apart(span, packed, &apart)) {
+        *low = *high = apart;
+        return STATUS_OK;
+    }
     if (span->is_prefix && span->low.size != 0) {
         status = packed_prefix(packed, span->low, &first, &end);
     } else {
@@ -158,23 +174,28 @@ enum status span_ordinals_all(const struct span *span, const struct layer *layer
                               uint64_t highs[SPAN_LAYERS_AT_ONCE])
 {
     const struct packed *packed[SPAN_LAYERS_AT_ONCE];
-    uint64_t found_lows[SPAN_LAYERS_AT_ONCE], found_highs[SPAN_LAYERS_AT_ONCE];
-    size_t packed_count = 0;
+    size_t places[SPAN_LAYERS_AT_ONCE], packed_count = 0;
+    uint64_t found_lows[SPAN_LAYERS_AT_ONCE], found_highs[SPAN_LAYERS_AT_ONCE], apart;
     enum status status = STATUS_OK;
     CHECK(count <= SPAN_LAYERS_AT_ONCE);
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
         if (layers[i].packed == NULL) continue;
-        packed[packed_count++] = layers[i].packed;
-        if (!span->is_prefix) status = span_ordinals(span, layers[i].packed, &lows[i], &highs[i]);
+        if (!span->is_prefix) {
+            status = span_ordinals(span, layers[i].packed, &lows[i], &highs[i]);
+        } else if (lies_apart(span, layers[i].packed, &apart)) {
+            lows[i] = highs[i] = apart;
+        } else {
+            places[packed_count] = i;
+            packed[packed_count++] = layers[i].packed;
+        }
     }
-    if (status != STATUS_OK || !span->is_prefix || packed_count == 0) return status;
+    if (status != STATUS_OK || packed_count == 0) return status;
 
     status = packed_prefix_all(packed, packed_count, span->low, found_lows, found_highs);
-    for (size_t i = 0, at = 0; i < count && status == STATUS_OK; i++) {
-        if (layers[i].packed == NULL) continue;
-        if (found_highs[at] > packed_info(packed[at])->count) return STATUS_CORRUPT;
-        lows[i] = found_lows[at];
-        highs[i] = found_highs[at++];
+    for (size_t i = 0; i < packed_count && status == STATUS_OK; i++) {
+        if (found_highs[i] > packed_info(packed[i])->count) return STATUS_CORRUPT;
+        lows[places[i]] = found_lows[i];
+        highs[places[i]] = found_highs[i];
     }
     return status;
 }

@@ -741,6 +741,57 @@ TEST_CASE(damaged_files_never_give_wrong_answers)
     }
 }
 
+static enum status visit_none(void *context, struct slice key, const struct record *record)
+{
+    (void)context, (void)key, (void)record;
+    EXPECT(!"there is no such word");
+    return STATUS_OK;
+}
+
+static void expect_nothing(const struct query *query, struct slice prefix)
+{
+    bool backward = true;
+    uint64_t count = 1;
+    EXPECT(query_count(query, prefix, &count) == STATUS_OK);
+    EXPECT(count == 0);
+    EXPECT(query_best(query, prefix, 10, NULL, visit_none, NULL) == STATUS_OK);
+    do {
+        backward = !backward;
+        struct query_from from = {.key = prefix, .descending = backward};
+        EXPECT(query_scan(query, prefix, &from, 10, visit_none, NULL) == STATUS_OK);
+    } while (!backward);
+}
+
+/* Of a file whose keys are others not one page is read: these would all be found damaged. */
+TEST_CASE(a_file_of_other_keys_is_not_read)
+{
+    struct packed_file file;
+    struct heap heap;
+    char key[16];
+    heap_init(&heap, 0);
+    packed_file_begin(&file, &heap, HASH_SEED);
+    for (int i = 0; i < 40000; i++) {
+        struct record record = record_of_set((struct version){1000, 1}, i);
+        snprintf(key, sizeof key, "m%05d%08x", i, (unsigned)i * 2654435761u);
+        packed_file_add(&file, slice_from_text(key), &record);
+    }
+    packed_file_finish(&file);
+    uint64_t end = packed_page_count(file.packed) * PACKED_PAGE_BYTES - PACKED_PAGE_BYTES;
+    for (uint64_t at = 0; at < end; at += PACKED_PAGE_BYTES) file.bytes[at + 99] ^= 1;
+
+    struct layer layer = {.packed = file.packed};
+    struct query query = {.layers = &layer, .layer_count = 1, .heap = &heap};
+    EXPECT(query_scratch_create(&heap, &query.scratch) == STATUS_OK);
+    uint64_t count;
+    EXPECT(query_count(&query, SLICE_LITERAL("m2345"), &count) == STATUS_CORRUPT);
+    expect_nothing(&query, SLICE_LITERAL("a"));
+    expect_nothing(&query, SLICE_LITERAL("ma"));
+    expect_nothing(&query, SLICE_LITERAL("z"));
+    query_scratch_destroy(query.scratch);
+    packed_file_deinit(&file);
+    EXPECT(heap_used_bytes(&heap) == 0);
+}
+
 TEST_MAIN(TEST(answers_are_those_of_a_sorted_list), TEST(deep_trees_answer_alike),
           TEST(nothing_is_found_in_no_layers), TEST(no_memory_is_reported_and_leaks_nothing),
-          TEST(damaged_files_never_give_wrong_answers))
+          TEST(damaged_files_never_give_wrong_answers), TEST(a_file_of_other_keys_is_not_read))
