@@ -1,6 +1,7 @@
 /* Jobs of the store as the writer drives them: begin, have them built, resolve, commit. */
 #include "shell/clock.h"
 #include "shell/engine_private.h"
+#include "shell/log_line.h"
 
 static bool scrub_is_due(const struct engine *engine, uint64_t now_us)
 {
@@ -21,13 +22,25 @@ static enum status next_job(struct engine *engine, uint64_t now_us)
     return status;
 }
 
+/* Once for each new reason: a job that fails is tried again every two seconds. */
+static void note_failure(struct engine *engine, enum store_job_kind kind, enum status status)
+{
+    bool known = engine->job_failure == status && engine->job_failed_kind == kind;
+    engine->job_failure = status;
+    engine->job_failed_kind = kind;
+    if (known || status == STATUS_OK) return;
+    log_line(LOG_LEVEL_WARN, "store.job_failed", log_text("job", store_job_name(kind)),
+             log_text("status", status_name(status)));
+}
+
 static void end_job(struct engine *engine, enum status status)
 {
     enum { RETRY_US = 2000000 };
-    if (store_job_kind(engine->store_job) == STORE_JOB_SCRUB)
-        engine->scrub_after = store_job_file(engine->store_job);
+    enum store_job_kind kind = store_job_kind(engine->store_job);
+    if (kind == STORE_JOB_SCRUB) engine->scrub_after = store_job_file(engine->store_job);
     status = store_job_finish(engine->store, engine->store_job, status);
     engine->store_job = NULL;
+    note_failure(engine, kind, status);
     if (status == STATUS_OK) return;
     engine->job_retry_us = clock_monotonic_us() + RETRY_US;
     engine->stop_failed = engine_is_stopping(engine);
