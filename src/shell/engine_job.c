@@ -40,16 +40,25 @@ static void end_job(struct engine *engine, enum status status)
     if (kind == STORE_JOB_SCRUB) engine->scrub_after = store_job_file(engine->store_job);
     status = store_job_finish(engine->store, engine->store_job, status);
     engine->store_job = NULL;
+    engine->job_look_us = 0; /* The next one may be waiting. */
     note_failure(engine, kind, status);
     if (status == STATUS_OK) return;
     engine->job_retry_us = clock_monotonic_us() + RETRY_US;
     engine->stop_failed = engine_is_stopping(engine);
 }
 
+/* Looking for what there is to do costs more than a small batch does: unless somebody waits for
+ * it, not at each turn. */
 static void begin_job(struct engine *engine)
 {
+    enum { LOOK_US = 10000 };
     uint64_t now_us = clock_monotonic_us();
-    if (now_us < engine->job_retry_us && !engine_is_stopping(engine)) return;
+    if (!engine_is_stopping(engine)) {
+        if (now_us < engine->job_retry_us) return;
+        bool awaited = store_can_write(engine->store) == STATUS_BUSY;
+        if (now_us - engine->job_look_us < LOOK_US && !awaited) return;
+    }
+    engine->job_look_us = now_us;
     if (next_job(engine, now_us) != STATUS_OK) return;
     engine->job_commit = false;
     engine_want(engine, &engine->job, &engine->to_builder);

@@ -41,6 +41,7 @@ struct engine {
     uint64_t batches, submissions, sync_us_sum, sync_us_max;
     uint64_t scrub_after, scrub_us;
     uint64_t job_retry_us;               /* After a failure the next job waits. */
+    uint64_t job_look_us;                /* When one was last looked for. */
     enum status job_failure;             /* Of the last job, ... */
     enum store_job_kind job_failed_kind; /* ... and which it was. */
     bool stop_failed; /* The flush at the end did not work: the log has it all. */
