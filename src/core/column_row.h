@@ -61,7 +61,7 @@ enum status rows_bests(const struct rows *rows, uint64_t row, uint32_t absent_ma
 enum status rows_bests_upto(const struct rows *rows, uint64_t row, uint32_t among, struct best last,
                             struct best bests[ROW_ORDINALS], uint32_t *found);
 
-/* Start loading where sixteen rows around `row` start, and the row itself. */
+/* Start loading where sixteen rows around row `index` start, and the row itself. */
 void rows_prefetch_directory(const struct rows *rows, uint64_t index);
 void rows_prefetch(const struct rows *rows, uint64_t index);
 
