@@ -3,8 +3,8 @@
 
 #include "base/check.h"
 #include "base/math.h"
+#include "base/planted.h"
 #include "store/job_internal.h"
-#include "store/planted.h"
 
 static struct query job_query(const struct store_job *job)
 {

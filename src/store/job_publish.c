@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "store/job_internal.h"
-#include "store/planted.h"
+#include "base/planted.h"
 
 static void adopt_overlays(struct store_job *job)
 {

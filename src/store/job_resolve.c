@@ -1,8 +1,8 @@
 /* Taking in what was written while a job was built, and committing the result. */
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/planted.h"
 #include "store/job_internal.h"
-#include "store/planted.h"
 
 /* --- Taking in --- */
 

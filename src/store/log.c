@@ -4,9 +4,9 @@
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "base/math.h"
+#include "base/planted.h"
 #include "store/frame.h"
 #include "store/names.h"
-#include "store/planted.h"
 
 static const uint8_t segment_magic[8] = "trilog1\n";
 

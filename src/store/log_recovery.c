@@ -5,9 +5,9 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/math.h"
+#include "base/planted.h"
 #include "store/frame.h"
 #include "store/names.h"
-#include "store/planted.h"
 
 /* A segment's file as it was found. */
 struct found {

@@ -3,8 +3,8 @@
 
 #include "base/check.h"
 #include "base/math.h"
+#include "base/planted.h"
 #include "store/internal.h"
-#include "store/planted.h"
 
 struct generation *generation_create(struct store *store)
 {

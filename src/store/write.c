@@ -3,9 +3,9 @@
 
 #include "base/check.h"
 #include "base/math.h"
+#include "base/planted.h"
 #include "store/batch.h"
 #include "store/internal.h"
-#include "store/planted.h"
 
 static enum status find_in_runs(struct store *store, struct slice key, struct place *place,
                                 struct record *record)
