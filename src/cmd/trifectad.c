@@ -89,6 +89,9 @@ static struct server_options server_options_of(const struct config *config)
         .port = config->http.port,
         .loop_count = (unsigned)config->threads,
         .limits = limits_of(config),
+        /* Beyond loopback the address says nothing: names are checked if they are told. */
+        .cross_site = {config_address_is_loopback(&config->http) || *config->allowed_hosts != '\0',
+                       slice_from_text(config->allowed_hosts)},
         .version = TRIFECTA_VERSION,
         .answer_cache = true,
         .memory_limit_bytes = memory_of(config),

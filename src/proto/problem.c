@@ -26,6 +26,8 @@ static const struct entry {
     [PROBLEM_LINE_TOO_LONG] = {"line_too_long", "A line is too long", 400},
     [PROBLEM_UNAUTHORIZED] = {"unauthorized", "A key is required", 401},
     [PROBLEM_FORBIDDEN] = {"forbidden", "The key does not allow this", 403},
+    [PROBLEM_CROSS_SITE] = {"cross_site", "The request comes from a page of another site", 403},
+    [PROBLEM_UNKNOWN_HOST] = {"unknown_host", "The node is not known by this host", 403},
     [PROBLEM_NOT_FOUND] = {"not_found", "There is no such word or route", 404},
     [PROBLEM_METHOD_NOT_ALLOWED] = {"method_not_allowed", "The route has no such method", 405},
     [PROBLEM_REQUEST_TIMEOUT] = {"request_timeout", "The request came too slowly", 408},

@@ -432,7 +432,7 @@ static void append_quoted(struct slice text, struct buf *out)
 
 static bool needs_quotes(enum config_kind kind)
 {
-    return kind <= CONFIG_KIND_ADDRESSES;
+    return kind <= CONFIG_KIND_NAMES;
 }
 
 void config_print(const struct config *config, const char *file_name, struct buf *out)

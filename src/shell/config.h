@@ -22,6 +22,7 @@ enum {
     CONFIG_HOST_BYTES_MAX = 254,
     CONFIG_ZONE_BYTES_MAX = 65,
     CONFIG_JOIN_COUNT_MAX = 32,
+    CONFIG_NAMES_BYTES_MAX = 4096,
     CONFIG_FILE_BYTES_MAX = 1 << 20,
 };
 
@@ -52,11 +53,12 @@ struct config_place {
     unsigned line, column; /* In the file, from 1. */
 };
 
-enum { CONFIG_SETTING_COUNT = 37 };
+enum { CONFIG_SETTING_COUNT = 38 };
 
 struct config {
     char data[CONFIG_TEXT_BYTES_MAX];
     struct config_address http, resp, peer;
+    char allowed_hosts[CONFIG_NAMES_BYTES_MAX]; /* Separated by commas, in lower case. */
     struct config_addresses join;
     char zone[CONFIG_ZONE_BYTES_MAX];
     uint64_t node_id; /* 0: given by the cluster. */

@@ -28,6 +28,8 @@ const struct config_setting config_settings[CONFIG_SETTING_COUNT] = {
      "where the Redis protocol listens"},
     {"peer", CONFIG_KIND_ADDRESS, false, false, FIELD(peer), 0, 0, NULL, "127.0.0.1:7400",
      "where other nodes connect"},
+    {"allowed_hosts", CONFIG_KIND_NAMES, false, false, FIELD(allowed_hosts), 0, 0, NULL, "",
+     "names that clients may ask for this node by"},
     {"join", CONFIG_KIND_ADDRESSES, false, false, FIELD(join), 0, 0, NULL, "",
      "peer addresses of a cluster to join"},
     {"zone", CONFIG_KIND_ZONE, false, false, FIELD(zone), 0, 0, NULL, "default",
@@ -214,21 +216,51 @@ static bool read_address(struct slice text, struct config_address *out)
     return true;
 }
 
+/* Takes an item, without blanks around it, off a list. An item is expected after each comma. */
+static bool next_item(struct slice *text, bool *more, struct slice *item)
+{
+    if (text->size == 0 && !*more) return false;
+    const uint8_t *comma = text->size == 0 ? NULL : memchr(text->data, ',', text->size);
+    size_t size = comma == NULL ? text->size : (size_t)(comma - text->data);
+    *item = slice_prefix(*text, size);
+    *text = slice_from(*text, size + (comma != NULL));
+    *more = comma != NULL;
+    while (item->size > 0 && item->data[0] == ' ') *item = slice_from(*item, 1);
+    while (item->size > 0 && item->data[item->size - 1] == ' ') item->size--;
+    return true;
+}
+
 static bool read_addresses(struct slice text, struct config_addresses *out)
 {
     struct config_addresses list = {.count = 0};
-    while (text.size > 0) {
-        const uint8_t *comma = memchr(text.data, ',', text.size);
-        size_t size = comma == NULL ? text.size : (size_t)(comma - text.data);
-        struct slice item = slice_prefix(text, size);
-        text = slice_from(text, size + (comma != NULL));
-        while (item.size > 0 && item.data[0] == ' ') item = slice_from(item, 1);
-        while (item.size > 0 && item.data[item.size - 1] == ' ') item.size--;
+    struct slice item;
+    bool more = false;
+    while (next_item(&text, &more, &item)) {
         if (list.count == CONFIG_JOIN_COUNT_MAX) return false;
         if (!read_address(item, &list.items[list.count++])) return false;
-        if (comma != NULL && text.size == 0) return false;
     }
     *out = list;
+    return true;
+}
+
+/* Names alone, with no port: they are written in lower case with nothing but commas between. */
+static bool read_names(struct slice text, char *out)
+{
+    char list[CONFIG_NAMES_BYTES_MAX];
+    size_t size = 0;
+    struct slice item;
+    bool more = false;
+    while (next_item(&text, &more, &item)) {
+        if (item.size == 0 || size + item.size + 2 > sizeof list) return false;
+        if (size > 0) list[size++] = ',';
+        for (size_t i = 0; i < item.size; i++) {
+            uint8_t byte = item.data[i];
+            if (!is_name_byte(byte)) return false;
+            list[size++] = (char)(byte >= 'A' && byte <= 'Z' ? byte | 0x20 : byte);
+        }
+    }
+    list[size] = '\0';
+    memcpy(out, list, size + 1);
     return true;
 }
 
@@ -277,6 +309,8 @@ bool config_setting_read(const struct config_setting *setting, struct slice text
         return read_address(text, field);
     case CONFIG_KIND_ADDRESSES:
         return read_addresses(text, field);
+    case CONFIG_KIND_NAMES:
+        return read_names(text, field);
     case CONFIG_KIND_CHOICE:
         return read_choice(setting->choices, text, field);
     case CONFIG_KIND_BOOL:
@@ -344,6 +378,7 @@ void config_setting_write(const struct config_setting *setting, const struct con
         buf_append_text(out, *text == '\0' && setting->automatic ? "none" : text);
         break;
     case CONFIG_KIND_ZONE:
+    case CONFIG_KIND_NAMES:
         buf_append_text(out, text);
         break;
     case CONFIG_KIND_ADDRESS:
@@ -407,6 +442,9 @@ void config_setting_expected(const struct config_setting *setting, struct buf *o
         break;
     case CONFIG_KIND_ADDRESSES:
         buf_printf(out, "a list of up to %d HOST:PORT", CONFIG_JOIN_COUNT_MAX);
+        break;
+    case CONFIG_KIND_NAMES:
+        buf_append_text(out, "a list of host names without ports");
         break;
     case CONFIG_KIND_CHOICE:
         expected_choice(setting->choices, out);

@@ -87,7 +87,7 @@ static enum status read_list(struct yaml_reader *reader, struct buf *list)
         enum status status = next(reader);
         if (status != STATUS_OK) return status;
         if (reader->event.type == YAML_SEQUENCE_END_EVENT) return buf_status(list);
-        status = want(reader, YAML_SCALAR_EVENT, "expected an address");
+        status = want(reader, YAML_SCALAR_EVENT, "expected an item of the list");
         if (status != STATUS_OK) return status;
         if (list->size > 0) buf_append_u8(list, ',');
         buf_append_slice(list, scalar_of(&reader->event));
@@ -101,7 +101,8 @@ static enum status read_value(struct yaml_reader *reader, const struct config_se
     yaml_mark_t mark = reader->event.start_mark;
     buf_init(&list, reader->message->heap);
     enum status status;
-    if (setting->kind == CONFIG_KIND_ADDRESSES && reader->event.type == YAML_SEQUENCE_START_EVENT) {
+    bool list_wanted = setting->kind == CONFIG_KIND_ADDRESSES || setting->kind == CONFIG_KIND_NAMES;
+    if (list_wanted && reader->event.type == YAML_SEQUENCE_START_EVENT) {
         status = want(reader, YAML_SEQUENCE_START_EVENT, "");
         if (status == STATUS_OK) status = read_list(reader, &list);
         text = buf_slice(&list);

@@ -176,20 +176,32 @@ static bool is_new_work(enum node_endpoint endpoint)
            endpoint != NODE_STATS && endpoint != NODE_UNKNOWN;
 }
 
-/* A request with a body ends the connection: the rest of it would be memory too. */
-static void refuse_for_memory(struct connection *connection, struct slice *input)
+/* Refuses a request of which no more than the head is looked at. One with a body ends the
+ * connection: nobody reads the rest of it. */
+static void refuse_by_head(struct connection *connection, struct slice *input,
+                           enum problem_code code, const char *detail)
 {
-    static const char detail[] = "memory_limit is reached";
     const struct http_request *request = &connection->request;
     struct node_reply reply = node_reply_of(request);
     if (request->body != HTTP_BODY_NONE || !request->keep_alive) {
-        connection_refuse(connection, request, PROBLEM_OVERLOADED, detail);
+        connection_refuse(connection, request, code, detail);
         return;
     }
-    node_refuse(&connection->loop->reader, &reply, PROBLEM_OVERLOADED, detail, NULL,
-                &connection->out);
+    node_refuse(&connection->loop->reader, &reply, code, detail, NULL, &connection->out);
     *input = slice_from(*input, request->head_bytes);
     end_request(connection);
+}
+
+/* Whether its head alone is reason enough to refuse a request. */
+static bool is_refused_by_head(const struct connection *connection, enum node_endpoint endpoint,
+                               enum problem_code *code, const char **detail)
+{
+    const struct server *server = connection->loop->server;
+    if (!cross_site_admits(&server->options.cross_site, &connection->request, code, detail))
+        return true;
+    *code = PROBLEM_OVERLOADED;
+    *detail = "memory_limit is reached";
+    return is_new_work(endpoint) && server_is_over(server);
 }
 
 /* One request whose head is parsed. False: it waits for bytes, or for the writer. */
@@ -198,14 +210,16 @@ static bool process_request(struct connection *connection, struct slice *input)
     struct loop *loop = connection->loop;
     struct submission *pending = &connection->submissions[0];
     enum node_endpoint endpoint = node_route(&connection->request);
+    enum problem_code code;
+    const char *detail;
     bool last = false;
     struct slice body;
 
     /* Answers leave in order: anything but one more write waits for those before it. */
     if (!connection_is_write(endpoint) && pending->batch.item_count > 0) return false;
-    if (is_new_work(endpoint) && server_is_over(loop->server)) {
+    if (is_refused_by_head(connection, endpoint, &code, &detail)) {
         if (pending->batch.item_count > 0) return false;
-        refuse_for_memory(connection, input);
+        refuse_by_head(connection, input, code, detail);
         return !connection->close_when_sent;
     }
     if (endpoint == NODE_IMPORT) {

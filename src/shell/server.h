@@ -7,6 +7,7 @@
 
 #include "base/heap.h"
 #include "base/status.h"
+#include "node/cross_site.h"
 #include "node/node.h"
 #include "proto/http_request.h"
 #include "shell/engine.h"
@@ -26,6 +27,7 @@ struct server_options {
     uint16_t port; /* 0: any free one. */
     unsigned loop_count;
     struct server_limits limits; /* To begin with. */
+    struct cross_site_rules cross_site;
     const char *version;
     bool answer_cache;
 

@@ -19,20 +19,20 @@ class ConnectionTest(NodeTest):
         server = self.start("--request-timeout-ms", "1500")
         for raw, expected in (
                 (b"garbage\r\n\r\n", 400),
-                (b"GET / HTTP/1.1\nHost: a\n\n", 400),
+                (b"GET / HTTP/1.1\nHost: localhost\n\n", 400),
                 (b"GET /live HTTP/1.1\r\n\r\n", 400),
-                (b"GET /live HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+                (b"GET /live HTTP/1.1\r\nHost: localhost\r\nHost: b\r\n\r\n", 400),
                 (b"GET /live HTTP/1.1\r\nHost : a\r\n\r\n", 400),
-                (b"GET /live HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", 400),
-                (b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
+                (b"GET /live HTTP/1.1\r\nHost: localhost\r\n folded\r\n\r\n", 400),
+                (b"POST /api/v1/words HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
                  b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-                (b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
+                (b"POST /api/v1/words HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
                  b"Content-Length: 4\r\n\r\nabcd", 400),
-                (b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+                (b"POST /api/v1/words HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
                  b"zz\r\n", 400),
-                (b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
-                (b"GET /live HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 15000, 431),
-                (b"GET /live HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+                (b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414),
+                (b"GET /live HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 15000, 431),
+                (b"GET /live HTTP/2.0\r\nHost: localhost\r\n\r\n", 505),
                 (b"GET /live HT", 408)):
             self.assertEqual(server.send(raw)[0], expected, raw[:60])
         self.assertEqual(server.get("/live")[0], 200)
@@ -42,14 +42,18 @@ class ConnectionTest(NodeTest):
         raw, expected = b"", []
         for number in range(50):
             body = json.dumps({"word": f"w{number:03}", "score": number}).encode()
-            raw += (b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" %
+            raw += (b"POST /api/v1/words HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" %
                     len(body)) + body
             expected.append((201, b'"w%03d"' % number))
             if number % 3 == 0:
-                raw += b"GET /search?q=w&limit=1 HTTP/1.1\r\nHost: a\r\n\r\n"
+                raw += b"GET /search?q=w&limit=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
                 expected.append((200, b'{"results":["w%03d"]' % number))
+            if number % 5 == 0:
+                raw += (b"POST /api/v1/words HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil\r\n"
+                        b"\r\n")
+                expected.append((403, b"cross_site"))
             if number % 7 == 0:
-                raw += b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n{"
+                raw += b"POST /api/v1/words HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n{"
                 expected.append((400, b"invalid_json"))
         with server.dial() as connection:
             connection.sendall(raw)
@@ -68,7 +72,7 @@ class ConnectionTest(NodeTest):
             connection.settimeout(60)
             connection.connect(("127.0.0.1", server.port))
             requests = 200
-            connection.sendall(b"GET /api/v1/search?q=&limit=1000 HTTP/1.1\r\nHost: a\r\n\r\n" *
+            connection.sendall(b"GET /api/v1/search?q=&limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n" *
                                requests)
             # Two timeouts long it takes a little at a time, less than the server sends at once.
             begun, taken = time.monotonic(), b""
@@ -86,16 +90,16 @@ class ConnectionTest(NodeTest):
         with socket.socket() as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
             connection.connect(("127.0.0.1", server.port))
-            connection.sendall(b"GET /api/v1/search?q=&limit=1000 HTTP/1.1\r\nHost: a\r\n\r\n" * 80)
+            connection.sendall(b"GET /api/v1/search?q=&limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n" * 80)
             self.wait_for(lambda: "\ntrifecta_connections 1\n" in
                           server.ask("GET", "/metrics")[2].decode())
 
     def test_smuggled_and_broken_requests_never_reach_a_second_meaning(self):
         """What follows a request whose end is in doubt is not taken for another one."""
         server = self.start()
-        second = b"DELETE /api/v1/words?word=kept HTTP/1.1\r\nHost: a\r\n\r\n"
+        second = b"DELETE /api/v1/words?word=kept HTTP/1.1\r\nHost: localhost\r\n\r\n"
         server.ask("POST", "/api/v1/words", {"word": "kept"})
-        post = b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\n"
+        post = b"POST /api/v1/words HTTP/1.1\r\nHost: localhost\r\n"
         for raw in (
                 post + b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n",
                 post + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
@@ -114,7 +118,7 @@ class ConnectionTest(NodeTest):
                 post + b"Transfer-Encoding: chunked\r\n\r\n1 \r\n{\r\n0\r\n\r\n",
                 post + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n{\r\n0\r\n\r\n",
                 post + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{\r\n0\r\n\r\n",
-                b"GET /live  HTTP/1.1\r\nHost: a\r\n\r\n", b"\r\n\r\n\x16\x03\x01\x02\x00\x01"):
+                b"GET /live  HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\r\n\r\n\x16\x03\x01\x02\x00\x01"):
             with server.dial() as connection:
                 connection.sendall(raw + second)
                 stream = connection.makefile("rb")
@@ -128,8 +132,8 @@ class ConnectionTest(NodeTest):
     def test_slow_requests_are_ended(self):
         """Each sends a little more all the time, and never the whole."""
         server = self.start("--request-timeout-ms", "1000")
-        for start, drip in ((b"", b"G"), (b"GET /live HTTP/1.1\r\nHost: a\r\n", b"X: y\r\n"),
-                            (b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nContent-Length: 9999"
+        for start, drip in ((b"", b"G"), (b"GET /live HTTP/1.1\r\nHost: localhost\r\n", b"X: y\r\n"),
+                            (b"POST /api/v1/words HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999"
                              b"\r\n\r\n", b" ")):
             with server.dial() as connection:
                 connection.sendall(start)
@@ -149,14 +153,14 @@ class ConnectionTest(NodeTest):
         self.fill(server, 3000)
         lines = b"".join(b"line %d\t1\n" % number for number in range(20000))
         body = b'{"word":"half"}'
-        post = b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+        post = b"POST /api/v1/words HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
         kind = b"Content-Type: text/tab-separated-values\r\nContent-Length: %d\r\n\r\n" % len(lines)
         for raw, statuses in (
-                (b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n" * 3, [200] * 3),
+                (b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3, [200] * 3),
                 (post + body + post + body, [201, 200]),
-                (b"POST /api/v1/import HTTP/1.1\r\nHost: a\r\n" + kind + lines, [200]),
-                (b"GET /api/v1/export?q= HTTP/1.1\r\nHost: a\r\n\r\n", [200]),
-                (b"GET /live HTTP/1.1\r\nHost: a\r\n\r\nGET /li", [200])):
+                (b"POST /api/v1/import HTTP/1.1\r\nHost: localhost\r\n" + kind + lines, [200]),
+                (b"GET /api/v1/export?q= HTTP/1.1\r\nHost: localhost\r\n\r\n", [200]),
+                (b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\nGET /li", [200])):
             with server.dial() as connection:
                 connection.sendall(raw)
                 connection.shutdown(socket.SHUT_WR)
@@ -168,8 +172,8 @@ class ConnectionTest(NodeTest):
     def test_the_last_answer_is_not_lost_in_a_reset(self):
         """Whoever sends on after a refusal gets to read it all the same."""
         server = self.start("--max-body-bytes", "1MiB")
-        for head, status in ((b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999", 413),
-                             (b"POST /api/v1/import HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999",
+        for head, status in ((b"POST /api/v1/words HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999", 413),
+                             (b"POST /api/v1/import HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999",
                               415), (b"nonsense", 400)):
             for _ in range(5):
                 with server.dial() as connection:
@@ -184,7 +188,7 @@ class ConnectionTest(NodeTest):
     def test_a_client_that_does_not_close_is_closed(self):
         server = self.start()
         with server.dial() as connection:
-            connection.sendall(b"GET /live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            connection.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             stream = connection.makefile("rb")
             self.assertEqual(read_answer(stream)[0], 200)
             self.assertEqual(stream.read(), b"")  # At once: it says goodbye before it goes.
@@ -198,7 +202,7 @@ class ConnectionTest(NodeTest):
     def test_many_small_chunks_are_no_way_round_the_limit_of_a_body(self):
         server = self.start("--max-body-bytes", "100KiB")
         with server.dial() as connection:
-            connection.sendall(b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\n"
+            connection.sendall(b"POST /api/v1/words HTTP/1.1\r\nHost: localhost\r\n"
                                b"Transfer-Encoding: chunked\r\n\r\n")
             try:
                 for _ in range(100):
@@ -209,7 +213,7 @@ class ConnectionTest(NodeTest):
 
     def test_a_chunked_body_in_the_smallest_pieces_is_whole(self):
         server = self.start()
-        raw = b"POST /api/v1/words?ns=n HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        raw = b"POST /api/v1/words?ns=n HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         for byte in b'{"word":"pieces"}':
             raw += b"1;x=y\r\n%c\r\n" % byte
         raw += b"0\r\nX: y\r\n\r\n"
@@ -225,15 +229,15 @@ class ConnectionTest(NodeTest):
         server = self.start("--threads", "1")
         body = b'{"word":"w","payload":"%s"}' % (b"p" * 50000)
         with server.dial() as first, server.dial() as second:
-            first.sendall(b"POST /api/v1/words?ns=right HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\n"
+            first.sendall(b"POST /api/v1/words?ns=right HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: mine\r\n"
                           b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body))
             stream = first.makefile("rb")
             self.assertEqual(stream.readline(), b"HTTP/1.1 100 Continue\r\n")
             self.assertEqual(stream.readline(), b"\r\n")
-            second.sendall(b"GET /live?" + b"z" * 5000 + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+            second.sendall(b"GET /live?" + b"z" * 5000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
             read_answer(second.makefile("rb"))
             first.sendall(body[:100])
-            second.sendall(b"POST /api/v1/words?ns=wrong HTTP/1.1\r\nHost: a\r\nX-Request-Id: "
+            second.sendall(b"POST /api/v1/words?ns=wrong HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: "
                            b"other\r\n\r\n")
             read_answer(second.makefile("rb"))
             first.sendall(body[100:])
@@ -244,7 +248,7 @@ class ConnectionTest(NodeTest):
     def test_a_pipeline_that_goes_on_is_not_a_slow_request(self):
         server = self.start("--request-timeout-ms", "1000")
         body = b'{"word":"again"}'
-        post = b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (
+        post = b"POST /api/v1/words HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (
             len(body), body)
         begun, sent = time.monotonic(), 0
         with server.dial() as connection:
@@ -260,7 +264,7 @@ class ConnectionTest(NodeTest):
     def test_answers_larger_than_all_buffers_come_in_order(self):
         server = self.start()
         self.fill(server, 20000)
-        big, small = b"GET /search?q=word%%20%d&limit=1000 HTTP/1.1\r\nHost: a\r\n\r\n", 400
+        big, small = b"GET /search?q=word%%20%d&limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400
         with server.dial() as connection:
             connection.sendall(b"".join(big % (number % 10) for number in range(small)))
             stream = connection.makefile("rb")
@@ -273,7 +277,7 @@ class ConnectionTest(NodeTest):
         server = self.start()
         body = b'{"word":"before"}'
         with server.dial() as connection:
-            connection.sendall(b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s"
+            connection.sendall(b"POST /api/v1/words HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"
                                b"garbage\r\n\r\n" % (len(body), body))
             stream = connection.makefile("rb")
             self.assertEqual(read_answer(stream)[0], 201)
@@ -286,7 +290,7 @@ class ConnectionTest(NodeTest):
         server.ask("POST", "/api/v1/words", {"word": "words with a\ttab"})
         for version in (b"1.0", b"1.1"):
             with server.dial() as connection:
-                connection.sendall(b"GET /api/v1/export?format=tsv HTTP/%s\r\nHost: a\r\n\r\n" % version)
+                connection.sendall(b"GET /api/v1/export?format=tsv HTTP/%s\r\nHost: localhost\r\n\r\n" % version)
                 with self.assertRaises((ConnectionResetError, ValueError)):
                     stream = connection.makefile("rb")
                     read_answer(stream)
@@ -297,13 +301,13 @@ class ConnectionTest(NodeTest):
         self.fill(server, 40000)
         with server.dial() as export, server.dial() as other:
             for connection in (export, other):
-                connection.sendall(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n")
+                connection.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 self.assertEqual(read_answer(connection.makefile("rb"))[0], 200)
             # Stopped, so that it finds both requests in one turn.
             server.process.send_signal(signal.SIGSTOP)
             os.waitpid(server.process.pid, os.WUNTRACED)
-            export.sendall(b"GET /api/v1/export?format=tsv HTTP/1.1\r\nHost: a\r\n\r\n")
-            other.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+            export.sendall(b"GET /api/v1/export?format=tsv HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            other.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
             server.process.send_signal(signal.SIGCONT)
             metrics = read_answer(other.makefile("rb"))[2].decode()
             self.assertEqual(re.findall(r'_count\{route="export"\} (\d+)', metrics), ["0"])
@@ -324,7 +328,7 @@ class ConnectionTest(NodeTest):
         for _ in range(5):
             server = self.start("--threads", "2")
             body = b"".join(b"left behind %d\t1\n" % number for number in range(30000))
-            head = (b"POST /api/v1/import HTTP/1.1\r\nHost: a\r\nContent-Type: "
+            head = (b"POST /api/v1/import HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
                     b"text/tab-separated-values\r\nContent-Length: %d\r\n\r\n" % len(body))
             for _ in range(8):
                 with server.dial() as connection:

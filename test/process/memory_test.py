@@ -67,7 +67,7 @@ class MemoryTest(NodeTest):
         while not self.refused(server):
             client = server.dial()
             clients.append(client)
-            client.sendall(b"GET /api/v1/search?limit=1000 HTTP/1.1\r\nHost: a\r\n\r\n" * 20)
+            client.sendall(b"GET /api/v1/search?limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
             self.assertLess(len(clients), 2000)
         self.assertEqual(server.get("/live")[0], 200)
         self.assertGreaterEqual(server.get("/api/v1/stats")[1]["memory_bytes"], LIMIT * 3 // 4)
@@ -82,7 +82,7 @@ class MemoryTest(NodeTest):
             client = server.dial()
             clients.append(client)
             try:
-                client.sendall(b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nContent-Length: 16000000\r\n"
+                client.sendall(b"POST /api/v1/words HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16000000\r\n"
                                b"\r\n" + b" " * 4000000)
             except OSError:
                 refusals += 1  # It is no longer read.
@@ -104,7 +104,7 @@ class MemoryTest(NodeTest):
             kind = (b"Content-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n" % len(lines))
             with server.dial() as client:
                 try:
-                    client.sendall(b"POST /api/v1/import?ns=n%d HTTP/1.1\r\nHost: a\r\n" % number +
+                    client.sendall(b"POST /api/v1/import?ns=n%d HTTP/1.1\r\nHost: localhost\r\n" % number +
                                    kind + lines)
                 except OSError:
                     pass

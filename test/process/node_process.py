@@ -66,7 +66,7 @@ class Server:
             return read_answer(connection.makefile("rb"))
 
     def ask(self, method, target, body=None, headers=()):
-        head = f"{method} {target} HTTP/1.1\r\nHost: a\r\n"
+        head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers)
         if body is not None:
             body = body if isinstance(body, bytes) else json.dumps(body).encode()

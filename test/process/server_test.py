@@ -50,7 +50,7 @@ class ServerTest(NodeTest):
             stream = reader.makefile("rb")
             for number in range(100):
                 server.ask("POST", "/api/v1/words", {"word": f"x{number}", "score": number})
-                reader.sendall(b"GET /search?q=x&limit=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+                reader.sendall(b"GET /search?q=x&limit=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 self.assertIn(b'["x%d"]' % number, read_answer(stream)[2])
 
     def test_imports_report_bad_lines_and_exports_come_back(self):
@@ -77,7 +77,7 @@ class ServerTest(NodeTest):
         lines[bad - 1] = b"line %06d\tbad\n" % bad
         body = b"".join(lines)
         with server.dial() as connection:
-            connection.sendall(b"POST /api/v1/import HTTP/1.1\r\nHost: a\r\nContent-Type: "
+            connection.sendall(b"POST /api/v1/import HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
                                b"text/tab-separated-values\r\nTransfer-Encoding: chunked\r\n\r\n")
             for at in range(0, len(body), 77777):
                 part = body[at:at + 77777]
@@ -130,7 +130,7 @@ class ServerTest(NodeTest):
                     for number in range(100000):
                         word = f"w{writer}.{cycle}.{number}"
                         body = json.dumps({"word": word, "score": number}).encode()
-                        connection.sendall(b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\n"
+                        connection.sendall(b"POST /api/v1/words HTTP/1.1\r\nHost: localhost\r\n"
                                            b"Content-Length: %d\r\n\r\n" % len(body) + body)
                         if read_answer(stream)[0] != 201:
                             return
@@ -171,6 +171,52 @@ class ServerTest(NodeTest):
         self.assertIn("replayed_batches=0", server.log)
         self.assertEqual(server.get("/search?q=word&limit=1000"), before)
 
+    # --- Pages of other sites ---
+
+    def test_a_page_of_another_site_changes_nothing(self):
+        server = self.start()
+        self.assertEqual(server.ask("POST", "/api/v1/words", {"word": "kept"})[0], 201)
+        evil = [("Origin", "http://evil.example"), ("Content-Type", "text/plain")]
+        import_kind = [*evil[:1], ("Content-Type", "application/x-ndjson")]
+        for method, target, body, headers in (
+                ("POST", "/api/v1/words", {"word": "planted"}, evil),
+                ("POST", "/api/v1/words/increment", {"word": "kept"}, evil),
+                ("DELETE", "/api/v1/words?word=kept", None, evil),
+                ("POST", "/api/v1/import", b'{"word":"planted"}\n', import_kind)):
+            status, got, body = server.ask(method, target, body, headers)
+            self.assertEqual((status, json.loads(body)["code"]), (403, "cross_site"))
+            self.assertEqual(got["content-type"], "application/problem+json")
+        self.assertEqual(server.get("/api/v1/count")[1], {"count": 1})
+        own = [("Origin", "http://localhost"), ("Content-Type", "text/plain")]
+        self.assertEqual(server.ask("POST", "/api/v1/words", {"word": "own"}, own)[0], 201)
+
+    def test_a_name_that_is_not_ours_gets_no_answer(self):
+        def ask(server, host, expected):
+            raw = f"GET /search?q=secret HTTP/1.1\r\nHost: {host}\r\n\r\n"
+            # Twice: the second answer may be a kept one.
+            for _ in range(2):
+                self.assertEqual(server.send(raw.encode())[0], expected, host)
+
+        server = self.start()
+        self.assertEqual(server.ask("POST", "/api/v1/words", {"word": "secret"})[0], 201)
+        for host in ("localhost:99", "127.0.0.1", f"[::1]:{server.port}"):
+            ask(server, host, 200)
+        ask(server, "evil.example", 403)
+        server.stop()
+        server = self.start("--allowed-hosts", "search.example, Other.example")
+        ask(server, "search.example", 200)
+        ask(server, "other.example:443", 200)
+        ask(server, "evil.example", 403)
+        server.stop()
+        # Beyond loopback nobody knows all names, unless they are told.
+        server = self.start("--http", "0.0.0.0:0", "--require-auth", "false")
+        ask(server, "any.example", 200)
+        server.stop()
+        server = self.start("--http", "0.0.0.0:0", "--require-auth", "false", "--allowed-hosts",
+                            "search.example")
+        ask(server, "any.example", 403)
+        ask(server, "search.example", 200)
+
     # --- Settings ---
 
     def write_settings(self, *lines):
@@ -195,7 +241,7 @@ class ServerTest(NodeTest):
                                 "log_level: info")
             self.reload(server, "event=config.reloaded")
             # A connection that was open goes by the new limits too.
-            connection.sendall(b"POST /api/v1/words HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n"
+            connection.sendall(b"POST /api/v1/words HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000\r\n"
                                b"\r\n")
             self.assertEqual(read_answer(connection.makefile("rb"))[0], 413)
         self.assertEqual(server.ask("POST", "/api/v1/words", body)[0], 413)

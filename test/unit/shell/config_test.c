@@ -77,6 +77,11 @@ TEST_CASE(a_file_sets_what_it_names)
     EXPECT(parsed.sync_interval_ms == 250 && parsed.memory_limit_bytes == 512 << 20);
     EXPECT(parsed.max_body_bytes == 32 << 10 && parsed.sloppy_quorum);
     EXPECT(parsed.log_level == CONFIG_LOG_DEBUG && config_requires_auth(&parsed));
+    EXPECT(strcmp(parsed.allowed_hosts, "") == 0);
+    expect("allowed_hosts: [Search.Example, b]\n", "");
+    EXPECT(strcmp(parsed.allowed_hosts, "search.example,b") == 0);
+    expect("allowed_hosts: c, d.e\n", "");
+    EXPECT(strcmp(parsed.allowed_hosts, "c,d.e") == 0);
     expect("join: a:1,b:2\nrequire_auth: false\nhttp: 0.0.0.0:1\n", "");
     EXPECT(parsed.join.count == 2 && !config_requires_auth(&parsed));
     expect("# Nothing.\n", "");
@@ -96,6 +101,10 @@ TEST_CASE(what_is_wrong_in_a_file_is_told_with_its_place)
     expect("sync: never\n",
            "a.yaml:1:7: sync: 'never' is not always or interval:MS, MS from 1 to 60000");
     expect("zone: a/b\n", "a.yaml:1:7: zone: 'a/b' is not a name of 1 to 64 of A-Z a-z 0-9 _ . -");
+    expect("allowed_hosts: a:80\n",
+           "a.yaml:1:16: allowed_hosts: 'a:80' is not a list of host names without ports");
+    expect("allowed_hosts: 'a,,b'\n",
+           "a.yaml:1:16: allowed_hosts: 'a,,b' is not a list of host names without ports");
     expect("sloppy_quorum: yes\n", "a.yaml:1:16: sloppy_quorum: 'yes' is not true or false");
     expect("data: a\ndata: b\n", "a.yaml:2:1: data is set a second time; first on line 1");
     expect("data: &a x\n", "a.yaml:1:7: an anchor or tag; settings are plain values");
@@ -203,7 +212,7 @@ TEST_CASE(what_is_printed_reads_back_the_same)
     struct buf first;
     struct buf second;
     expect("data: \"it's: # here\"\njoin: [a:1, '[::1]:2']\nsync: interval:9\nrequire_auth: true\n"
-           "shard_min_bytes: 4097\n",
+           "shard_min_bytes: 4097\nallowed_hosts: [a.b, c]\n",
            "");
     buf_init(&first, &heap);
     buf_init(&second, &heap);
@@ -216,7 +225,7 @@ TEST_CASE(what_is_printed_reads_back_the_same)
     EXPECT(strcmp(parsed.data, "it's: # here") == 0);
     EXPECT(parsed.join.count == 2 && strcmp(parsed.join.items[1].host, "::1") == 0);
     EXPECT(parsed.sync_interval_ms == 9 && parsed.require_auth == CONFIG_ON);
-    EXPECT(parsed.shard_min_bytes == 4097);
+    EXPECT(parsed.shard_min_bytes == 4097 && strcmp(parsed.allowed_hosts, "a.b,c") == 0);
     config_help(&second);
     EXPECT(memmem(second.data, second.size, "--sloppy-quorum", 15) != NULL);
     buf_deinit(&first);
