@@ -3,7 +3,6 @@
 
 #include "base/check.h"
 #include "node/node.h"
-#include "proto/http_response.h"
 
 struct route {
     struct slice path;
@@ -160,6 +159,7 @@ static void append_answer(struct node_reader *reader, const struct node_reply *r
                                   .body = HTTP_BODY_LENGTH,
                                   .content_length = body.size,
                                   .content_type = content_type,
+                                  .date = node_date(reader),
                                   .headers = buf_slice(&reader->headers),
                               });
     if (!reply->head_only) buf_append_slice(out, body);
@@ -263,6 +263,14 @@ uint64_t node_latency_bound_us(int bucket)
         10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 50000, 250000, 1000000, 5000000,
     };
     return bounds_us[bucket];
+}
+
+void node_reader_set_time(struct node_reader *reader, uint64_t now_ms)
+{
+    uint64_t now_s = now_ms / 1000;
+    if (reader->date_s == now_s && reader->date[0] != '\0') return;
+    reader->date_s = now_s;
+    http_date_format(now_s, reader->date);
 }
 
 enum status node_reader_init(struct node_reader *reader, struct heap *heap, uint64_t seed)

@@ -23,6 +23,7 @@
 #include "core/query.h"
 #include "node/walks.h"
 #include "proto/http_request.h"
+#include "proto/http_response.h"
 #include "proto/problem.h"
 #include "store/store.h"
 
@@ -75,10 +76,12 @@ struct node_reader {
     struct heap *heap;
     struct query_scratch *scratch;
     struct walks walks;
+    uint64_t date_s; /* The second that `date` says. */
     struct buf decoded, prefix, key, word, body, headers, cursor, error;
     uint64_t (*elapsed_us)(void *context); /* Since the request was read; for `took_us`. */
     void *context;
-    struct prng prng; /* For ids of requests that bring none. */
+    char date[HTTP_DATE_BYTES + 1]; /* The `Date` of answers; empty: they have none. */
+    struct prng prng;               /* For ids of requests that bring none. */
     struct node_counters counters;
 };
 
@@ -87,6 +90,9 @@ void node_reader_deinit(struct node_reader *reader);
 
 /* The endpoint for path and method. */
 enum node_endpoint node_route(const struct http_request *request);
+
+/* Says what time it is, for `Date`. Cost: nothing within one second. */
+void node_reader_set_time(struct node_reader *reader, uint64_t now_ms);
 
 /* Answers a request whose endpoint is not a write, an import or an export; a refusal for
  * NODE_UNKNOWN. `facts` is needed by NODE_READY, NODE_METRICS and NODE_STATS alone; it may be
@@ -117,6 +123,12 @@ struct node_reply node_reply_of(const struct http_request *request);
 
 /* Whether an answer shows anything of the request's headers. */
 bool node_echoes(const struct http_request *request);
+
+/* The `Date` of an answer; NULL: it has none. */
+static inline const char *node_date(const struct node_reader *reader)
+{
+    return reader->date[0] == '\0' ? NULL : reader->date;
+}
 
 /* Appends the headers that answer those of the request. */
 void node_echo(const struct node_reply *reply, struct buf *headers);

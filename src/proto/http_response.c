@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/math.h"
 #include "proto/scan.h"
 
 enum {
@@ -21,9 +22,10 @@ struct text {
     size_t size;
 };
 
-/* What nearly every answer starts with, as one copy. */
-static const struct text ok_json =
-    TEXT("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: ");
+/* What nearly every answer starts with, as two copies. */
+static const struct text ok_line = TEXT("HTTP/1.1 200 OK\r\n");
+static const struct text json_length = TEXT("Content-Type: application/json\r\nContent-Length: ");
+static const struct text date_name = TEXT("Date: ");
 
 static const struct {
     uint16_t status;
@@ -102,11 +104,27 @@ static uint8_t *put_decimal(uint8_t *to, uint64_t value)
 
 static uint8_t *put_status(uint8_t *to, const struct http_response *response)
 {
+    if (response->status == 200) return put(to, ok_line.data, ok_line.size);
     to = put_text(to, "HTTP/1.1 ");
     to = put_decimal(to, response->status);
     *to++ = ' ';
     to = put_text(to, http_reason(response->status));
-    to = put_text(to, "\r\n");
+    return put_text(to, "\r\n");
+}
+
+static uint8_t *put_date(uint8_t *to, const struct http_response *response)
+{
+    if (response->date == NULL) return to;
+    to = put(to, date_name.data, date_name.size);
+    to = put(to, response->date, HTTP_DATE_BYTES);
+    return put(to, "\r\n", 2);
+}
+
+static uint8_t *put_content(uint8_t *to, const struct http_response *response)
+{
+    if (response->body == HTTP_BODY_LENGTH && response->content_type != NULL &&
+        strcmp(response->content_type, "application/json") == 0)
+        return put(to, json_length.data, json_length.size);
     if (response->content_type != NULL) {
         to = put_text(to, "Content-Type: ");
         to = put_text(to, response->content_type);
@@ -127,32 +145,74 @@ void http_response_append(struct buf *out, const struct http_response *response)
 {
     size_t size = FIXED_BYTES_MAX + response->headers.size;
     if (response->content_type != NULL) size += strlen(response->content_type);
-    if (response->date != NULL) size += strlen(response->date);
     uint8_t *start = buf_reserve(out, size);
     if (start == NULL) return;
 
     uint8_t *to = start;
-    bool common = response->status == 200 && response->body == HTTP_BODY_LENGTH &&
-                  response->content_type != NULL &&
-                  strcmp(response->content_type, "application/json") == 0;
-    to = common ? put(to, ok_json.data, ok_json.size) : put_status(to, response);
+    to = put_status(to, response);
+    to = put_date(to, response); /* Here http_response_set_date() looks for it. */
+    to = put_content(to, response);
     if (response->body == HTTP_BODY_LENGTH) {
         to = put_decimal(to, response->content_length);
         to = put_text(to, "\r\n");
     }
     if (http_response_is_chunked(response)) to = put_text(to, "Transfer-Encoding: chunked\r\n");
     to = put_connection(to, response);
-    if (response->date != NULL) {
-        to = put_text(to, "Date: ");
-        to = put_text(to, response->date);
-        to = put_text(to, "\r\n");
-    }
     if (response->headers.size > 0) {
         to = put(to, (const char *)response->headers.data, response->headers.size);
     }
     to = put_text(to, "\r\n");
     CHECK((size_t)(to - start) <= size);
     buf_commit(out, (size_t)(to - start));
+}
+
+void http_response_set_date(uint8_t *answer, size_t size, const char *date)
+{
+    const uint8_t *feed = memchr(answer, '\n', size);
+    if (feed == NULL) return;
+    size_t at = (size_t)(feed - answer) + 1;
+    if (size - at < date_name.size + HTTP_DATE_BYTES) return;
+    if (memcmp(answer + at, date_name.data, date_name.size) != 0) return;
+    memcpy(answer + at + date_name.size, date, HTTP_DATE_BYTES);
+}
+
+/* Days since 1970 as a date, by eras of 400 years that begin in March. */
+static void date_of_days(uint64_t days, unsigned *year, unsigned *month, unsigned *day)
+{
+    uint64_t shifted = days + 719468;
+    unsigned of_era = (unsigned)(shifted % 146097);
+    unsigned year_of_era = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    unsigned of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    unsigned from_march = (5 * of_year + 2) / 153;
+    *day = of_year - (153 * from_march + 2) / 5 + 1;
+    *month = from_march < 10 ? from_march + 3 : from_march - 9;
+    *year = (unsigned)(shifted / 146097) * 400 + year_of_era + (*month <= 2);
+}
+
+static void put_digits(char *to, unsigned value, unsigned count)
+{
+    for (; count > 0; value /= 10) to[--count] = (char)('0' + value % 10);
+}
+
+void http_date_format(uint64_t unix_s, char out[HTTP_DATE_BYTES + 1])
+{
+    static const uint64_t last_s = 253402300799; /* Of the year 9999. */
+    static const char weekdays[] = "ThuFriSatSunMonTueWed";
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    unix_s = u64_min(unix_s, last_s);
+    uint64_t days = unix_s / 86400;
+    unsigned second = (unsigned)(unix_s % 86400);
+    unsigned year, month, day;
+    date_of_days(days, &year, &month, &day);
+
+    memcpy(out, "Thu, 01 Jan 1970 00:00:00 GMT", HTTP_DATE_BYTES + 1);
+    memcpy(out, weekdays + days % 7 * 3, 3);
+    put_digits(out + 5, day, 2);
+    memcpy(out + 8, months + (size_t)(month - 1) * 3, 3);
+    put_digits(out + 12, year, 4);
+    put_digits(out + 17, second / 3600, 2);
+    put_digits(out + 20, second / 60 % 60, 2);
+    put_digits(out + 23, second % 60, 2);
 }
 
 void http_header_append(struct buf *out, const char *name, struct slice value)

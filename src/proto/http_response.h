@@ -11,6 +11,8 @@
 #include "base/slice.h"
 #include "proto/http_request.h"
 
+enum { HTTP_DATE_BYTES = 29 };
+
 struct http_response {
     uint16_t status;
     uint8_t minor;   /* Of the request. To HTTP/1.0, a chunked body goes out bare instead. */
@@ -18,12 +20,20 @@ struct http_response {
     enum http_body body;      /* HTTP_BODY_NONE: no framing at all, for 1xx, 204 and 304. */
     uint64_t content_length;  /* With HTTP_BODY_LENGTH. */
     const char *content_type; /* NULL: none. */
-    const char *date;         /* As RFC 9110 wants it; NULL: none. */
+    const char *date;         /* HTTP_DATE_BYTES of http_date_format(); NULL: none. */
     struct slice headers;     /* More lines, as http_header_append() writes them. */
 };
 
 /* Appends the status line, the headers and the empty line. */
 void http_response_append(struct buf *out, const struct http_response *response);
+
+/* Gives an answer that was kept, and goes out once more, the date of today: `date` takes the
+ * place of the one that http_response_append() was given. */
+void http_response_set_date(uint8_t *answer, size_t size, const char *date);
+
+/* Writes "Mon, 02 Jan 2006 15:04:05 GMT" and a final zero. Up to the year 9999.
+ * Source: RFC 9110, section 5.6.7. */
+void http_date_format(uint64_t unix_s, char out[HTTP_DATE_BYTES + 1]);
 
 /* Appends "name: value" CRLF. Control characters in the value go out as blanks, so that no
  * value can end the line. */

@@ -111,8 +111,7 @@ static void process(struct connection *connection, struct slice *input)
 void connection_go_on(struct connection *connection)
 {
     struct slice none = {0};
-    connection->loop->wall_ms = clock_wall_ms();
-    connection->loop->request_us = clock_monotonic_us();
+    connection->loop->request_us = loop_look_at_clocks(connection->loop);
     connection->stalled = false;
     grace_online();
     process(connection, &none);
@@ -143,8 +142,7 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
         return;
     }
     if (connection->lingering_us != 0) return;
-    connection->active_us = loop->request_us = clock_monotonic_us();
-    loop->wall_ms = clock_wall_ms();
+    connection->active_us = loop->request_us = loop_look_at_clocks(loop);
     atomic_fetch_add_explicit(&loop->reader.counters.bytes_in, (uint64_t)size,
                               memory_order_relaxed);
     struct slice input = slice_of(buffer->base, (size_t)size);

@@ -1,5 +1,4 @@
 /* Exports: an answer of any length, made as fast as the client reads it. */
-#include "proto/http_response.h"
 #include "shell/clock.h"
 #include "shell/connection_private.h"
 
@@ -20,6 +19,7 @@ void connection_begin_export(struct connection *connection)
         .minor = connection->reply.minor,
         .keep_alive = connection->reply.keep_alive,
         .body = HTTP_BODY_CHUNKED,
+        .date = node_date(&loop->reader),
         .content_type = node_export_content_type(connection->export),
     };
     struct buf headers;

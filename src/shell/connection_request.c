@@ -1,5 +1,4 @@
 /* Requests: heads, bodies, and which of them are answered at once. */
-#include "proto/http_response.h"
 #include "shell/connection_private.h"
 
 void connection_refuse(struct connection *connection, const struct http_request *request,
@@ -116,6 +115,16 @@ static bool is_cacheable(const struct connection *connection, enum node_endpoint
            request->keep_alive && !node_echoes(request);
 }
 
+static void append_kept(struct connection *connection, struct slice answer)
+{
+    struct buf *out = &connection->out;
+    uint8_t *to = buf_reserve(out, answer.size);
+    if (to == NULL) return;
+    memcpy(to, answer.data, answer.size);
+    http_response_set_date(to, answer.size, connection->loop->reader.date);
+    buf_commit(out, answer.size);
+}
+
 static void answer_cached(struct connection *connection, enum node_endpoint endpoint)
 {
     struct loop *loop = connection->loop;
@@ -127,7 +136,7 @@ static void answer_cached(struct connection *connection, enum node_endpoint endp
                                      loop->reader.scratch);
     bool settled = query_is_settled(&query);
     if (settled && answer_cache_get(&loop->cache, target, view, &answer)) {
-        buf_append_slice(&connection->out, answer);
+        append_kept(connection, answer);
         atomic_fetch_add_explicit(&loop->reader.counters.cache_hits, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&loop->reader.counters.answers[2], 1, memory_order_relaxed);
         node_count(&loop->reader, endpoint, 0);

@@ -17,10 +17,19 @@ static uint64_t elapsed_us(void *context)
     return clock_monotonic_us() - loop->request_us;
 }
 
+uint64_t loop_look_at_clocks(struct loop *loop)
+{
+    loop->wall_ms = clock_wall_ms();
+    node_reader_set_time(&loop->reader, loop->wall_ms);
+    return clock_monotonic_us();
+}
+
 static void on_connection(uv_stream_t *listener, int error)
 {
     struct loop *loop = listener->data;
-    if (error == 0) connection_accept(loop);
+    if (error != 0) return;
+    loop_look_at_clocks(loop);
+    connection_accept(loop);
 }
 
 static struct submission *submission_of(struct engine_write *write)
@@ -118,8 +127,7 @@ static void begin_drain(struct loop *loop)
 static void on_wake(uv_async_t *async)
 {
     struct loop *loop = async->data;
-    loop->wall_ms = clock_wall_ms();
-    loop->request_us = clock_monotonic_us();
+    loop->request_us = loop_look_at_clocks(loop);
     take_returned(loop);
     pthread_mutex_lock(&loop->mutex);
     bool stop = loop->stop_wanted;
@@ -132,7 +140,7 @@ static void on_wake(uv_async_t *async)
 static void on_sweep(uv_timer_t *timer)
 {
     struct loop *loop = timer->data;
-    uint64_t now_us = clock_monotonic_us();
+    uint64_t now_us = loop_look_at_clocks(loop);
     for (struct connection *connection = loop->connections; connection != NULL;) {
         struct connection *next = connection->next;
         if (loop->draining)

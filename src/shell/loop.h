@@ -66,6 +66,10 @@ void loop_stop(struct loop *loop);
  * room comes back with STATUS_BUSY. */
 void loop_submit(struct loop *loop, struct submission *submission);
 
+/* What callbacks begin with: takes the time of this turn, for the loop and the date of its
+ * answers. Gives the monotonic time. */
+uint64_t loop_look_at_clocks(struct loop *loop);
+
 /* Calls connection_take_turn() of all that have yielded, after one look at all others. */
 void loop_go_on(struct loop *loop);
 

@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 """The server as clients and operators meet it: words, imports, kills, settings."""
 import base64
+import email.utils
 import json
 import os
 import re
 import signal
 import socket
 import threading
+import time
 import unittest
 
 from node_process import NodeTest, Server, read_answer
@@ -170,6 +172,26 @@ class ServerTest(NodeTest):
         server = self.start()
         self.assertIn("replayed_batches=0", server.log)
         self.assertEqual(server.get("/search?q=word&limit=1000"), before)
+
+    def test_every_answer_says_what_time_it_is_a_kept_one_too(self):
+        def date(answer):
+            return email.utils.parsedate_to_datetime(answer[1]["date"]).timestamp()
+
+        server = self.start()
+        begun = int(time.time())
+        kind = [("Content-Type", "text/tab-separated-values")]
+        first = date(server.ask("GET", "/search?q=x"))
+        for answer in (server.ask("POST", "/api/v1/words", {"word": "w"}),
+                       server.ask("POST", "/api/v1/words", b"{"), server.ask("GET", "/nope"),
+                       server.ask("POST", "/api/v1/import", b"a\t1\n", kind),
+                       server.ask("GET", "/api/v1/export"), server.send(b"GARBAGE\r\n\r\n")):
+            self.assertLessEqual(begun, date(answer))
+            self.assertLessEqual(date(answer), time.time() + 1)
+        # The same search until the second has changed: all but the first are kept answers.
+        first = date(server.ask("GET", "/search?q=x"))
+        self.wait_for(lambda: date(server.ask("GET", "/search?q=x")) > first)
+        hits = re.search(r"cache_hits_total (\d+)", server.ask("GET", "/metrics")[2].decode())
+        self.assertGreater(int(hits.group(1)), 0)
 
     # --- Pages of other sites ---
 

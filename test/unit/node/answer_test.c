@@ -53,6 +53,17 @@ TEST_CASE(ids_of_the_client_come_back)
     EXPECT(has(answer, "\"request_id\":\"b7\""));
 }
 
+TEST_CASE(answers_say_what_time_it_is_once_it_is_known)
+{
+    EXPECT(!has(ask("GET /live HTTP/1.1\r\nHost: a\r\n\r\n"), "Date: "));
+    node_reader_set_time(&reader, 784111777999);
+    const char *date = "\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    EXPECT(has(ask("GET /live HTTP/1.1\r\nHost: a\r\n\r\n"), date));
+    EXPECT(has(ask("GET /nope HTTP/1.1\r\nHost: a\r\n\r\n"), date));
+    node_reader_set_time(&reader, 784111778000);
+    EXPECT(has(ask("GET /live HTTP/1.1\r\nHost: a\r\n\r\n"), "08:49:38 GMT\r\n"));
+}
+
 TEST_CASE(a_refusal_without_an_id_is_given_one)
 {
     char first[20];
@@ -167,7 +178,7 @@ TEST_CASE(a_client_may_come_back_after_503)
     }
 }
 
-TEST_MAIN(TEST(ids_of_the_client_come_back), TEST(a_refusal_without_an_id_is_given_one),
-          TEST(ids_that_are_none_are_passed_over), TEST(a_route_names_its_methods),
-          TEST(what_is_no_route_is_not_found), TEST(head_is_get_without_its_body),
-          TEST(a_client_may_come_back_after_503))
+TEST_MAIN(TEST(answers_say_what_time_it_is_once_it_is_known), TEST(ids_of_the_client_come_back),
+          TEST(a_refusal_without_an_id_is_given_one), TEST(ids_that_are_none_are_passed_over),
+          TEST(a_route_names_its_methods), TEST(what_is_no_route_is_not_found),
+          TEST(head_is_get_without_its_body), TEST(a_client_may_come_back_after_503))
