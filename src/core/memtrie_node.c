@@ -45,6 +45,19 @@ size_t memtrie_child_index(const struct memtrie_inner *inner, uint8_t byte)
 }
 #endif
 
+struct best memtrie_parts_best(const struct memtrie *trie, arena_ref terminal,
+                               const arena_ref *children, size_t child_count)
+{
+    struct best best = {0};
+    for (size_t i = 0; i < child_count; i++) memtrie_prefetch(trie, children[i]);
+    if (terminal != 0) best = memtrie_best(arena_at(&trie->arena, terminal));
+    for (size_t i = 0; i < child_count; i++) {
+        const void *child = arena_at(&trie->arena, children[i]);
+        best = best_first(best, memtrie_best(child));
+    }
+    return best;
+}
+
 static unsigned leaf_flags(const void *leaf)
 {
     return *(const uint8_t *)leaf & ~(unsigned)MEMTRIE_KIND_MASK;

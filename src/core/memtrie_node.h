@@ -21,6 +21,8 @@
  * their version; a small one's score is an integer below 2^32. */
 #pragma once
 
+#include <string.h>
+
 #include "core/memtrie.h"
 
 enum memtrie_kind {
@@ -153,6 +155,14 @@ static inline struct slice memtrie_prefix(const struct memtrie_inner *inner)
     return slice_of(memtrie_child_bytes(inner) + memtrie_child_count(inner), inner->prefix_size);
 }
 
+/* The head of an inner node. */
+static inline unsigned memtrie_head_of(uint32_t current_count, uint32_t live_count, bool terminal)
+{
+    return MEMTRIE_INNER | (current_count >= MEMTRIE_SUM_COUNT_MIN ? MEMTRIE_HAS_SUM : 0u) |
+           (live_count != current_count ? MEMTRIE_HAS_LIVE : 0u) |
+           (terminal ? MEMTRIE_HAS_TERMINAL : 0u);
+}
+
 /* 0: no key ends here. */
 static inline arena_ref memtrie_terminal(const struct memtrie_inner *inner)
 {
@@ -263,6 +273,10 @@ static inline struct best memtrie_best(const void *node)
     return (struct best){score_order_of(wide->score), wide->time, wide->node};
 }
 
+/* The first of the bests of all parts of an inner node. */
+struct best memtrie_parts_best(const struct memtrie *trie, arena_ref terminal,
+                               const arena_ref *children, size_t child_count);
+
 static inline uint32_t memtrie_live(const void *node)
 {
     if (memtrie_kind(node) == MEMTRIE_INNER) return memtrie_inner_live(node);
@@ -273,6 +287,13 @@ static inline uint32_t memtrie_current(const void *node)
 {
     if (memtrie_kind(node) != MEMTRIE_INNER) return 1;
     return ((const struct memtrie_inner *)node)->current_count;
+}
+
+/* Appends to what is being written of a node. */
+static inline uint8_t *memtrie_put_bytes(uint8_t *at, const void *bytes, size_t size)
+{
+    if (size != 0) memcpy(at, bytes, size);
+    return at + size;
 }
 
 /* Bytes that the node's block holds. */
