@@ -1,4 +1,6 @@
-/* Measures queries over layers: engine_query FILE.tsv, with a word, a tab and a score a line.
+/* Measures queries over layers: engine_query FILE.tsv [STACK [LENGTH]], with a word, a tab and a
+ * score a line. With a stack (memory, packed, eight) only that one, with real scores; with a
+ * length only prefixes so long: few enough instructions for a profile.
  *
  * Three stacks of the same words: one memory trie; one packed trie; eight packed tries in
  * which 30 % of the words were overwritten by a newer one. Each with the scores of the file
@@ -244,14 +246,23 @@ static enum status take(void *context, struct slice key, const struct record *re
     return STATUS_OK;
 }
 
-enum question { BEST, COUNT, SCAN };
+static enum status take_place(void *context, struct slice key, struct best best)
+{
+    *(double *)context += (double)best.created_node + (double)key.size;
+    return STATUS_OK;
+}
+
+enum question { BEST, WORDS, COUNT, SCAN };
 
 static void ask(const struct query *query, enum question question, struct slice prefix,
                 double *total)
 {
     uint64_t count = 0;
     enum status status;
-    if (question == BEST)
+    bool more;
+    if (question == WORDS)
+        status = query_best_places(query, prefix, RESULT_COUNT, NULL, take_place, total, &more);
+    else if (question == BEST)
         status = query_best(query, prefix, RESULT_COUNT, NULL, take, total);
     else if (question == COUNT)
         status = query_count(query, prefix, &count);
@@ -284,16 +295,18 @@ static double measure(const struct data *data, const struct query *query, enum q
     return least;
 }
 
-static void report(struct data *data, struct stack *stack, const char *name)
+static void report(struct data *data, struct stack *stack, const char *name, const char *only)
 {
+    size_t first = only == NULL ? 0 : (size_t)atoi(only);
+    size_t last = only == NULL ? PREFIX_MAX : first;
     struct query query = {.layers = stack->layers, .layer_count = stack->layer_count};
     query.heap = &data->heap;
     CHECK(query_scratch_create(&data->heap, &query.scratch) == STATUS_OK);
-    static const char *const questions[] = {"best 10", "count", "first 10"};
+    static const char *const questions[] = {"best 10", "words 10", "count", "first 10"};
     for (int question = BEST; question <= SCAN; question++) {
         double worst = 0;
         printf("%-14s %-8s", name, questions[question]);
-        for (size_t size = 0; size <= PREFIX_MAX; size++) {
+        for (size_t size = first; size <= last; size++) {
             double mean = measure(data, &query, (enum question)question, size);
             if (mean > worst) worst = mean;
             printf(" %5.2f", mean);
@@ -306,24 +319,31 @@ static void report(struct data *data, struct stack *stack, const char *name)
 
 int main(int count, char **arguments)
 {
-    if (count != 2) {
-        fprintf(stderr, "usage: %s FILE.tsv\n", arguments[0]);
+    if (count < 2 || count > 4) {
+        fprintf(stderr, "usage: %s FILE.tsv [memory|packed|eight [LENGTH]]\n", arguments[0]);
         return 2;
     }
     static struct data data;
     static struct stack stack;
+    const char *only = count > 2 ? arguments[2] : NULL, *length = count > 3 ? arguments[3] : NULL;
     load(&data, arguments[1]);
     printf("%zu words; microseconds by length of prefix, 0 to %d\n", data.count, PREFIX_MAX);
-    for (int equal = 0; equal < 2; equal++) {
-        insert(&data, &stack, equal);
-        report(&data, &stack, equal ? "memory, equal" : "memory");
-        memtrie_deinit(&stack.trie);
-        pack(&data, &stack, 1, equal);
-        report(&data, &stack, equal ? "packed, equal" : "packed");
-        unpack(&data, &stack);
-        pack(&data, &stack, LAYER_MAX, equal);
-        report(&data, &stack, equal ? "eight, equal" : "eight");
-        unpack(&data, &stack);
+    for (int equal = 0; equal < (only == NULL ? 2 : 1); equal++) {
+        if (only == NULL || strcmp(only, "memory") == 0) {
+            insert(&data, &stack, equal);
+            report(&data, &stack, equal ? "memory, equal" : "memory", length);
+            memtrie_deinit(&stack.trie);
+        }
+        if (only == NULL || strcmp(only, "packed") == 0) {
+            pack(&data, &stack, 1, equal);
+            report(&data, &stack, equal ? "packed, equal" : "packed", length);
+            unpack(&data, &stack);
+        }
+        if (only == NULL || strcmp(only, "eight") == 0) {
+            pack(&data, &stack, LAYER_MAX, equal);
+            report(&data, &stack, equal ? "eight, equal" : "eight", length);
+            unpack(&data, &stack);
+        }
     }
     free(data.words);
     buf_deinit(&data.keys);
