@@ -176,7 +176,8 @@ void node_answer(struct node_reader *reader, const struct node_reply *reply, uin
 }
 
 static void refuse(struct node_reader *reader, const struct node_reply *asked,
-                   enum problem_code code, const char *detail, const char *field, struct buf *out)
+                   enum problem_code code, const char *detail, const char *field,
+                   struct slice members, struct buf *out)
 {
     struct node_reply reply = *asked;
     give_id(reader, &reply);
@@ -187,19 +188,34 @@ static void refuse(struct node_reader *reader, const struct node_reply *asked,
                        .detail = detail,
                        .field = field == NULL ? (struct slice){0} : slice_from_text(field),
                        .request_id = slice_of(reply.request_id, reply.request_id_size),
+                       .members = members,
                    });
     append_answer(reader, &reply, problem_status(code), "application/problem+json",
                   buf_slice(&reader->error), out);
 }
 
-void node_refuse(struct node_reader *reader, const struct node_reply *reply, enum problem_code code,
-                 const char *detail, const char *field, struct buf *out)
+/* Headers of a refusal that its code alone calls for. */
+static void begin_headers(struct node_reader *reader, enum problem_code code)
 {
     uint16_t status = problem_status(code);
     buf_clear(&reader->headers);
     if (status == 503 || status == 429)
         http_header_append(&reader->headers, "Retry-After", SLICE_LITERAL("1"));
-    refuse(reader, reply, code, detail, field, out);
+}
+
+void node_refuse(struct node_reader *reader, const struct node_reply *reply, enum problem_code code,
+                 const char *detail, const char *field, struct buf *out)
+{
+    begin_headers(reader, code);
+    refuse(reader, reply, code, detail, field, (struct slice){0}, out);
+}
+
+void node_refuse_with(struct node_reader *reader, const struct node_reply *reply,
+                      enum problem_code code, const char *detail, struct slice members,
+                      struct buf *out)
+{
+    begin_headers(reader, code);
+    refuse(reader, reply, code, detail, NULL, members, out);
 }
 
 void node_refuse_route(struct node_reader *reader, const struct http_request *request,
@@ -210,12 +226,14 @@ void node_refuse_route(struct node_reader *reader, const struct http_request *re
     append_methods(request->path, &reader->body);
     buf_clear(&reader->headers);
     if (reader->body.size == 0) {
-        refuse(reader, &reply, PROBLEM_NOT_FOUND, "there is no such route", NULL, out);
+        refuse(reader, &reply, PROBLEM_NOT_FOUND, "there is no such route", NULL, (struct slice){0},
+               out);
         return;
     }
     http_header_append(&reader->headers, "Allow", buf_slice(&reader->body));
     refuse(reader, &reply, PROBLEM_METHOD_NOT_ALLOWED,
-           "the route does not take this method; Allow names those that it takes", NULL, out);
+           "the route does not take this method; Allow names those that it takes", NULL,
+           (struct slice){0}, out);
 }
 
 enum problem_code node_problem_of(enum status status)

@@ -1,5 +1,7 @@
 #include "node/import.h"
 
+#include <stdio.h>
+
 #include "core/limits.h"
 #include "node/words.h"
 #include "proto/json_write.h"
@@ -149,32 +151,59 @@ static void sort_errors(struct node_import *import)
     }
 }
 
+static void write_number(struct json_writer *writer, const char *name, uint64_t value)
+{
+    json_write_name(writer, name);
+    json_write_u64(writer, value);
+}
+
+static void write_outcome(struct node_import *import, struct json_writer *writer)
+{
+    write_number(writer, "imported", import->imported);
+    write_number(writer, "failed", import->failed);
+    json_write_name(writer, "errors");
+    json_write_array_begin(writer);
+    sort_errors(import);
+    for (size_t i = 0; i < import->error_count; i++) {
+        const struct import_error *error = &import->errors[i];
+        json_write_object_begin(writer);
+        write_number(writer, "line", error->line);
+        json_write_name(writer, "code");
+        json_write_text(writer, problem_code_name(error->code));
+        json_write_name(writer, "detail");
+        json_write_text(writer,
+                        error->detail == NULL ? problem_detail(error->code) : error->detail);
+        json_write_object_end(writer);
+    }
+    json_write_array_end(writer);
+}
+
+void node_import_answer_cut(struct node_import *import, struct node_reader *reader,
+                            const struct node_reply *reply, struct buf *out)
+{
+    char detail[160];
+    const struct lines *lines = &import->lines;
+    uint64_t next = lines->carry.size > 0 ? lines->begun : lines->number;
+    snprintf(
+        detail, sizeof detail,
+        "the node stops: lines before line %llu were looked at and %llu of them went in, later "
+        "ones were not",
+        (unsigned long long)next, (unsigned long long)import->imported);
+    buf_clear(&reader->body);
+    struct json_writer writer = json_writer_of(&reader->body);
+    write_outcome(import, &writer);
+    write_number(&writer, "next_line", next);
+    if (buf_status(&reader->body) != STATUS_OK) buf_clear(&reader->body);
+    node_refuse_with(reader, reply, PROBLEM_NOT_READY, detail, buf_slice(&reader->body), out);
+}
+
 void node_import_answer(struct node_import *import, struct node_reader *reader,
                         const struct node_reply *reply, struct buf *out)
 {
     buf_clear(&reader->body);
     struct json_writer writer = json_writer_of(&reader->body);
     json_write_object_begin(&writer);
-    json_write_name(&writer, "imported");
-    json_write_u64(&writer, import->imported);
-    json_write_name(&writer, "failed");
-    json_write_u64(&writer, import->failed);
-    json_write_name(&writer, "errors");
-    json_write_array_begin(&writer);
-    sort_errors(import);
-    for (size_t i = 0; i < import->error_count; i++) {
-        const struct import_error *error = &import->errors[i];
-        json_write_object_begin(&writer);
-        json_write_name(&writer, "line");
-        json_write_u64(&writer, error->line);
-        json_write_name(&writer, "code");
-        json_write_text(&writer, problem_code_name(error->code));
-        json_write_name(&writer, "detail");
-        json_write_text(&writer,
-                        error->detail == NULL ? problem_detail(error->code) : error->detail);
-        json_write_object_end(&writer);
-    }
-    json_write_array_end(&writer);
+    write_outcome(import, &writer);
     json_write_object_end(&writer);
     node_answer(reader, reply, import->failed == 0 ? 200 : 207, "application/json",
                 buf_slice(&reader->body), out);

@@ -29,6 +29,11 @@ enum status node_import_feed(struct node_import *import, struct slice *input, bo
 void node_import_take(struct node_import *import, const struct node_batch *batch,
                       enum status status);
 
+/* Appends the answer to an import whose body is not read to its end, because the node stops: 503
+ * with what went in, and the first line that was not looked at. */
+void node_import_answer_cut(struct node_import *import, struct node_reader *reader,
+                            const struct node_reply *reply, struct buf *out);
+
 /* Appends the answer: 200 if every line went in, else 207. */
 void node_import_answer(struct node_import *import, struct node_reader *reader,
                         const struct node_reply *reply, struct buf *out);

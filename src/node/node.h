@@ -139,6 +139,11 @@ void node_answer(struct node_reader *reader, const struct node_reply *reply, uin
 void node_refuse(struct node_reader *reader, const struct node_reply *reply, enum problem_code code,
                  const char *detail, const char *field, struct buf *out);
 
+/* A refusal that tells more: `members` as in struct problem. */
+void node_refuse_with(struct node_reader *reader, const struct node_reply *reply,
+                      enum problem_code code, const char *detail, struct slice members,
+                      struct buf *out);
+
 /* 404, or 405 when the path knows other methods. */
 void node_refuse_route(struct node_reader *reader, const struct http_request *request,
                        struct buf *out);

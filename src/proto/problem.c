@@ -111,5 +111,9 @@ void problem_append(struct buf *out, const struct problem *problem)
         json_write_name(&writer, "request_id");
         json_write_string(&writer, problem->request_id);
     }
+    if (problem->members.size > 0) {
+        buf_append_u8(out, ',');
+        buf_append_slice(out, problem->members);
+    }
     json_write_object_end(&writer);
 }

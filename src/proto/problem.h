@@ -60,6 +60,7 @@ struct problem {
     const char *detail;      /* What is wrong here and what was expected; NULL: the code's. */
     struct slice field;      /* Which field or parameter; empty: left out. */
     struct slice request_id; /* Empty: left out. */
+    struct slice members;    /* More members, as JSON without braces; empty: none. */
 };
 
 /* "not_found". Static storage. */

@@ -80,7 +80,7 @@ void connection_break(struct connection *connection)
 {
     if (connection->closing) return;
     connection->closing = true;
-    if (connection->writing || uv_tcp_close_reset(&connection->tcp, on_closed) != 0)
+    if (uv_tcp_close_reset(&connection->tcp, on_closed) != 0)
         uv_close((uv_handle_t *)&connection->tcp, on_closed);
 }
 
@@ -258,11 +258,29 @@ void connection_sweep(struct connection *connection, uint64_t now_us)
     }
 }
 
-void connection_drain(struct connection *connection, bool at_once)
+/* Ends what its client is in no hurry to end. */
+static void cut(struct connection *connection)
+{
+    if (connection->export != NULL) {
+        connection_break(connection);
+    } else if (connection->import != NULL) {
+        connection_cut_import(connection);
+    } else if (connection->head_done && !connection_is_in_flight(connection)) {
+        connection_refuse(connection, NULL, PROBLEM_NOT_READY, "the node stops");
+        connection_flush(connection);
+    }
+}
+
+void connection_drain(struct connection *connection, enum connection_end end)
 {
     if (connection->closing) return;
-    bool busy = connection_is_in_flight(connection) || connection->export != NULL ||
-                connection->import != NULL || connection->writing || connection->head_done;
     connection->close_when_sent = true;
-    if (!busy || at_once) connection_close(connection);
+    if (end >= CONNECTION_END_CUT) cut(connection);
+    /* Who may still be sending to us learns of the answer before the socket goes. */
+    bool lingering = connection->lingering_us != 0 && connection->rest_unread &&
+                     clock_monotonic_us() - connection->lingering_us <= CONNECTION_LINGER_US;
+    bool busy = connection_is_in_flight(connection) || connection->export != NULL ||
+                connection->import != NULL || connection->writing || connection->head_done ||
+                lingering;
+    if (!busy || end == CONNECTION_END_NOW) connection_close(connection);
 }

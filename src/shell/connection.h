@@ -39,6 +39,7 @@ struct connection {
     bool ended;            /* The client will send nothing more. */
     bool stalled;          /* Requests or an export wait for room in `out`. */
     bool yielded;          /* An export lets others have their turn. */
+    bool rest_unread;      /* A request was answered before all of it had come. */
     uint64_t lingering_us; /* Since when it is over but for what the client still sends. */
     uv_shutdown_t shutdown;
 
@@ -56,6 +57,7 @@ struct connection {
     struct node_reply reply; /* Of the import or export. */
     bool import_ended;       /* The whole body has come. */
     bool import_fed;         /* All of it is in submissions. */
+    bool import_cut;         /* What has not come yet is not waited for: the node stops. */
     bool starved;            /* It waits for memory. */
     uint64_t starved_us;     /* Since when. */
 
@@ -79,5 +81,12 @@ void connection_resume(struct connection *connection);
 /* Once a second: closes what has been idle or slow for too long. */
 void connection_sweep(struct connection *connection, uint64_t now_us);
 
-/* Closes it once its answers are sent, or at once. */
-void connection_drain(struct connection *connection, bool at_once);
+/* How far the end of the server has come. */
+enum connection_end {
+    CONNECTION_END_FINISH, /* What is under way may come to its end. */
+    CONNECTION_END_CUT,    /* Imports are answered as far as they came, exports break. */
+    CONNECTION_END_NOW,
+};
+
+/* Closes it once it is done with what it may still do. Again and again, until it is closed. */
+void connection_drain(struct connection *connection, enum connection_end end);

@@ -31,6 +31,7 @@ void connection_begin_import(struct connection *connection, struct slice *input)
         node_refuse(&connection->loop->reader, &connection->reply, error.code, error.detail,
                     error.field, &connection->out);
         connection->close_when_sent = true;
+        connection->rest_unread = true;
         connection->head_done = false;
         return;
     }
@@ -38,6 +39,7 @@ void connection_begin_import(struct connection *connection, struct slice *input)
     atomic_fetch_add(&server->import_count, 1);
     connection->import_ended = false;
     connection->import_fed = false;
+    connection->import_cut = false;
     connection_send_continue(connection);
 }
 
@@ -149,8 +151,13 @@ static void drop_import(struct connection *connection)
 
 static void end_import(struct connection *connection)
 {
-    node_import_answer(connection->import, &connection->loop->reader, &connection->reply,
-                       &connection->out);
+    struct node_reader *reader = &connection->loop->reader;
+    if (connection->loop->draining) connection->reply.keep_alive = false;
+    connection->rest_unread = connection->import_cut;
+    if (connection->import_cut)
+        node_import_answer_cut(connection->import, reader, &connection->reply, &connection->out);
+    else
+        node_import_answer(connection->import, reader, &connection->reply, &connection->out);
     node_count(&connection->loop->reader, NODE_IMPORT,
                clock_monotonic_us() - connection->request_us);
     drop_import(connection);
@@ -162,6 +169,20 @@ static void abort_import(struct connection *connection)
 {
     drop_import(connection);
     connection->close_when_sent = true;
+}
+
+void connection_cut_import(struct connection *connection)
+{
+    if (connection->import_cut || connection->import_fed) return;
+    connection->import_cut = true;
+    connection->import_ended = connection->import_fed = true;
+    buf_clear(&connection->in);
+    buf_clear(&connection->body);
+    struct submission *submission = free_submission(connection);
+    if (submission != NULL && submission->batch.write_count > 0)
+        connection_submit(connection, submission);
+    connection_go_on(connection);
+    connection_flush(connection);
 }
 
 /* Feeds what was left over while both submissions were on their way. */

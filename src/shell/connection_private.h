@@ -61,6 +61,9 @@ void connection_end_hunger(struct connection *connection);
 void connection_begin_import(struct connection *connection, struct slice *input);
 void connection_begin_export(struct connection *connection);
 
+/* Takes no more of an import, and answers it when what was taken has come back. */
+void connection_cut_import(struct connection *connection);
+
 /* True when it is over and the next request may be read. */
 bool connection_process_import(struct connection *connection, struct slice *input);
 bool connection_process_export(struct connection *connection);

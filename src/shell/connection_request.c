@@ -13,6 +13,7 @@ void connection_refuse(struct connection *connection, const struct http_request 
     }
     node_refuse(&connection->loop->reader, &reply, code, detail, NULL, &connection->out);
     connection->close_when_sent = true;
+    connection->rest_unread = true;
     connection->head_done = false;
 }
 

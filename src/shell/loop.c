@@ -117,7 +117,7 @@ static void begin_drain(struct loop *loop)
     uv_close((uv_handle_t *)&loop->listener, NULL);
     for (struct connection *connection = loop->connections; connection != NULL;) {
         struct connection *next = connection->next;
-        connection_drain(connection, false);
+        connection_drain(connection, CONNECTION_END_FINISH);
         connection = next;
     }
     uv_timer_set_repeat(&loop->sweep, LOOP_DRAIN_POLL_MS);
@@ -137,6 +137,13 @@ static void on_wake(uv_async_t *async)
     if (stop) begin_drain(loop);
 }
 
+static enum connection_end end_of(uint64_t draining_us)
+{
+    if (draining_us <= SERVER_DRAIN_MS * 1000) return CONNECTION_END_FINISH;
+    if (draining_us <= (SERVER_DRAIN_MS + SERVER_CUT_MS) * 1000) return CONNECTION_END_CUT;
+    return CONNECTION_END_NOW;
+}
+
 static void on_sweep(uv_timer_t *timer)
 {
     struct loop *loop = timer->data;
@@ -144,7 +151,7 @@ static void on_sweep(uv_timer_t *timer)
     for (struct connection *connection = loop->connections; connection != NULL;) {
         struct connection *next = connection->next;
         if (loop->draining)
-            connection_drain(connection, now_us - loop->drain_us > SERVER_DRAIN_MS * 1000);
+            connection_drain(connection, end_of(now_us - loop->drain_us));
         else
             connection_sweep(connection, now_us);
         connection = next;
@@ -228,12 +235,18 @@ enum status loop_start(struct loop *loop)
     return loop->started ? STATUS_OK : STATUS_NOMEM;
 }
 
-void loop_stop(struct loop *loop)
+void loop_begin_stop(struct loop *loop)
 {
     pthread_mutex_lock(&loop->mutex);
+    bool first = !loop->stop_wanted;
     loop->stop_wanted = true;
     pthread_mutex_unlock(&loop->mutex);
-    uv_async_send(&loop->wake);
+    if (first) uv_async_send(&loop->wake); /* Later it may be closed already. */
+}
+
+void loop_stop(struct loop *loop)
+{
+    loop_begin_stop(loop);
     if (loop->started)
         pthread_join(loop->thread, NULL);
     else

@@ -58,7 +58,10 @@ enum status loop_open(struct loop *loop, struct server *server, int listen_fd);
  * open before the first one starts. Errors: STATUS_IO, STATUS_NOMEM; to be stopped all the same. */
 enum status loop_start(struct loop *loop);
 
-/* Stops listening, lets connections finish, ends the thread, frees. */
+/* Has it stop listening, and let its connections finish. */
+void loop_begin_stop(struct loop *loop);
+
+/* The same, and waits for that; ends the thread, frees. */
 void loop_stop(struct loop *loop);
 
 /* Submits to the engine at the end of this turn, together with all others of the turn: what

@@ -108,6 +108,8 @@ void server_stop(struct server *server)
 {
     if (server == NULL) return;
     atomic_store(&server->draining, true);
+    /* All at once: their times to finish must not add up. */
+    for (unsigned i = 0; i < server->loop_count; i++) loop_begin_stop(&server->loops[i]);
     for (unsigned i = 0; i < server->loop_count; i++) loop_stop(&server->loops[i]);
     heap_free(server->heap, server->loops);
     heap_free(server->heap, server);

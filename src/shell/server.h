@@ -12,7 +12,12 @@
 #include "proto/http_request.h"
 #include "shell/engine.h"
 
-enum { SERVER_LOOP_COUNT_MAX = 64, SERVER_DRAIN_MS = 5000, SERVER_IMPORT_BYTES = 2 << 20 };
+enum {
+    SERVER_LOOP_COUNT_MAX = 64,
+    SERVER_DRAIN_MS = 5000, /* What is under way may come to its end. */
+    SERVER_CUT_MS = 2000,   /* And then be answered, as far as it came. */
+    SERVER_IMPORT_BYTES = 2 << 20,
+};
 
 /* What may change while it runs. */
 struct server_limits {
@@ -82,7 +87,8 @@ enum status server_start(struct heap *heap, struct engine *engine,
 /* New limits for everything from now on. (the thread that started it) */
 void server_set_limits(struct server *server, const struct server_limits *limits);
 
-/* Refuses new connections, finishes what is under way within SERVER_DRAIN_MS, frees. */
+/* Refuses new connections, finishes what is under way within SERVER_DRAIN_MS, answers or
+ * breaks what is left within SERVER_CUT_MS, frees. */
 void server_stop(struct server *server);
 
 /* The figures of all loops and the engine; `counters` has room for every loop. */

@@ -324,6 +324,88 @@ class ConnectionTest(NodeTest):
             server.get("/search?q=g")
         self.assertEqual(server.get("/search?q=g")[1], {"results": []})
 
+    IMPORT = (b"POST /api/v1/import HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+              b"text/tab-separated-values\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue"
+              b"\r\n\r\n")
+
+    def begin(self, connection, head):
+        """Sends the head of a request, and waits until the server is ready for its body."""
+        connection.sendall(head)
+        self.assertEqual(connection.recv(100), b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def begin_import(self, connection, name, count):
+        """Sends `count` lines and half of another one."""
+        self.begin(connection, self.IMPORT)
+        lines = b"".join(b"%s %d\t1\n" % (name, number) for number in range(count)) + b"half"
+        connection.sendall(b"%x\r\n%s\r\n" % (len(lines), lines))
+
+    def listens(self, server):
+        try:
+            server.dial().close()
+        except ConnectionError:
+            return False
+        return True
+
+    def read_to_end(self, connection):
+        """All that comes, and whether the connection ended by a reset."""
+        taken = b""
+        try:
+            while part := connection.recv(1 << 20):
+                taken += part
+        except ConnectionResetError:
+            return taken, True
+        return taken, False
+
+    def test_a_stop_answers_imports_and_breaks_exports(self):
+        server = self.start("--threads", "2")
+        self.fill(server, 500000)
+        with server.dial() as slow, server.dial() as quick, server.dial() as post, \
+                server.dial() as done, socket.socket() as modern, socket.socket() as old:
+            for connection in (modern, old):
+                # A small window: what nobody reads does not fit into the system's buffers.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+                connection.settimeout(60)
+                connection.connect(("127.0.0.1", server.port))
+            self.begin_import(slow, b"slow", 1000)
+            self.begin_import(quick, b"quick", 1000)
+            self.begin(post, b"POST /api/v1/words HTTP/1.1\r\nHost: localhost\r\n"
+                       b"Content-Length: 20\r\nExpect: 100-continue\r\n\r\n")
+            for connection, version in ((modern, b"1.1"), (old, b"1.0"), (done, b"1.1")):
+                connection.sendall(b"GET /api/v1/export?format=tsv&q=word HTTP/%s\r\n"
+                                   b"Host: localhost\r\n\r\n" % version)
+                self.assertEqual(connection.recv(1), b"H")
+            server.process.send_signal(signal.SIGTERM)
+            self.wait_for(lambda: not self.listens(server))
+            # Within its time an import comes to its end, and so does an export.
+            quick.sendall(b"8\r\n way\t7\nx\r\n0\r\n\r\n")
+            status, headers, body = read_answer(quick.makefile("rb"))
+            self.assertEqual((status, json.loads(body)["imported"]), (200, 1002), body)
+            self.assertEqual(headers["connection"], "close")
+            taken, reset = self.read_to_end(done)
+            self.assertFalse(reset)
+            self.assertTrue(taken.endswith(b"\r\n0\r\n\r\n"))
+            # One that goes on is told how far it came.
+            status, headers, body = read_answer(slow.makefile("rb"))
+            answer = json.loads(body)
+            self.assertEqual((status, answer["code"]), (503, "not_ready"))
+            self.assertEqual((answer["imported"], answer["failed"]), (1000, 0))
+            self.assertEqual(answer["next_line"], 1001)
+            self.assertIn("before line 1001", answer["detail"])
+            self.assertIn("retry-after", headers)
+            # Who still sends is not reset before it can have read that.
+            slow.sendall(b"4\r\nmore\r\n")
+            self.assertEqual(self.read_to_end(slow), (b"", False))
+            status, _, body = read_answer(post.makefile("rb"))
+            self.assertEqual((status, json.loads(body)["code"]), (503, "not_ready"))
+            # Exports that nobody reads cannot be taken for whole ones.
+            self.assertTrue(self.read_to_end(old)[1])
+            taken, reset = self.read_to_end(modern)
+            self.assertFalse(taken.endswith(b"\r\n0\r\n\r\n"))
+        self.assertEqual(server.ended(), 0)
+        server = self.start()
+        self.assertEqual(server.get("/api/v1/count?q=slow")[1], {"count": 1000})
+        self.assertEqual(server.get("/api/v1/count?q=half")[1], {"count": 1})
+
     def test_a_stop_waits_for_writes_of_clients_that_are_gone(self):
         for _ in range(5):
             server = self.start("--threads", "2")
