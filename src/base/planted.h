@@ -22,6 +22,8 @@ enum planted_bug {
     BUG_INGESTED_TWICE,              /* A joined record lives on in the ingested file. */
     BUG_REFUSED_BATCH_NOT_WIPED,     /* Its header may come back after a power cut. */
     BUG_STALE_TOUCHED_KEYS,          /* A refused batch leaves its keys to be killed by a job. */
+    BUG_SPLIT_CHANGES_OWNERS,        /* A child of a split has the owners of the shard after it. */
+    BUG_EXCLUDED_TOO_MANY,           /* Exclusion minds the owners that are left, not the quorum. */
     BUG_COUNT,
 };
 
