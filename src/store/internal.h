@@ -135,6 +135,11 @@ enum status store_install(struct store *store, struct slice key, const struct re
 enum status store_merge(struct store *store, struct slice key, const struct record *record,
                         bool logged, struct store_outcome *outcome);
 
+/* Takes the record of `version` away, if it is the current one of `key`, and appends that to
+ * the batch if it is to be `logged`. Errors: as store_install(). */
+enum status store_forget(struct store *store, struct slice key, struct version version, bool logged,
+                         struct store_outcome *outcome);
+
 /* The overlay of `run` is about to be changed by the batch under way. */
 void store_save_run(struct store *store, struct run *run);
 

@@ -13,6 +13,7 @@ struct store_options store_options_default(void)
     return (struct store_options){
         .hash_seed = UINT64_C(0x7472696665637461),
         .node_id = 1,
+        .clock_skew_max_ms = HLC_DRIFT_MAX_MS,
         .publish_after_sync = true,
         .memtrie_bytes_max = UINT64_C(192) << 20,
         .log_bytes_max = UINT64_C(256) << 20,
@@ -140,6 +141,11 @@ static enum status replay_batch(void *context, uint64_t sequence, struct slice p
             continue;
         }
         struct store_outcome outcome = {.status = STATUS_OK};
+        if (entry.kind == BATCH_FORGET) {
+            status = store_forget(store, entry.key, entry.version, false, &outcome);
+            if (status != STATUS_OK) return status;
+            continue;
+        }
         status = store_merge(store, entry.key, &entry.record, false, &outcome);
         if (status != STATUS_OK) return status;
         store->clock.last = u64_max(store->clock.last, entry.record.version.time);

@@ -49,6 +49,8 @@ struct store;
 struct store_options {
     uint64_t hash_seed;         /* Keys the record hashes; the same on all replicas. */
     uint16_t node_id;           /* Goes into versions. */
+    uint64_t slot_owner;        /* Whose slot increments add to; 0: that of `node_id`. */
+    uint64_t clock_skew_max_ms; /* STORE_APPLY refuses what is stamped further ahead. */
     bool publish_after_sync;    /* `sync` always; else a batch shows once it is appended. */
     uint64_t memtrie_bytes_max; /* A larger memory trie is flushed. */
     uint64_t log_bytes_max;     /* So is one whose log is longer: replay stays bounded. */
@@ -103,7 +105,11 @@ enum store_write_kind {
     STORE_SET,
     STORE_REMOVE,
     STORE_INCREMENT,
-    STORE_MERGE, /* A record from a replica, a backup or repair: joined, not stamped. */
+    STORE_MERGE,  /* A record from repair, a hint or a backup: joined, not stamped. */
+    STORE_APPLY,  /* A record that another node just stamped for a client: joined, but refused
+                     with STATUS_STALE if the join would hide what the client asked for. */
+    STORE_FORGET, /* Takes the record of `above` away without a trace, if it is the current one:
+                     a tombstone that every replica knows, or a key of this node alone. */
 };
 
 struct store_write {
@@ -114,15 +120,25 @@ struct store_write {
     struct slice payload;
     struct slice tags; /* As in struct record. */
     uint64_t expires_at;
-    const struct record *record; /* STORE_MERGE. */
+    const struct record *record; /* STORE_MERGE, STORE_APPLY. */
+    bool is_increment;           /* STORE_APPLY: the record is what an increment made. */
+    bool leave_tombstone;        /* STORE_REMOVE: even where nothing is known of the word, or it is
+                             deleted already: another replica may know more. */
+    /* STORE_SET, STORE_REMOVE, STORE_INCREMENT: the new version lies above this one, which a
+     * replica is known to hold; none: 0. STORE_FORGET: the version that is to go. */
+    struct version above;
 };
 
 struct store_outcome {
-    enum status status;     /* Of this write alone; the batch goes on. */
+    /* Of this write alone; the batch goes on. STATUS_STALE: `version` is what stands in the way,
+     * nothing was written. STATUS_CLOCK_SKEW: stamped too far ahead of our clock. */
+    enum status status;
     bool was_live;          /* A live word stood there before. */
     bool changed;           /* False: nothing was written (removing what is not there). */
     struct version version; /* Of the record that now stands. */
     double score;           /* As shown. */
+    struct slice encoded;   /* If `changed`: the record that now stands (core/record.h), until the
+                               next write. */
 };
 
 /* OK; STATUS_READ_ONLY after a failed sync; STATUS_FULL below the low-water mark (removals

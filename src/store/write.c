@@ -114,7 +114,8 @@ enum status store_install(struct store *store, struct slice key, const struct re
 
 /* Appends the result to the batch and installs it; a failure takes it back out. */
 static enum status apply(struct store *store, struct slice key, const struct record *record,
-                         const struct place *place, const struct record *former)
+                         const struct place *place, const struct record *former,
+                         struct store_outcome *outcome)
 {
     size_t before = store->batch.size;
     buf_clear(&store->encoded);
@@ -132,25 +133,34 @@ static enum status apply(struct store *store, struct slice key, const struct rec
         store->batch.size = before;
         return status;
     }
+    outcome->encoded = buf_slice(&store->encoded);
     store->batch_count++;
     store->totals.user_bytes += key.size + sizeof(double) + sizeof(uint64_t);
     return STATUS_OK;
 }
 
-/* A version above everything given out and above the record that stands: a skewed clock
- * must not make an acknowledged write lose against what it replaced. */
-static struct version stamp(struct store *store, const struct record *current)
+/* A version above everything given out, above the record that stands and above what a replica
+ * is known to hold: a skewed clock must not make an acknowledged write lose against what it
+ * replaced. One stamp far in the future does not drag the clock after it. */
+static struct version stamp(struct store *store, const struct store_write *write,
+                            const struct record *current)
 {
-    if (current != NULL && current->version.time > store->clock.last)
-        store->clock.last = current->version.time;
-    return (struct version){hlc_tick(&store->clock, store->now_ms), store->options.node_id};
+    hlc_time time = hlc_tick(&store->clock, store->now_ms);
+    hlc_time below = write->above.time;
+    if (current != NULL) below = u64_max(below, current->version.time);
+    return (struct version){u64_max(time, below + 1), store->options.node_id};
+}
+
+static uint64_t slot_owner(const struct store *store)
+{
+    return store->options.slot_owner != 0 ? store->options.slot_owner : store->options.node_id;
 }
 
 static enum status make_record(struct store *store, const struct store_write *write,
                                const struct record *current, struct record *record,
                                struct write_outcome *outcome)
 {
-    struct version version = stamp(store, current);
+    struct version version = stamp(store, write, current);
     switch (write->kind) {
     case STORE_SET:
         return write_set(current, store->now_ms, version,
@@ -165,9 +175,11 @@ static enum status make_record(struct store *store, const struct store_write *wr
     case STORE_REMOVE:
         return write_remove(current, store->now_ms, version, record, outcome);
     case STORE_INCREMENT:
-        return write_increment(current, store->now_ms, version, write->score,
-                               store->options.node_id, &store->scratch, record, outcome);
+        return write_increment(current, store->now_ms, version, write->score, slot_owner(store),
+                               &store->scratch, record, outcome);
     case STORE_MERGE:
+    case STORE_APPLY:
+    case STORE_FORGET:
         break;
     }
     CHECK(false);
@@ -203,8 +215,95 @@ enum status store_merge(struct store *store, struct slice key, const struct reco
     if (present && record_equal(&current, &joined)) return STATUS_OK;
 
     outcome->changed = true;
-    return logged ? apply(store, key, &joined, &place, &current)
+    return logged ? apply(store, key, &joined, &place, &current, outcome)
                   : store_install(store, key, &joined, &place, &current);
+}
+
+/* Whether `slots` has what the last addition in `added` made, or more. */
+static bool has_slots(struct slice slots, struct slice added)
+{
+    size_t count = slots.size / RECORD_SLOT_BYTES, at = 0;
+    for (size_t i = 0; i < added.size / RECORD_SLOT_BYTES; i++) {
+        struct record_slot slot = record_slot_at(added, i);
+        while (at < count && record_slot_at(slots, at).owner < slot.owner) at++;
+        if (at == count) return false;
+        struct record_slot held = record_slot_at(slots, at);
+        if (held.owner != slot.owner || held.sequence < slot.sequence) return false;
+    }
+    return true;
+}
+
+/* Whether the join of `current` with `record` still shows what the client asked for. */
+static bool survives(const struct store *store, const struct store_write *write,
+                     const struct record *current, const struct record *joined)
+{
+    const struct record *record = write->record;
+    if (write->is_increment)
+        return !joined->tombstone && version_equal(joined->set, record->set) &&
+               has_slots(joined->slots, record->slots);
+    int order = version_compare(current->version, record->version);
+    if (order != 0) return order < 0;
+    /* A version given out twice, over a restart that forgot the first: the client must have
+     * another. Equal in all but what the join added is the same write once more. */
+    uint64_t seed = store->options.hash_seed;
+    return current->tombstone == record->tombstone &&
+           sum_equal(record_hash(write->key, current, seed), record_hash(write->key, joined, seed));
+}
+
+static enum status write_apply(struct store *store, const struct store_write *write,
+                               struct store_outcome *outcome)
+{
+    struct place place;
+    struct record current, joined;
+    enum status status = store_find(store, write->key, &place, &current);
+    if (status != STATUS_OK) return status;
+    bool present = place.kind != PLACE_NOWHERE;
+    hlc_time time = write->record->version.time;
+
+    if (present) {
+        status = record_join(&current, write->record, &store->scratch, &joined);
+        if (status != STATUS_OK) return status;
+        if (!survives(store, write, &current, &joined)) {
+            outcome->version = current.version;
+            return STATUS_STALE;
+        }
+    }
+    /* Stamped above what stands here, far ahead or not: no broken clock of its own. */
+    bool restamped = present && time <= current.version.time + 1;
+    if (!restamped) {
+        if (hlc_wall_ms(time) > store->now_ms + store->options.clock_skew_max_ms)
+            return STATUS_CLOCK_SKEW;
+        store->clock.last = u64_max(store->clock.last, time);
+    }
+    return store_merge(store, write->key, write->record, true, outcome);
+}
+
+enum status store_forget(struct store *store, struct slice key, struct version version, bool logged,
+                         struct store_outcome *outcome)
+{
+    struct place place;
+    struct record current;
+    enum status status = store_find(store, key, &place, &current);
+    if (status != STATUS_OK || place.kind == PLACE_NOWHERE) return status;
+    outcome->version = current.version;
+    if (!version_equal(current.version, version)) return STATUS_OK;
+
+    size_t before = store->batch.size;
+    if (logged) batch_append_forget(&store->batch, key, version);
+    status = buf_status(&store->batch);
+    if (status == STATUS_OK)
+        status = place.kind == PLACE_ACTIVE
+                     ? memtrie_remove(&store->active->trie, &store->active->root, key)
+                     : kill(store, key, &place, &current);
+    if (status != STATUS_OK) {
+        buf_clear(&store->batch);
+        buf_commit(&store->batch, before);
+        return status;
+    }
+    store->batch_count += logged;
+    outcome->changed = true;
+    outcome->version = (struct version){0};
+    return STATUS_OK;
 }
 
 static enum status write_local(struct store *store, const struct store_write *write,
@@ -219,8 +318,9 @@ static enum status write_local(struct store *store, const struct store_write *wr
     const struct record *current = place.kind == PLACE_NOWHERE ? NULL : &found;
     outcome->was_live = is_live(store, current, &place);
 
-    /* Removing what is not there writes nothing: no replica can hold anything older. */
-    if (write->kind == STORE_REMOVE && (current == NULL || current->tombstone)) {
+    /* Removing what is not there writes nothing, where no replica can hold anything older. */
+    if (write->kind == STORE_REMOVE && !write->leave_tombstone &&
+        (current == NULL || current->tombstone)) {
         if (current != NULL) outcome->version = current->version;
         return STATUS_OK;
     }
@@ -231,7 +331,7 @@ static enum status write_local(struct store *store, const struct store_write *wr
     outcome->changed = true;
     outcome->version = result.version;
     outcome->score = made.score;
-    return apply(store, write->key, &result, &place, &found);
+    return apply(store, write->key, &result, &place, &found, outcome);
 }
 
 enum status store_can_write(const struct store *store)
@@ -314,6 +414,31 @@ static void take_back(struct store *store)
     store->kills_unstored = start->kills_unstored;
 }
 
+static enum status resolve(struct store *store, const struct store_write *write,
+                           struct store_outcome *outcome)
+{
+    switch (write->kind) {
+    case STORE_SET:
+    case STORE_REMOVE:
+    case STORE_INCREMENT:
+        return write_local(store, write, outcome);
+    case STORE_MERGE:
+        return store_merge(store, write->key, write->record, true, outcome);
+    case STORE_APPLY:
+        return write_apply(store, write, outcome);
+    case STORE_FORGET:
+        return store_forget(store, write->key, write->above, true, outcome);
+    }
+    CHECK(false);
+    return STATUS_INVALID;
+}
+
+/* What frees room, or may. */
+static bool goes_while_full(enum store_write_kind kind)
+{
+    return kind == STORE_REMOVE || kind == STORE_FORGET;
+}
+
 void store_write(struct store *store, const struct store_write *write,
                  struct store_outcome *outcome)
 {
@@ -323,13 +448,11 @@ void store_write(struct store *store, const struct store_write *write,
         outcome->status = STATUS_READ_ONLY;
         return;
     }
-    if (store->no_room || (store->full && write->kind != STORE_REMOVE)) {
+    if (store->no_room || (store->full && !goes_while_full(write->kind))) {
         outcome->status = STATUS_FULL;
         return;
     }
-    outcome->status = write->kind == STORE_MERGE
-                          ? store_merge(store, write->key, write->record, true, outcome)
-                          : write_local(store, write, outcome);
+    outcome->status = resolve(store, write, outcome);
 }
 
 /* Loads what the writes will meet in the memory trie. */

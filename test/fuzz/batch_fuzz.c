@@ -28,6 +28,10 @@ static bool read_entries(struct slice payload, struct heap *heap)
             batch_append_ceiling(&again, entry.ceiling);
             continue;
         }
+        if (entry.kind == BATCH_FORGET) {
+            batch_append_forget(&again, entry.key, entry.version);
+            continue;
+        }
         CHECK(record_is_canonical(&entry.record));
         buf_clear(&encoded);
         record_encode(&entry.record, &encoded);

@@ -49,6 +49,16 @@ static inline void story_look(struct story *story)
     story->visible = visible;
 }
 
+/* Where the word is deleted, its tombstone goes: the model takes that for what may be gone. */
+static inline void story_maybe_forget(struct story *story, struct store_write *write)
+{
+    struct place place;
+    struct record record;
+    enum status status = store_find(story->world.store, write->key, &place, &record);
+    if (status != STATUS_OK || place.kind == PLACE_NOWHERE || !record.tombstone) return;
+    *write = (struct store_write){.kind = STORE_FORGET, .key = write->key, .above = record.version};
+}
+
 static inline enum status story_write(struct story *story)
 {
     struct prng *prng = &story->prng;
@@ -69,6 +79,7 @@ static inline enum status story_write(struct story *story)
             .key = model_key(numbers[i], keys[i]),
             .score = prng_below(prng, 5),
         };
+        if (dice == 9) story_maybe_forget(story, &writes[i]);
         if (writes[i].kind != STORE_SET) continue;
         if (prng_one_in(prng, 4))
             writes[i].expires_at = story->world.now_ms + 1 + prng_below(prng, 300);

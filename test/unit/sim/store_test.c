@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/prng.h"
+#include "core/write.h"
 #include "sim/store_world.h"
 #include "store/internal.h"
 #include "test.h"
@@ -73,6 +74,32 @@ static void write_some(struct tester *tester, size_t count)
             word->score += writes[i].score;
         }
         if (writes[i].kind != STORE_REMOVE) EXPECT(outcomes[i].score == word->score);
+    }
+}
+
+/* Words and tombstones go without a trace, whatever layer they lie in, and no others. */
+static void forget_some(struct tester *tester)
+{
+    struct store_world *world = &tester->world;
+    uint32_t first = prng_below(&tester->prng, KEY_COUNT - 8);
+    for (uint32_t number = first; number < first + 8; number++) {
+        char text[32];
+        struct place place;
+        struct record record;
+        struct store_outcome outcome;
+        uint64_t sequence;
+        struct store_write write = {.kind = STORE_FORGET, .key = key_of(number, text)};
+        EXPECT(store_find(world->store, write.key, &place, &record) == STATUS_OK);
+        if (place.kind == PLACE_NOWHERE) continue;
+
+        bool right = prng_one_in(&tester->prng, 2);
+        write.above = record.version;
+        if (!right) write.above.time--;
+        EXPECT(store_world_write(world, &write, 1, &outcome, &sequence) == STATUS_OK);
+        EXPECT(outcome.status == STATUS_OK && outcome.changed == right);
+        EXPECT(store_find(world->store, write.key, &place, &record) == STATUS_OK);
+        EXPECT((place.kind == PLACE_NOWHERE) == right);
+        if (right) tester->words[number] = (struct model_word){0};
     }
 }
 
@@ -146,6 +173,7 @@ static void act(struct tester *tester)
         break;
     case 4:
         store_world_reclaim(world);
+        forget_some(tester);
         break;
     default:
         write_some(tester, 1 + prng_below(&tester->prng, 60));
@@ -219,5 +247,123 @@ TEST_CASE(files_of_one_merge_count_as_one_run)
     free(tester);
 }
 
-TEST_MAIN(TEST(a_store_agrees_with_a_model_through_jobs_and_restarts),
+static struct version version_at(uint64_t ms, uint16_t node)
+{
+    return (struct version){ms << HLC_COUNTER_BITS, node};
+}
+
+static struct store_outcome apply(struct store_world *world, const struct record *record,
+                                  bool is_increment)
+{
+    struct store_outcome outcome;
+    uint64_t sequence;
+    struct store_write write = {.kind = STORE_APPLY,
+                                .key = SLICE_LITERAL("ns\0word"),
+                                .record = record,
+                                .is_increment = is_increment};
+    EXPECT(store_world_write(world, &write, 1, &outcome, &sequence) == STATUS_OK);
+    return outcome;
+}
+
+/* What another node stamped is taken once and again, and refused where it would not show. */
+TEST_CASE(a_record_stamped_elsewhere_is_applied_unless_something_newer_hides_it)
+{
+    struct store_world world;
+    struct store_options options = store_world_options();
+    EXPECT(store_world_init(&world, test_seed, &options) == STATUS_OK);
+    uint64_t now = world.now_ms;
+
+    struct record set = record_of_set(version_at(now, 2), 5);
+    EXPECT(apply(&world, &set, false).changed);
+    struct store_outcome again = apply(&world, &set, false);
+    EXPECT(again.status == STATUS_OK && !again.changed);
+
+    /* The same version with another value, and an older one. */
+    struct record twin = record_of_set(version_at(now, 2), 6);
+    struct store_outcome refused = apply(&world, &twin, false);
+    EXPECT(refused.status == STATUS_STALE && version_equal(refused.version, set.version));
+    struct record older = record_of_set(version_at(now - 1, 3), 7);
+    refused = apply(&world, &older, false);
+    EXPECT(refused.status == STATUS_STALE && version_equal(refused.version, set.version));
+
+    /* An increment of an older value would vanish, one of this value does not. */
+    struct record increment;
+    struct write_outcome made;
+    struct buf scratch;
+    buf_init(&scratch, &world.heap);
+    EXPECT(write_increment(&older, now, version_at(now + 1, 3), 1, 77, &scratch, &increment,
+                           &made) == STATUS_OK);
+    EXPECT(apply(&world, &increment, true).status == STATUS_STALE);
+    EXPECT(write_increment(&set, now, version_at(now - 1, 3), 1, 77, &scratch, &increment, &made) ==
+           STATUS_STALE);
+    EXPECT(write_increment(&set, now, version_at(now + 1, 3), 1, 77, &scratch, &increment, &made) ==
+           STATUS_OK);
+    struct store_outcome counted = apply(&world, &increment, true);
+    EXPECT(counted.status == STATUS_OK && counted.changed && counted.score == 6);
+
+    /* A tombstone that the increment knows nothing of. */
+    struct record tombstone = record_of_tombstone(version_at(now + 2, 2));
+    EXPECT(apply(&world, &tombstone, false).changed);
+    buf_deinit(&scratch);
+    increment.version = version_at(now + 3, 3);
+    increment.slots = (struct slice){0};
+    increment.score = 9;
+    EXPECT(apply(&world, &increment, true).status == STATUS_STALE);
+    store_world_deinit(&world);
+}
+
+TEST_CASE(a_stamp_from_a_broken_clock_is_refused_but_not_one_above_what_stands)
+{
+    struct store_world world;
+    struct store_options options = store_world_options();
+    options.clock_skew_max_ms = 5000;
+    EXPECT(store_world_init(&world, test_seed, &options) == STATUS_OK);
+    uint64_t far = world.now_ms + 60000, sequence;
+
+    struct record record = record_of_set(version_at(far, 2), 1);
+    EXPECT(apply(&world, &record, false).status == STATUS_CLOCK_SKEW);
+
+    /* Repair brings it all the same; a client's write goes above it and leaves the clock alone. */
+    struct store_outcome outcome;
+    struct store_write write = {
+        .kind = STORE_MERGE, .key = SLICE_LITERAL("ns\0word"), .record = &record};
+    EXPECT(store_world_write(&world, &write, 1, &outcome, &sequence) == STATUS_OK);
+    write = (struct store_write){.kind = STORE_SET, .key = SLICE_LITERAL("ns\0word"), .score = 2};
+    EXPECT(store_world_write(&world, &write, 1, &outcome, &sequence) == STATUS_OK);
+    EXPECT(outcome.version.time == record.version.time + 1);
+    record = record_of_set((struct version){record.version.time + 2, 2}, 3);
+    EXPECT(apply(&world, &record, false).changed);
+    write.key = SLICE_LITERAL("ns\0other");
+    EXPECT(store_world_write(&world, &write, 1, &outcome, &sequence) == STATUS_OK);
+    EXPECT(hlc_wall_ms(outcome.version.time) <= world.now_ms + 2 * STORE_CEILING_STEP_MS);
+
+    /* Above what another replica holds. */
+    write.above = version_at(far, 9);
+    EXPECT(store_world_write(&world, &write, 1, &outcome, &sequence) == STATUS_OK);
+    EXPECT(version_compare(outcome.version, write.above) > 0);
+    store_world_deinit(&world);
+}
+
+TEST_CASE(a_removal_leaves_a_tombstone_where_another_replica_may_know_more)
+{
+    struct store_world world;
+    struct store_options options = store_world_options();
+    EXPECT(store_world_init(&world, test_seed, &options) == STATUS_OK);
+    struct store_outcome first, second;
+    uint64_t sequence;
+    struct store_write write = {.kind = STORE_REMOVE, .key = SLICE_LITERAL("ns\0word")};
+    EXPECT(store_world_write(&world, &write, 1, &first, &sequence) == STATUS_OK);
+    EXPECT(!first.changed);
+    write.leave_tombstone = true;
+    EXPECT(store_world_write(&world, &write, 1, &first, &sequence) == STATUS_OK);
+    EXPECT(first.changed && !first.was_live && first.encoded.size > 0);
+    EXPECT(store_world_write(&world, &write, 1, &second, &sequence) == STATUS_OK);
+    EXPECT(second.changed && version_compare(second.version, first.version) > 0);
+    store_world_deinit(&world);
+}
+
+TEST_MAIN(TEST(a_record_stamped_elsewhere_is_applied_unless_something_newer_hides_it),
+          TEST(a_stamp_from_a_broken_clock_is_refused_but_not_one_above_what_stands),
+          TEST(a_removal_leaves_a_tombstone_where_another_replica_may_know_more),
+          TEST(a_store_agrees_with_a_model_through_jobs_and_restarts),
           TEST(files_of_one_merge_count_as_one_run))
