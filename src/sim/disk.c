@@ -124,6 +124,47 @@ void sim_disk_put(struct sim_disk *disk, const char *name, struct slice content)
     directory_set(&disk->stored, name, inode);
 }
 
+struct sim_disk_image {
+    size_t count;
+    struct {
+        char name[ENV_NAME_BYTES_MAX + 1];
+        struct disk_bytes content;
+    } files[];
+};
+
+struct sim_disk_image *sim_disk_image_take(const struct sim_disk *disk)
+{
+    const struct directory *stored = &disk->stored;
+    struct sim_disk_image *image = NULL;
+    image = calloc(1, sizeof *image + stored->count * sizeof image->files[0]);
+    CHECK(image != NULL);
+    image->count = stored->count;
+    for (size_t i = 0; i < stored->count; i++) {
+        strcpy(image->files[i].name, stored->entries[i].name);
+        disk_bytes_copy(&image->files[i].content, &stored->entries[i].inode->stored);
+    }
+    return image;
+}
+
+void sim_disk_image_destroy(struct sim_disk_image *image)
+{
+    if (image == NULL) return;
+    for (size_t i = 0; i < image->count; i++) free(image->files[i].content.data);
+    free(image);
+}
+
+void sim_disk_restore(struct sim_disk *disk, const struct sim_disk_image *image)
+{
+    sim_disk_restart(disk, SIM_DISK_POWER_LOSS);
+    disk->cached.count = 0;
+    disk->stored.count = 0;
+    disk_sweep(disk);
+    for (size_t i = 0; image != NULL && i < image->count; i++) {
+        const struct disk_bytes *content = &image->files[i].content;
+        sim_disk_put(disk, image->files[i].name, slice_of(content->data, content->size));
+    }
+}
+
 void sim_disk_flip_bit(struct sim_disk *disk, const char *name, uint64_t bit)
 {
     struct inode *inode = directory_find(&disk->cached, name);

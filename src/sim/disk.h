@@ -77,5 +77,14 @@ bool sim_disk_content(const struct sim_disk *disk, const char *name, struct slic
 /* Puts a file there, durable with its name, in place of any other. */
 void sim_disk_put(struct sim_disk *disk, const char *name, struct slice content);
 
+/* A copy of all that is durable by now: what a power cut would leave at the least. */
+struct sim_disk_image;
+struct sim_disk_image *sim_disk_image_take(const struct sim_disk *disk);
+void sim_disk_image_destroy(struct sim_disk_image *image);
+
+/* The disk holds what the image does and nothing else; NULL: nothing at all. As with
+ * sim_disk_restart(), handles and maps must be closed, and pending failures are forgotten. */
+void sim_disk_restore(struct sim_disk *disk, const struct sim_disk_image *image);
+
 /* Bit rot: turns one bit, on the device as well. `bit` must lie in the file. */
 void sim_disk_flip_bit(struct sim_disk *disk, const char *name, uint64_t bit);

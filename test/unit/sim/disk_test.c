@@ -244,6 +244,32 @@ TEST_CASE(a_map_shows_the_file_and_rot_shows_in_it)
     sim_disk_destroy(disk);
 }
 
+TEST_CASE(an_image_holds_what_was_synced_and_comes_back)
+{
+    struct sim_disk *disk = sim_disk_create(test_seed);
+    struct env_file *file = opened(disk, "a", ENV_CREATE);
+    write_text(file, 0, "kept");
+    EXPECT(env_file_sync(file) == STATUS_OK);
+    EXPECT(env_sync_directory(sim_disk_env(disk)) == STATUS_OK);
+    write_text(file, 0, "lost");
+    env_file_close(file);
+    env_file_close(opened(disk, "b", ENV_CREATE));
+
+    struct sim_disk_image *image = sim_disk_image_take(disk);
+    sim_disk_put(disk, "c", SLICE_LITERAL("newer"));
+    sim_disk_restore(disk, image);
+    sim_disk_image_destroy(image);
+    struct slice content;
+    EXPECT(holds(disk, "a", "kept"));
+    EXPECT(!sim_disk_content(disk, "b", &content));
+    EXPECT(!sim_disk_content(disk, "c", &content));
+
+    sim_disk_restore(disk, NULL);
+    EXPECT(!sim_disk_content(disk, "a", &content));
+    EXPECT(sim_disk_used_bytes(disk) == 0);
+    sim_disk_destroy(disk);
+}
+
 TEST_MAIN(TEST(what_was_synced_with_its_name_survives),
           TEST(what_was_not_synced_is_lost_sometimes_and_kept_sometimes),
           TEST(a_write_is_torn_between_sectors_and_never_within),
@@ -253,4 +279,5 @@ TEST_MAIN(TEST(what_was_synced_with_its_name_survives),
           TEST(after_the_crash_every_call_fails_until_the_restart),
           TEST(a_full_disk_takes_what_fits_and_then_refuses),
           TEST(each_operation_can_be_made_to_fail_once),
-          TEST(a_map_shows_the_file_and_rot_shows_in_it))
+          TEST(a_map_shows_the_file_and_rot_shows_in_it),
+          TEST(an_image_holds_what_was_synced_and_comes_back))
