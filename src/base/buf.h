@@ -59,6 +59,16 @@ static inline uint8_t *buf_reserve(struct buf *buf, size_t size)
     return fits ? buf->data + buf->size : buf_reserve_more(buf, size);
 }
 
+/* Makes room for `size` more bytes: appending as many cannot fail then. False: there is no
+ * memory, and unlike after a failed append the buffer is as it was. */
+static inline bool buf_ensure(struct buf *buf, size_t size)
+{
+    if (buf->failed) return false;
+    bool ensured = buf_reserve(buf, size) != NULL || size == 0;
+    buf->failed = false;
+    return ensured;
+}
+
 static inline void buf_commit(struct buf *buf, size_t size)
 {
     buf->size += size;

@@ -40,6 +40,7 @@ static void end_job(struct engine *engine, enum status status)
     if (kind == STORE_JOB_SCRUB) engine->scrub_after = store_job_file(engine->store_job);
     status = store_job_finish(engine->store, engine->store_job, status);
     engine->store_job = NULL;
+    engine->job_committed = false;
     engine->job_look_us = 0; /* The next one may be waiting. */
     note_failure(engine, kind, status);
     if (status == STATUS_OK) return;
@@ -64,6 +65,15 @@ static void begin_job(struct engine *engine)
     engine_want(engine, &engine->job, &engine->to_builder);
 }
 
+/* Without memory it is tried again at the next turn; the last one cannot wait for that. */
+static bool take_in(struct engine *engine)
+{
+    enum status status = store_job_take_in(engine->store, engine->store_job);
+    if (status == STATUS_NOMEM && !engine_is_stopping(engine)) return false;
+    if (status != STATUS_PARTIAL) end_job(engine, status);
+    return true;
+}
+
 bool engine_drive_job(struct engine *engine)
 {
     enum status status = STATUS_OK;
@@ -71,11 +81,16 @@ bool engine_drive_job(struct engine *engine)
         begin_job(engine);
         return false;
     }
+    if (engine->job_committed) return take_in(engine);
     enum errand_state state = engine_take(engine, &engine->job, &status);
     if (state == ERRAND_WANTED) return false;
-    if (state == ERRAND_DONE && (engine->job_commit || status != STATUS_OK)) {
+    if (state == ERRAND_DONE && status != STATUS_OK) {
         end_job(engine, status);
         return true;
+    }
+    if (state == ERRAND_DONE && engine->job_commit) {
+        engine->job_committed = true;
+        return take_in(engine);
     }
     status = store_job_resolve(engine->store, engine->store_job);
     if (status == STATUS_PARTIAL) return true;

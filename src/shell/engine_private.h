@@ -36,6 +36,7 @@ struct engine {
     struct log_sync log_sync;
     struct log_prepare log_prepare;
     struct store_job *store_job;
+    bool job_committed; /* It is taken in and published, nothing is asked of the builder. */
     uint64_t reclaimed_view, grace_us;
     uint64_t tick_us, sync_us, sync_begun_us;
     uint64_t batches, submissions, sync_us_sum, sync_us_max;

@@ -119,8 +119,15 @@ enum status store_world_job_step(struct store_world *world)
         else if (status == STATUS_OK)
             world->stage = STORE_WORLD_COMMITTING;
         break;
+    case STORE_WORLD_COMMITTING:
+        status = store_job_commit(world->job);
+        if (status == STATUS_OK) world->stage = STORE_WORLD_TAKING_IN;
+        break;
     default:
-        return finish_job(world, store_job_commit(world->job));
+        status = store_job_take_in(world->store, world->job);
+        if (status == STATUS_OK) return finish_job(world, status);
+        if (status == STATUS_NOMEM) return status;
+        break;
     }
     if (status == STATUS_OK || status == STATUS_PARTIAL) return STATUS_PARTIAL;
     return finish_job(world, status);

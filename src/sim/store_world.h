@@ -22,7 +22,12 @@ struct store_world {
     struct store_report report;
     struct query_scratch *scratch;
     struct store_job *job;
-    enum { STORE_WORLD_BUILDING, STORE_WORLD_RESOLVING, STORE_WORLD_COMMITTING } stage;
+    enum {
+        STORE_WORLD_BUILDING,
+        STORE_WORLD_RESOLVING,
+        STORE_WORLD_COMMITTING,
+        STORE_WORLD_TAKING_IN,
+    } stage;
     uint64_t now_ms;
 };
 
@@ -42,7 +47,8 @@ enum status store_world_write(struct store_world *world, const struct store_writ
 enum status store_world_sync(struct store_world *world);
 
 /* One step of the job under way, beginning one if there is any to do. STATUS_END: nothing
- * to do; STATUS_PARTIAL: under way; STATUS_OK: one was finished. */
+ * to do; STATUS_PARTIAL: under way; STATUS_OK: one was finished; STATUS_NOMEM with a job still
+ * under way: it is committed, and goes on once there is memory. */
 enum status store_world_job_step(struct store_world *world);
 
 /* Flushes and compacts until there is nothing left to do. */

@@ -147,6 +147,9 @@ void store_save_run(struct store *store, struct run *run);
  * STATUS_NOMEM, STATUS_LIMIT: not appended, the log goes on; any other is final. */
 enum status store_append_batch(struct store *store, uint64_t *sequence);
 
+/* The tip is again what it was before the batch under way. */
+void store_take_back(struct store *store);
+
 /* From here on every write fails with `status`; views that are pending are dropped. */
 void store_poison(struct store *store, enum status status);
 
@@ -206,6 +209,9 @@ struct plan {
 bool plan_compaction(const struct store *store, struct plan *plan);
 
 /* --- job_resolve.c --- */
+
+/* Makes room for one more store_job_touch() of `key`, which then cannot fail. Errors: STATUS_NOMEM. */
+enum status store_job_expect(struct store *store, struct slice key);
 
 /* Tells the job under way that `key`, current in one of its inputs, is so no more, or that a key
  * in its range was written. */

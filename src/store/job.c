@@ -94,30 +94,41 @@ static void note_full(struct store *store)
     (void)store_use_reserve(store);
 }
 
+/* What became of the edit, as the manifest wants to know it. */
+static enum status commit_status(const struct store_job *job, enum status status)
+{
+    if (job->stage == JOB_TAKING_IN) return STATUS_OK;
+    return job->stage == JOB_COMMITTED ? status : STATUS_CANCELLED;
+}
+
+/* Whether the manifest has the edit, or may have it. */
+static bool may_stand(const struct store_job *job, enum status status)
+{
+    if (job->stage == JOB_TAKING_IN) return true;
+    return job->stage == JOB_COMMITTED && status != STATUS_FULL && status != STATUS_NOMEM;
+}
+
 enum status store_job_finish(struct store *store, struct store_job *job, enum status status)
 {
     CHECK(store->job == job);
-    bool committed = job->stage == JOB_COMMITTED;
-    if (job->commit_begun) {
-        manifest_commit_complete(&job->commit, committed ? status : STATUS_CANCELLED);
-        job->commit_begun = false;
+    if (status == STATUS_OK) {
+        do {
+            status = store_job_take_in(store, job);
+        } while (status == STATUS_PARTIAL);
     }
+    if (job->commit_begun) manifest_commit_complete(&job->commit, commit_status(job, status));
+    job->commit_begun = false;
     leave(job);
     count_job(job);
     if (status == STATUS_CORRUPT) note_damage(job);
     if (status == STATUS_FULL) note_full(store);
 
-    bool unknown = committed && status != STATUS_OK && status != STATUS_FULL &&
-                   status != STATUS_NOMEM;
-    if (status == STATUS_OK && job_has_edit(job)) {
-        status = job_publish(job);
-        /* What the manifest says and the tip does not can only be mended by a restart. */
-        if (status != STATUS_OK) job_abandon(job, status);
-    } else if (unknown) {
-        job_abandon(job, status);
-    } else if (status != STATUS_OK) {
+    if (status == STATUS_OK && job_has_edit(job))
+        job_publish(job);
+    else if (status != STATUS_OK && may_stand(job, status))
+        job_abandon(job, status); /* What the tip does not say only a restart can mend. */
+    else if (status != STATUS_OK)
         job_undo(job);
-    }
     snapshot_complete(job, status, 0);
     job_destroy(job);
     return status;

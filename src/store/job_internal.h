@@ -13,6 +13,7 @@ enum {
     JOB_SAMPLE_RUN = 128,    /* Neighbouring keys of a dictionary's sample. */
     JOB_TRAIN_BYTES_MAX = 2 << 20,
     JOB_TRAIN_BYTES_FLUSH = 512 << 10, /* A flush trains only where no dictionary is yet. */
+    JOB_NOTE_BYTES_MAX = 21,           /* Of a note, beside its key. */
     JOB_OUTPUT_COUNT_MAX = 1024,
     JOB_OUTPUT_COUNT_AIM = JOB_OUTPUT_COUNT_MAX / 2, /* A merge's, by the size of its inputs. */
 };
@@ -25,9 +26,10 @@ enum job_stage {
     JOB_TRAIN,
     JOB_BUILD,
     JOB_BUILT,
-    JOB_WAITING, /* For the log to become durable. */
-    JOB_READY,   /* To commit. */
-    JOB_COMMITTED,
+    JOB_WAITING,   /* For the log to become durable. */
+    JOB_READY,     /* To commit. */
+    JOB_COMMITTED, /* Or on the way to that. */
+    JOB_TAKING_IN, /* Committed: what was written meanwhile goes in, and it is published. */
 };
 
 /* An overlay to be stored by the commit. */
@@ -106,8 +108,9 @@ bool job_has_edit(const struct store_job *job);
 
 /* --- job_publish.c --- */
 
-/* The manifest has it: now the tip and the next view do. */
-enum status job_publish(struct store_job *job);
+/* The manifest has it, and all is taken in: now the tip and the next view have it. Nothing of
+ * this can fail. */
+void job_publish(struct store_job *job);
 
 /* Takes back what a job made that was certainly not committed. */
 void job_undo(struct store_job *job);

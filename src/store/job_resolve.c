@@ -17,8 +17,16 @@ static void note_ingest(struct store_job *job, struct slice key)
     bool inside = slice_compare(key, job->range.low) >= 0 &&
                   slice_compare(key, job->range.high) < 0;
     if (!inside) return;
-    job->overrun = job->overrun || job->touched.size > JOB_TOUCHED_BYTES_MAX;
+    /* Once the commit has begun there is no way back. */
+    if (!job->commit_begun && job->touched.size > JOB_TOUCHED_BYTES_MAX) job->overrun = true;
     if (!job->overrun) note_key(job, key);
+}
+
+enum status store_job_expect(struct store *store, struct slice key)
+{
+    struct store_job *job = store->job;
+    if (job == NULL || !job_has_edit(job)) return STATUS_OK;
+    return buf_ensure(&job->touched, JOB_NOTE_BYTES_MAX + key.size) ? STATUS_OK : STATUS_NOMEM;
 }
 
 void store_job_touch(struct store *store, struct slice key, const struct place *place)
@@ -125,8 +133,7 @@ static enum status next_touched(struct store_job *job, size_t *done)
 
 enum status job_drain_touched(struct store_job *job, size_t limit)
 {
-    /* A key that could not be noted may be noted in part. */
-    if (buf_status(&job->touched) != STATUS_OK) return STATUS_NOMEM;
+    CHECK(buf_status(&job->touched) == STATUS_OK); /* See store_job_expect(). */
     if (job->overrun) return STATUS_LIMIT;
     while (job->touched_done < job->touched.size) {
         if (limit-- == 0) return STATUS_PARTIAL;
@@ -136,7 +143,7 @@ enum status job_drain_touched(struct store_job *job, size_t limit)
         if (status != STATUS_OK) return status;
         job->touched_done = done;
     }
-    return buf_status(&job->touched);
+    return STATUS_OK;
 }
 
 /* An ingest's own keys, compared with what the store holds. */

@@ -12,7 +12,8 @@
  *   sync     store_sync_begin -> log_sync_run -> store_sync_complete
  *   prepare  store_prepare_begin -> log_prepare_run -> store_prepare_complete
  *   job      store_job_begin -> store_job_step... -> store_job_resolve... ->
- *            store_job_commit -> store_job_finish: flush, compaction, ingest, export
+ *            store_job_commit -> store_job_take_in... -> store_job_finish:
+ *            flush, compaction, ingest, export
  *   grace    store_reclaim, once no reader can see older views
  *
  * Functions marked (any thread) touch only what they are given; all others belong to the
@@ -247,8 +248,14 @@ enum status store_job_resolve(struct store *store, struct store_job *job);
 /* Makes the manifest edit durable (any thread). */
 enum status store_job_commit(struct store_job *job);
 
-/* Publishes the outcome, or undoes what an error left; frees the job in either case.
- * `status` is that of the last step. */
+/* After a good commit: takes in what was written since it began, in bounded pieces.
+ * STATUS_PARTIAL: more to take in. STATUS_NOMEM: nothing is lost, call again later. Once it is
+ * STATUS_OK, finish before the next batch. */
+enum status store_job_take_in(struct store *store, struct store_job *job);
+
+/* Publishes the outcome, or undoes what an error left; frees the job in either case. `status` is
+ * that of the last step. What is not taken in yet is now, and all at once; a failure of that
+ * makes the store read-only. */
 enum status store_job_finish(struct store *store, struct store_job *job, enum status status);
 
 enum store_job_kind store_job_kind(const struct store_job *job);

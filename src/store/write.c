@@ -100,7 +100,8 @@ static enum status put(struct store *store, struct slice key, const struct recor
 enum status store_install(struct store *store, struct slice key, const struct record *record,
                           const struct place *place, const struct record *former)
 {
-    enum status status = put(store, key, record);
+    enum status status = store_job_expect(store, key);
+    if (status == STATUS_OK) status = put(store, key, record);
     if (status != STATUS_OK) return status;
     status = kill(store, key, place, former);
     if (status == STATUS_OK) return STATUS_OK;
@@ -394,9 +395,9 @@ static void take_back_run(struct store *store, struct run *run)
     run->change_count = run->saved_change_count;
 }
 
-/* The tip is again what it was before the batch. The memory tries keep the nodes that the
- * batch made until they are flushed: nobody sees them, and they count as footprint. */
-static void take_back(struct store *store)
+/* The memory tries keep the nodes that the batch made until they are flushed: nobody sees them,
+ * and they count as footprint. */
+void store_take_back(struct store *store)
 {
     const struct batch_start *start = &store->batch_start;
     for (size_t i = 0; i < store->run_count; i++) take_back_run(store, store->runs[i]);
@@ -545,7 +546,7 @@ enum status store_batch_commit(struct store *store, uint64_t *sequence)
     if (is_final(status))
         store_poison(store, status);
     else if (!planted(BUG_REFUSED_BATCH_STAYS))
-        take_back(store);
+        store_take_back(store);
     return status;
 }
 

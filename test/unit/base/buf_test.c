@@ -23,6 +23,26 @@ TEST_CASE(a_failed_append_is_remembered_and_keeps_what_was_there)
     EXPECT(heap_used_bytes(&heap) == 0);
 }
 
+TEST_CASE(what_was_ensured_can_be_appended_without_memory)
+{
+    struct heap heap;
+    struct buf buf;
+    heap_init(&heap, 0);
+    buf_init(&buf, &heap);
+    EXPECT(buf_ensure(&buf, 1000));
+    atomic_store(&heap.failure_after, 0);
+    for (int i = 0; i < 1000; i++) buf_append_u8(&buf, 'x');
+    EXPECT(buf_status(&buf) == STATUS_OK && buf.size == 1000);
+
+    /* What could not be ensured does the buffer no harm. */
+    atomic_store(&heap.failure_after, 0);
+    EXPECT(!buf_ensure(&buf, 1 << 20));
+    EXPECT(buf_status(&buf) == STATUS_OK && buf.size == 1000);
+    atomic_store(&heap.failure_after, -1);
+    EXPECT(buf_ensure(&buf, 1 << 20));
+    buf_deinit(&buf);
+}
+
 TEST_CASE(numbers_are_written_as_documented)
 {
     struct heap heap;
@@ -57,4 +77,5 @@ TEST_CASE(a_heap_keeps_to_its_budget)
 }
 
 TEST_MAIN(TEST(a_failed_append_is_remembered_and_keeps_what_was_there),
+          TEST(what_was_ensured_can_be_appended_without_memory),
           TEST(numbers_are_written_as_documented), TEST(a_heap_keeps_to_its_budget))

@@ -82,6 +82,35 @@ TEST_CASE(a_commit_that_never_ran_fails_no_later_one)
     store_world_deinit(&world);
 }
 
+/* What was written during the commit is taken in by turns, between which batches go on. */
+TEST_CASE(no_turn_of_the_writer_takes_in_all_of_a_long_commit)
+{
+    enum { WORDS = 6 * STORE_RESOLVE_STEP };
+    struct store_world world;
+    struct store_options options = store_world_options();
+    begin(&world, &options);
+    write_words(&world, STORE_SET, 0, WORDS);
+    EXPECT(store_flush_begin(world.store, &world.job) == STATUS_OK);
+    world.stage = STORE_WORLD_BUILDING;
+    while (world.stage != STORE_WORLD_TAKING_IN)
+        EXPECT(store_world_job_step(&world) == STATUS_PARTIAL);
+    /* As much at a time as one sync covers. */
+    for (unsigned i = 0; i < WORDS / 2; i += 512) write_words(&world, STORE_REMOVE, i, 512);
+    for (unsigned turn = 0; turn < 3; turn++) {
+        size_t before = world.job->touched_done;
+        EXPECT(store_world_job_step(&world) == STATUS_PARTIAL);
+        EXPECT(world.job->touched_done > before &&
+               world.job->touched_done < world.job->touched.size);
+        EXPECT(count_words(&world) == WORDS / 2 - turn * 10);
+        write_words(&world, STORE_REMOVE, WORDS / 2 + turn * 10, 10);
+    }
+    EXPECT(finish_job(&world) == STATUS_OK);
+    EXPECT(count_words(&world) == WORDS / 2 - 30);
+    EXPECT(store_world_restart(&world, SIM_DISK_POWER_LOSS) == STATUS_OK);
+    EXPECT(count_words(&world) == WORDS / 2 - 30);
+    store_world_deinit(&world);
+}
+
 TEST_CASE(a_job_that_is_undone_gives_its_memory_back)
 {
     struct store_world world;
@@ -499,6 +528,7 @@ TEST_CASE(a_quiet_store_marks_its_log_once)
 }
 
 TEST_MAIN(TEST(a_commit_that_never_ran_fails_no_later_one),
+          TEST(no_turn_of_the_writer_takes_in_all_of_a_long_commit),
           TEST(a_job_that_is_undone_gives_its_memory_back),
           TEST(a_refused_batch_lets_outputs_be_that_are_being_built),
           TEST(a_merge_of_very_much_makes_fewer_files), TEST(a_damaged_run_is_left_out_of_merges),
