@@ -311,6 +311,9 @@ enum status rangemap_decode(struct heap *heap, struct slice bytes, struct rangem
     head.next_id = (uint32_t)reader_bounded(reader, NODE_ID_MAX + 1);
     if (reader->failed || head.identity.generation == 0) return STATUS_INVALID;
     if (head.identity.number == 0) return STATUS_INVALID;
+    /* The first map has no predecessor, and no other map has none. */
+    bool none = hash128_equal(head.identity.predecessor, (struct hash128){0, 0});
+    if (none != (head.identity.number == 1)) return STATUS_INVALID;
 
     buf_init(&decoding.low, heap);
     enum status status = read_parts(&decoding, &head, heap);
