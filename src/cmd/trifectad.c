@@ -67,6 +67,7 @@ static struct engine_options engine_options_of(const struct config *config)
      * the memory. The other half is for overlays, connections and caches. */
     options.store.memtrie_bytes_max =
         u64_min(options.store.memtrie_bytes_max, memory_of(config) / 6);
+    options.store.memory_bytes_max = memory_of(config);
     options.store.file_bytes = u64_min(options.store.file_bytes, memory_of(config) / 16);
     return options;
 }

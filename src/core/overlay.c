@@ -232,6 +232,46 @@ void overlay_retire(struct overlay_space *space, overlay_root *root, uint64_t or
     *root = 0;
 }
 
+static enum status copy_node(const struct overlay_space *from, overlay_node node, unsigned height,
+                             struct overlay_space *space, overlay_node *out)
+{
+    overlay_node copy = arena_alloc(&space->arena, overlay_node_bytes(height));
+    if (copy == 0) return STATUS_NOMEM;
+    memcpy(arena_at(&space->arena, copy), arena_at(&from->arena, node), overlay_node_bytes(height));
+    overlay_head_at(space, copy)->batch = space->batch;
+    for (unsigned i = 0; height > 0 && i < OVERLAY_FAN_OUT; i++) {
+        overlay_node child = overlay_inner_at(from, node)->children[i];
+        if (child == 0) continue;
+        overlay_node copied;
+        enum status status = copy_node(from, child, height - 1, space, &copied);
+        if (status != STATUS_OK) return status;
+        overlay_inner_at(space, copy)->children[i] = copied;
+    }
+    *out = copy;
+    return STATUS_OK;
+}
+
+enum status overlay_copy(const struct overlay_space *from, overlay_root root,
+                         uint64_t ordinal_count, struct overlay_space *space, overlay_root *out)
+{
+    if (root != 0) return copy_node(from, root, overlay_height(ordinal_count), space, out);
+    *out = 0;
+    return STATUS_OK;
+}
+
+static uint64_t node_bytes(const struct overlay_space *space, overlay_node node, unsigned height)
+{
+    uint64_t bytes = node == 0 ? 0 : overlay_node_bytes(height);
+    for (unsigned i = 0; bytes > 0 && height > 0 && i < OVERLAY_FAN_OUT; i++)
+        bytes += node_bytes(space, overlay_inner_at(space, node)->children[i], height - 1);
+    return bytes;
+}
+
+uint64_t overlay_bytes(const struct overlay_space *space, overlay_root root, uint64_t ordinal_count)
+{
+    return node_bytes(space, root, overlay_height(ordinal_count));
+}
+
 static void drop_node(struct overlay_space *space, overlay_node node, unsigned height)
 {
     if (node == 0 || overlay_head_at(space, node)->batch != space->batch) return;

@@ -77,6 +77,16 @@ enum status overlay_hide(struct overlay_space *space, const struct packed *packe
  * The roots that share nodes with it must stay unchanged from now on. */
 void overlay_retire(struct overlay_space *space, overlay_root *root, uint64_t ordinal_count);
 
+/* Copies a whole tree into another space, as of its batch. The copy shares nothing with it.
+ *
+ * Errors: STATUS_NOMEM: what was copied so far goes with the space. Cost: O(nodes). */
+enum status overlay_copy(const struct overlay_space *from, overlay_root root,
+                         uint64_t ordinal_count, struct overlay_space *space, overlay_root *out);
+
+/* Bytes of its nodes. Cost: O(nodes / 16), leaves are not looked at. */
+uint64_t overlay_bytes(const struct overlay_space *space, overlay_root root,
+                       uint64_t ordinal_count);
+
 /* Frees the nodes that the current batch made under `root`: nobody saw them. What they
  * replaced was retired and stands again only after arena_unretire(). */
 void overlay_drop(struct overlay_space *space, overlay_root root, uint64_t ordinal_count);

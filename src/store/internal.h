@@ -42,6 +42,13 @@ struct generation {
     struct generation *next; /* In the list of retired ones. */
 };
 
+/* The memory of the overlays, in which the tip's roots and those of views lie. */
+struct overlay_holder {
+    struct overlay_space space;
+    uint64_t retired_in; /* Once replaced: the last view that can see it; 0: in use. */
+    struct overlay_holder *next;
+};
+
 /* A view that waits for its batches to become durable. */
 struct pending_view {
     struct view *view;
@@ -72,8 +79,9 @@ struct store {
     /* The tip. */
     struct generation *active;
     struct generation *frozen; /* NULL, or waiting for or under a flush. */
-    struct overlay_space overlays;
-    struct run **runs; /* Newest number first; any order would be right. */
+    struct overlay_holder *overlay_holder;
+    struct overlay_space *overlays; /* Its space. */
+    struct run **runs;              /* Newest number first; any order would be right. */
     size_t run_count, run_capacity;
     uint64_t settled_ms;
     uint64_t kills_unstored; /* Since overlays were last stored. */
@@ -96,6 +104,7 @@ struct store {
     struct view *retired_views;
     struct run *retired_runs;
     struct generation *retired_generations;
+    struct overlay_holder *retired_overlays;
 
     enum status failed;    /* Why nothing is written any more; STATUS_OK while it is. */
     bool full;             /* Below the low-water mark, or something met STATUS_FULL. */
@@ -196,6 +205,21 @@ bool store_use_reserve(struct store *store);
 
 /* Fills the reserve if there is room for it. Errors: of the device; STATUS_FULL if there is not. */
 enum status store_fill_reserve(struct store *store);
+
+/* --- pressure.c --- */
+
+struct overlay_holder *overlay_holder_create(struct heap *heap);
+void overlay_holder_destroy(struct heap *heap, struct overlay_holder *holder);
+
+/* Whether more than three quarters of the memory are in use. */
+bool store_is_pressed(const struct store *store);
+
+/* Whether the active memory trie is to be flushed before it has its size. */
+bool store_wants_early_flush(const struct store *store);
+
+/* Gives back what the overlays' arena holds and does not need, if memory is short. Not within a
+ * batch. Cost: O(overlays). */
+void store_move_overlays(struct store *store);
 
 /* --- plan.c --- */
 

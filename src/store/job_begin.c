@@ -41,7 +41,7 @@ static enum status take_inputs(struct store_job *job, struct generation *frozen,
     for (size_t i = 0; i < run_count; i++) {
         struct layer layer = {.packed = runs[i]->packed, .overlays = &job->overlays};
         enum status status =
-            run_copy_overlay(runs[i], &job->store->overlays, &job->overlays, &layer.overlay);
+            run_copy_overlay(runs[i], job->store->overlays, &job->overlays, &layer.overlay);
         if (status != STATUS_OK) return status;
         job->layers[job->layer_count++] = layer;
         job->inputs[job->input_count++] = runs[i];
@@ -98,12 +98,24 @@ static enum status reuse_dictionary(struct store_job *job)
     return STATUS_OK;
 }
 
+/* Where outputs are cut: not so early that there would be more than a job may make. */
+static uint64_t cut_bytes(const struct store *store, unsigned level, uint64_t input_bytes)
+{
+    uint64_t bytes = store->options.file_bytes;
+    if (level != STORE_BOTTOM_LEVEL) bytes *= STORE_TIER_FILE_SHARE;
+    return u64_max(bytes, input_bytes / JOB_OUTPUT_COUNT_AIM);
+}
+
 static enum status flush_begin(struct store *store, struct store_job **out)
 {
     struct store_job *job = job_create(store, STORE_JOB_FLUSH);
     if (job == NULL) return STATUS_NOMEM;
     enum status status = store->frozen == NULL ? rotate(store) : STATUS_OK;
-    if (status == STATUS_OK) job->flushed_sequence = store->frozen->sequence_last;
+    if (status == STATUS_OK) {
+        uint64_t bytes = arena_footprint_bytes(&store->frozen->trie.arena);
+        job->flushed_sequence = store->frozen->sequence_last;
+        job->file_bytes = cut_bytes(store, job->level, bytes);
+    }
     if (status == STATUS_OK) status = take_inputs(job, store->frozen, NULL, 0);
     if (status == STATUS_OK) status = reuse_dictionary(job);
     return begin(job, status, out);
@@ -128,17 +140,15 @@ static bool flush_is_due(const struct store *store)
     if (store->frozen != NULL) return true;
     if (store->active->root == 0) return false;
     return arena_footprint_bytes(&store->active->trie.arena) > store->options.memtrie_bytes_max ||
-           log_is_long(store);
+           log_is_long(store) || store_wants_early_flush(store);
 }
 
-/* Where a merge's outputs are cut: not so early that it would make more than a job may. */
-static uint64_t cut_bytes(const struct store *store, const struct plan *plan)
+static uint64_t input_bytes(const struct plan *plan)
 {
-    uint64_t bytes = store->options.file_bytes, input_bytes = 0;
-    if (plan->level != STORE_BOTTOM_LEVEL) bytes *= STORE_TIER_FILE_SHARE;
+    uint64_t bytes = 0;
     for (size_t i = 0; i < plan->run_count; i++)
-        input_bytes += packed_info(plan->runs[i]->packed)->file_bytes;
-    return u64_max(bytes, input_bytes / JOB_OUTPUT_COUNT_AIM);
+        bytes += packed_info(plan->runs[i]->packed)->file_bytes;
+    return bytes;
 }
 
 static enum status compact_begin(struct store *store, struct store_job **out)
@@ -155,7 +165,7 @@ static enum status compact_begin(struct store *store, struct store_job **out)
         status = STATUS_NOMEM;
     } else {
         job->level = plan->level;
-        job->file_bytes = cut_bytes(store, plan);
+        job->file_bytes = cut_bytes(store, plan->level, input_bytes(plan));
         job->purge_ms = store->now_ms - u64_min(store->now_ms, store->options.gc_age_ms);
         status = begin(job, take_inputs(job, NULL, plan->runs, plan->run_count), out);
     }

@@ -63,7 +63,7 @@ struct store_job {
     struct query_iterator *iterator;
     bool iterator_started;
     struct packed_builder *builder;
-    uint64_t file_bytes; /* Where a merge's outputs are cut, built in memory; 0: one output. */
+    uint64_t file_bytes; /* Where outputs are cut: as much is built in memory; 0: one output. */
     unsigned level;
     struct run **outputs;
     size_t output_count;

@@ -28,7 +28,7 @@ static void remove_inputs(struct store_job *job)
         while (store->runs[at] != run) at++;
         memmove(store->runs + at, store->runs + at + 1,
                 (--store->run_count - at) * sizeof *store->runs);
-        overlay_retire(&store->overlays, &run->overlay, packed_info(run->packed)->count);
+        overlay_retire(store->overlays, &run->overlay, packed_info(run->packed)->count);
         store_retire_run(store, run);
     }
 }
@@ -63,7 +63,7 @@ static enum status settle_outputs(struct store_job *job)
     struct store *store = job->store;
     enum status status = STATUS_OK;
     if (job->settled_ms == store->settled_ms) return STATUS_OK;
-    overlay_begin_batch(&store->overlays);
+    overlay_begin_batch(store->overlays);
     for (size_t i = 0; status == STATUS_OK && i < job->output_count; i++)
         status = store_settle_run(store, job->outputs[i], job->settled_ms, store->settled_ms);
     if (status == STATUS_OK) job->settled_ms = store->settled_ms;
@@ -124,7 +124,7 @@ void job_undo(struct store_job *job)
     job_close_overlap(job);
     for (size_t i = 0; i < job->output_count; i++) {
         struct run *run = job->outputs[i];
-        overlay_retire(&job->store->overlays, &run->overlay, packed_info(run->packed)->count);
+        overlay_retire(job->store->overlays, &run->overlay, packed_info(run->packed)->count);
         run_remove_files(job->env, run->number, 0);
         run_close(run);
     }

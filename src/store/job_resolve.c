@@ -75,7 +75,7 @@ static enum status kill_output(struct store_job *job, struct run *run, uint64_t 
     enum status status = packed_hash(run->packed, ordinal, &hash);
     store_save_run(job->store, run);
     if (status == STATUS_OK)
-        status = overlay_kill(&job->store->overlays, run->packed, &run->overlay, ordinal, hash);
+        status = overlay_kill(job->store->overlays, run->packed, &run->overlay, ordinal, hash);
     if (status == STATUS_OK) run->change_count++;
     return status;
 }
@@ -104,7 +104,7 @@ static enum status take_in(struct store_job *job, struct slice key)
     enum status status = packed_find(run->packed, key, &ordinal);
     if (status == STATUS_NOT_FOUND) return STATUS_OK; /* Swept, or never ours. */
     if (status != STATUS_OK) return status;
-    if (overlay_state(&job->store->overlays, run->packed, run->overlay, ordinal) == OVERLAY_DEAD)
+    if (overlay_state(job->store->overlays, run->packed, run->overlay, ordinal) == OVERLAY_DEAD)
         return STATUS_OK;
     if (job->kind == STORE_JOB_INGEST) return merge_ingested(job, run, ordinal, key);
     return kill_output(job, run, ordinal);
@@ -198,7 +198,7 @@ static enum status store_overlay_of(struct store_job *job, struct run *run)
     overlay->number = atomic_fetch_add(&job->store->next_file, 1);
     overlay->change_count = run->change_count;
     buf_init(&overlay->bytes, job->heap);
-    overlay_encode(&job->store->overlays, run->overlay, packed_info(run->packed)->count,
+    overlay_encode(job->store->overlays, run->overlay, packed_info(run->packed)->count,
                    &overlay->bytes);
     return buf_status(&overlay->bytes);
 }
@@ -276,7 +276,7 @@ static enum status prepare_edit(struct store_job *job)
     if (!job_has_edit(job)) return STATUS_OK;
     status = store_reserve_runs(job->store, job->output_count);
     if (status != STATUS_OK) return status;
-    overlay_begin_batch(&job->store->overlays);
+    overlay_begin_batch(job->store->overlays);
     status = collect_overlays(job);
     if (status != STATUS_OK) return status;
     edit_runs(job);

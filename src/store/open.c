@@ -46,8 +46,8 @@ static enum status load_overlay(struct store *store, struct run *run, uint64_t n
     env_file_close(file);
     if (status != STATUS_OK) return status;
 
-    status = overlay_decode(&store->overlays, map->bytes, packed_info(run->packed)->count,
-                            &run->overlay);
+    status =
+        overlay_decode(store->overlays, map->bytes, packed_info(run->packed)->count, &run->overlay);
     if (status == STATUS_OK && env_map_damaged(map)) status = STATUS_CORRUPT;
     env_unmap(map);
     if (status == STATUS_OK) run->overlay_number = number;
@@ -112,7 +112,7 @@ static enum status load_run(struct store *store, const struct manifest_run *entr
 static enum status load_runs(struct store *store, struct store_report *report)
 {
     const struct manifest_state *state = manifest_state(store->manifest);
-    overlay_begin_batch(&store->overlays);
+    overlay_begin_batch(store->overlays);
     for (size_t i = 0; i < state->run_count; i++) {
         enum status status = load_run(store, &state->runs[i], report);
         if (status != STATUS_OK) return status;
@@ -188,7 +188,7 @@ static enum status open_log(struct store *store, struct store_report *report)
 
     struct replay replay = {store, report};
     memtrie_begin_batch(&store->active->trie);
-    overlay_begin_batch(&store->overlays);
+    overlay_begin_batch(store->overlays);
     enum status status = log_open(store->env, store->heap, &options, replay_batch, &replay,
                                   &log_report, &store->log);
     report->torn_bytes = log_report.cut_bytes;
@@ -262,8 +262,9 @@ static enum status recover(struct store *store, const uint8_t identity[16],
 
 static enum status create_parts(struct store *store)
 {
-    enum status status = overlay_space_init(&store->overlays, store->heap);
-    if (status != STATUS_OK) return status;
+    store->overlay_holder = overlay_holder_create(store->heap);
+    if (store->overlay_holder == NULL) return STATUS_NOMEM;
+    store->overlays = &store->overlay_holder->space;
     store->active = generation_create(store);
     return store->active == NULL ? STATUS_NOMEM : STATUS_OK;
 }
@@ -278,7 +279,7 @@ static void free_parts(struct store *store)
     heap_free(store->heap, store->runs);
     generation_destroy(store, store->active);
     generation_destroy(store, store->frozen);
-    overlay_space_deinit(&store->overlays);
+    overlay_holder_destroy(store->heap, store->overlay_holder);
     log_close(store->log);
     manifest_close(store->manifest);
     buf_deinit(&store->batch);

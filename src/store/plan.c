@@ -3,8 +3,8 @@
  * Levels 0 to 2 are tiers: runs of any key range, merged into one run of the next level
  * when there are `tier_runs_max` (a large one is a group of files, which count as one). The bottom level holds files of disjoint key ranges.
  * The tiers go down when the last one is full, or together reach a quarter of the bottom.
- * A run with more than a quarter dead is written again where it stands. So an entry is
- * written about 1 (flush) + 2 (tiers) + 5 (bottom) times.
+ * A run with more than a quarter dead is written again where it stands; so is, when memory is
+ * short, the one with the largest overlay. So an entry is written about 1 (flush) + 2 (tiers) + 5 (bottom) times.
  *
  * Source: Dayan and Idreos, "Dostoevsky", SIGMOD 2018, section 4.2 (lazy leveling). */
 #include "store/internal.h"
@@ -13,6 +13,8 @@ enum {
     PLAN_BOTTOM_SHARE = 4,      /* Tiers go down at 1/4 of the bottom. */
     PLAN_DEAD_SHARE = 4,        /* A run is rewritten with more than 1/4 dead. */
     PLAN_DEAD_COUNT_MIN = 4096, /* Below that nothing is to be gained. */
+    PLAN_RELIEF_SHARE = 64,     /* So is it below this share of the memory, when that is short, */
+    PLAN_OVERLAYS_SHARE = 4,    /* unless all overlays together have more than this. */
 };
 
 /* What can still be read of a damaged run stays as it is. */
@@ -49,7 +51,7 @@ static uint64_t current_bytes(const struct store *store, const struct run *run)
 {
     const struct packed_info *info = packed_info(run->packed);
     struct overlay_totals totals;
-    if (overlay_totals(&store->overlays, run->packed, run->overlay, &totals) != STATUS_OK)
+    if (overlay_totals(store->overlays, run->packed, run->overlay, &totals) != STATUS_OK)
         return info->file_bytes;
     double share = (double)totals.current_count / (double)info->count;
     return (uint64_t)((double)info->file_bytes * share);
@@ -135,7 +137,7 @@ static bool plan_rewrite(const struct store *store, struct plan *plan)
         uint64_t count = packed_info(run->packed)->count;
         struct overlay_totals totals;
         if (run_is_damaged(run) ||
-            overlay_totals(&store->overlays, run->packed, run->overlay, &totals) != STATUS_OK)
+            overlay_totals(store->overlays, run->packed, run->overlay, &totals) != STATUS_OK)
             continue;
         uint64_t dead = totals.dead_count;
         bool wasteful = dead >= PLAN_DEAD_COUNT_MIN && dead > count / PLAN_DEAD_SHARE;
@@ -148,7 +150,28 @@ static bool plan_rewrite(const struct store *store, struct plan *plan)
     return false;
 }
 
+/* When memory is short, the run whose overlay gives most of it back. */
+static bool plan_relief(const struct store *store, struct plan *plan)
+{
+    uint64_t bytes_max = store->options.memory_bytes_max;
+    bool all_are_much = store->overlays->arena.used_bytes > bytes_max / PLAN_OVERLAYS_SHARE;
+    uint64_t most_bytes = all_are_much ? 0 : bytes_max / PLAN_RELIEF_SHARE;
+    if (!store_is_pressed(store)) return false;
+    plan->run_count = 0;
+    for (size_t i = 0; i < store->run_count; i++) {
+        struct run *run = store->runs[i];
+        uint64_t bytes =
+            overlay_bytes(store->overlays, run->overlay, packed_info(run->packed)->count);
+        if (bytes <= most_bytes || run_is_damaged(run)) continue;
+        most_bytes = bytes;
+        plan->runs[0] = run;
+        plan->run_count = 1;
+        plan->level = run->level;
+    }
+    return plan->run_count > 0 && fits(store, plan);
+}
+
 bool plan_compaction(const struct store *store, struct plan *plan)
 {
-    return plan_tiers(store, plan) || plan_rewrite(store, plan);
+    return plan_relief(store, plan) || plan_tiers(store, plan) || plan_rewrite(store, plan);
 }

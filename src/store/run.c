@@ -46,17 +46,7 @@ void run_remove_files(struct env *env, uint64_t number, uint64_t overlay_number)
 enum status run_copy_overlay(const struct run *run, const struct overlay_space *overlays,
                              struct overlay_space *space, overlay_root *out)
 {
-    *out = 0;
-    if (run->overlay == 0) return STATUS_OK;
-
-    struct buf bytes;
-    buf_init(&bytes, run->heap);
-    uint64_t count = packed_info(run->packed)->count;
-    overlay_encode(overlays, run->overlay, count, &bytes);
-    enum status status = buf_status(&bytes);
-    if (status == STATUS_OK) status = overlay_decode(space, buf_slice(&bytes), count, out);
-    buf_deinit(&bytes);
-    return status;
+    return overlay_copy(overlays, run->overlay, packed_info(run->packed)->count, space, out);
 }
 
 bool run_is_damaged(const struct run *run)

@@ -47,7 +47,7 @@ void run_close(struct run *run);
 void run_remove_files(struct env *env, uint64_t number, uint64_t overlay_number);
 
 /* A copy of its overlay, in another space, that stays while `overlays` goes on changing; 0 when
- * it is pristine. Errors: STATUS_NOMEM. Cost: O(dead entries). */
+ * it is pristine. Errors: STATUS_NOMEM. Cost: O(nodes of the overlay). */
 enum status run_copy_overlay(const struct run *run, const struct overlay_space *overlays,
                              struct overlay_space *space, overlay_root *out);
 

@@ -43,7 +43,7 @@ static enum status copy_runs(struct store_snapshot *snapshot, struct store *stor
     for (size_t i = 0; status == STATUS_OK && i < store->run_count; i++) {
         struct run *run = store->runs[i];
         overlay_root overlay = 0;
-        status = run_copy_overlay(run, &store->overlays, &snapshot->overlays, &overlay);
+        status = run_copy_overlay(run, store->overlays, &snapshot->overlays, &overlay);
         if (status == STATUS_OK) add(snapshot, run, overlay);
     }
     return status;

@@ -54,6 +54,7 @@ struct store_options {
     uint64_t clock_skew_max_ms; /* STORE_APPLY refuses what is stamped further ahead. */
     bool publish_after_sync;    /* `sync` always; else a batch shows once it is appended. */
     uint64_t memtrie_bytes_max; /* A larger memory trie is flushed. */
+    uint64_t memory_bytes_max;  /* Of the heap: near to it memory is given back; 0: no bound. */
     uint64_t log_bytes_max;     /* So is one whose log is longer: replay stays bounded. */
     uint64_t log_segment_bytes;
     uint64_t file_bytes;              /* Packed files of the bottom level are cut at this size, of

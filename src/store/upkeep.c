@@ -61,7 +61,7 @@ enum status store_settle_run(struct store *store, struct run *run, uint64_t afte
         uint64_t expires_at, ordinal;
         status = packed_expiry_at(run->packed, i, &expires_at, &ordinal);
         if (status == STATUS_OK)
-            status = overlay_hide(&store->overlays, run->packed, &run->overlay, ordinal);
+            status = overlay_hide(store->overlays, run->packed, &run->overlay, ordinal);
         run->change_count++;
     }
     return status;
@@ -198,6 +198,7 @@ void store_tick(struct store *store, uint64_t now_ms)
     settle_expired(store);
     look_at_space(store);
     look_for_damage(store);
+    store_move_overlays(store);
 }
 
 const char *store_damaged_file(const struct store *store)
@@ -233,7 +234,7 @@ static void add_run(const struct store *store, const struct run *run, struct sto
     struct overlay_totals totals;
     stats->run_count++;
     stats->run_bytes += info->file_bytes;
-    if (overlay_totals(&store->overlays, run->packed, run->overlay, &totals) != STATUS_OK) return;
+    if (overlay_totals(store->overlays, run->packed, run->overlay, &totals) != STATUS_OK) return;
     stats->live_count += totals.live_count;
     stats->current_count += totals.current_count;
     stats->dead_count += totals.dead_count;
@@ -247,7 +248,7 @@ void store_stats(const struct store *store, struct store_stats *stats)
     if (store->frozen != NULL) add_generation(store->frozen, stats);
     for (size_t i = 0; i < store->run_count; i++) add_run(store, store->runs[i], stats);
 
-    stats->overlay_bytes = arena_footprint_bytes(&store->overlays.arena);
+    stats->overlay_bytes = arena_footprint_bytes(&store->overlays->arena);
     stats->noted_bytes = store_job_touched(store);
     stats->log_bytes = log_bytes_since(store->log, store->flushed_sequence);
     stats->sequence_appended = log_last(store->log);

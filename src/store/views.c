@@ -37,7 +37,7 @@ static struct layer run_layer(const struct store *store, const struct run *run)
 {
     return (struct layer){
         .packed = run->packed,
-        .overlays = &store->overlays,
+        .overlays = store->overlays,
         .overlay = run->overlay,
     };
 }
@@ -58,7 +58,7 @@ static enum status reserve_seals(struct store *store)
     enum status status = arena_reserve_seal(&store->active->trie.arena);
     if (status == STATUS_OK && store->frozen != NULL)
         status = arena_reserve_seal(&store->frozen->trie.arena);
-    if (status == STATUS_OK) status = arena_reserve_seal(&store->overlays.arena);
+    if (status == STATUS_OK) status = arena_reserve_seal(&store->overlays->arena);
     return status;
 }
 
@@ -68,7 +68,7 @@ static void seal(struct store *store)
     uint64_t before = store->view_last - 1;
     CHECK(arena_seal(&store->active->trie.arena, before) == STATUS_OK);
     if (store->frozen != NULL) CHECK(arena_seal(&store->frozen->trie.arena, before) == STATUS_OK);
-    CHECK(arena_seal(&store->overlays.arena, before) == STATUS_OK);
+    CHECK(arena_seal(&store->overlays->arena, before) == STATUS_OK);
 }
 
 void store_drop_view(struct store *store, struct pending_view *pending)
@@ -211,8 +211,23 @@ static void reclaim_generations(struct store *store, uint64_t number)
     }
 }
 
+static void reclaim_overlays(struct store *store, uint64_t number)
+{
+    struct overlay_holder **link = &store->retired_overlays;
+    while (*link != NULL) {
+        struct overlay_holder *holder = *link;
+        if (holder->retired_in > number) {
+            link = &holder->next;
+            continue;
+        }
+        *link = holder->next;
+        overlay_holder_destroy(store->heap, holder);
+    }
+}
+
 void store_free_retired(struct store *store)
 {
+    reclaim_overlays(store, UINT64_MAX);
     reclaim_views(store, UINT64_MAX);
     reclaim_generations(store, UINT64_MAX);
     reclaim_runs(store, UINT64_MAX);
@@ -225,10 +240,11 @@ void store_reclaim(struct store *store, uint64_t view)
     arena_reclaim(&store->active->trie.arena, view);
     if (store->frozen != NULL && !store->frozen->pinned)
         arena_reclaim(&store->frozen->trie.arena, view);
-    arena_reclaim(&store->overlays.arena, view);
+    arena_reclaim(&store->overlays->arena, view);
     reclaim_views(store, view);
     reclaim_runs(store, view);
     reclaim_generations(store, view);
+    reclaim_overlays(store, view);
 }
 
 const struct view *store_view(const struct store *store)

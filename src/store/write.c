@@ -21,7 +21,7 @@ static enum status find_in_runs(struct store *store, struct slice key, struct pl
         if (status != STATUS_OK) return status;
 
         enum overlay_state state =
-            overlay_state(&store->overlays, run->packed, run->overlay, ordinal);
+            overlay_state(store->overlays, run->packed, run->overlay, ordinal);
         if (state == OVERLAY_DEAD) continue;
         status = packed_record(run->packed, ordinal, record);
         if (status != STATUS_OK) return status;
@@ -62,7 +62,7 @@ static enum status kill_where_it_lies(struct store *store, struct slice key,
         break;
     }
     store_save_run(store, place->run);
-    return overlay_kill(&store->overlays, place->run->packed, &place->run->overlay, place->ordinal,
+    return overlay_kill(store->overlays, place->run->packed, &place->run->overlay, place->ordinal,
                         record_hash(key, former, store->options.hash_seed));
 }
 
@@ -354,7 +354,7 @@ static struct batch_start tip_now(const struct store *store)
         .active = store->active->root,
         .active_expiry = store->active->expiry,
         .active_retired = store->active->trie.arena.retired_total,
-        .overlays_retired = store->overlays.arena.retired_total,
+        .overlays_retired = store->overlays->arena.retired_total,
         .kills_unstored = store->kills_unstored,
         .touched_size = store_job_touched(store),
     };
@@ -375,7 +375,7 @@ void store_batch_begin(struct store *store, uint64_t now_ms)
     store->batch_number++;
     memtrie_begin_batch(&store->active->trie);
     if (store->frozen != NULL) memtrie_begin_batch(&store->frozen->trie);
-    overlay_begin_batch(&store->overlays);
+    overlay_begin_batch(store->overlays);
     store->batch_start = tip_now(store);
 }
 
@@ -390,7 +390,7 @@ void store_save_run(struct store *store, struct run *run)
 static void take_back_run(struct store *store, struct run *run)
 {
     if (run->saved_in != store->batch_number) return;
-    overlay_drop(&store->overlays, run->overlay, packed_info(run->packed)->count);
+    overlay_drop(store->overlays, run->overlay, packed_info(run->packed)->count);
     run->overlay = run->saved_overlay;
     run->change_count = run->saved_change_count;
 }
@@ -402,7 +402,7 @@ void store_take_back(struct store *store)
     const struct batch_start *start = &store->batch_start;
     for (size_t i = 0; i < store->run_count; i++) take_back_run(store, store->runs[i]);
     store_job_take_back(store, start->touched_size, take_back_run);
-    arena_unretire(&store->overlays.arena, start->overlays_retired);
+    arena_unretire(&store->overlays->arena, start->overlays_retired);
 
     store->active->root = start->active;
     store->active->expiry = start->active_expiry;

@@ -295,6 +295,40 @@ TEST_CASE(a_published_root_never_changes)
     model_deinit(&model);
 }
 
+TEST_CASE(a_copy_in_another_space_says_the_same_and_lives_by_itself)
+{
+    struct prng prng = {.state = test_seed};
+    struct model model;
+    struct overlay_space own;
+    overlay_root root = 0, copy;
+    model_init(&model, 9000, &prng);
+    EXPECT(overlay_copy(&model.space, root, model.count, &model.space, &copy) == STATUS_OK);
+    EXPECT(copy == 0 && overlay_bytes(&model.space, copy, model.count) == 0);
+    for (int i = 0; i < 700; i++)
+        change(&model, &root, prng_below(&prng, 9000), prng_one_in(&prng, 2));
+    EXPECT(overlay_bytes(&model.space, root, model.count) == model.space.arena.used_bytes);
+
+    EXPECT(overlay_space_init(&own, &model.heap) == STATUS_OK);
+    own.arena.failure_after = 3;
+    EXPECT(overlay_copy(&model.space, root, model.count, &own, &copy) == STATUS_NOMEM);
+    overlay_space_deinit(&own);
+    EXPECT(overlay_space_init(&own, &model.heap) == STATUS_OK);
+    EXPECT(overlay_copy(&model.space, root, model.count, &own, &copy) == STATUS_OK);
+    EXPECT(own.arena.used_bytes == model.space.arena.used_bytes);
+    overlay_space_deinit(&model.space);
+    model.space = own;
+    check_all(&model, copy, &prng);
+
+    /* It is of the present batch: changing it copies nothing. */
+    uint64_t used_bytes = model.space.arena.used_bytes;
+    for (uint64_t i = 0; i < 9000; i++)
+        if (model.dead[i]) change(&model, &copy, i ^ 1, true);
+    EXPECT(model.space.arena.used_bytes == used_bytes);
+    EXPECT(model.space.arena.retired_bytes == 0);
+    check_all(&model, copy, &prng);
+    model_deinit(&model);
+}
+
 /* After a batch that nobody saw everything is as before it, memory as well. */
 TEST_CASE(a_dropped_batch_leaves_no_trace)
 {
@@ -460,6 +494,7 @@ TEST_CASE(damaged_bytes_are_refused)
 }
 
 TEST_MAIN(TEST(an_overlay_answers_like_a_list_of_states), TEST(all_may_die),
-          TEST(a_published_root_never_changes), TEST(a_dropped_batch_leaves_no_trace),
-          TEST(no_memory_changes_nothing), TEST(bytes_are_as_written_down),
-          TEST(damaged_bytes_are_refused))
+          TEST(a_published_root_never_changes),
+          TEST(a_copy_in_another_space_says_the_same_and_lives_by_itself),
+          TEST(a_dropped_batch_leaves_no_trace), TEST(no_memory_changes_nothing),
+          TEST(bytes_are_as_written_down), TEST(damaged_bytes_are_refused))

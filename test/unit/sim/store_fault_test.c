@@ -117,7 +117,7 @@ TEST_CASE(a_job_that_is_undone_gives_its_memory_back)
     struct store_options options = store_world_options();
     begin(&world, &options);
     write_words(&world, STORE_SET, 0, 50);
-    uint64_t before = world.store->overlays.arena.used_bytes;
+    uint64_t before = world.store->overlays->arena.used_bytes;
     EXPECT(store_flush_begin(world.store, &world.job) == STATUS_OK);
     world.stage = STORE_WORLD_BUILDING;
     while (world.stage != STORE_WORLD_RESOLVING)
@@ -125,10 +125,10 @@ TEST_CASE(a_job_that_is_undone_gives_its_memory_back)
     write_words(&world, STORE_REMOVE, 0, 5);
     while (world.stage != STORE_WORLD_COMMITTING)
         EXPECT(store_world_job_step(&world) == STATUS_PARTIAL);
-    EXPECT(world.store->overlays.arena.used_bytes > before);
+    EXPECT(world.store->overlays->arena.used_bytes > before);
     sim_disk_fail_after(world.disk, 0, STATUS_FULL);
     EXPECT(finish_job(&world) == STATUS_FULL);
-    EXPECT(world.store->overlays.arena.used_bytes == before);
+    EXPECT(world.store->overlays->arena.used_bytes == before);
     EXPECT(flush(&world) == STATUS_OK);
     EXPECT(count_words(&world) == 45);
     store_world_deinit(&world);

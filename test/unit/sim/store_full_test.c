@@ -185,7 +185,7 @@ TEST_CASE(a_log_that_takes_nothing_costs_writes_and_not_the_store)
     for (unsigned i = 200; i < 240; i++) EXPECT(write_one(full, STORE_SET, i) == STATUS_OK);
     leave_room(full, 0);
 
-    uint64_t overlays = full->world.store->overlays.arena.used_bytes;
+    uint64_t overlays = full->world.store->overlays->arena.used_bytes;
     unsigned refused = 0;
     for (unsigned i = 0; i < 240; i++) {
         enum status set = write_one(full, i % 2 == 0 ? STORE_SET : STORE_REMOVE, i);
@@ -194,7 +194,7 @@ TEST_CASE(a_log_that_takes_nothing_costs_writes_and_not_the_store)
         if (set == STATUS_FULL) EXPECT(write_one(full, STORE_REMOVE, i) == STATUS_FULL);
         if (i % 7 == 0) tick(full);
         if (i % 40 == 0) check(full);
-        EXPECT(full->world.store->overlays.arena.used_bytes <= overlays + (i + 1) * 2048);
+        EXPECT(full->world.store->overlays->arena.used_bytes <= overlays + (i + 1) * 2048);
     }
     EXPECT(refused > 100);
     check(full);
