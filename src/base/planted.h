@@ -24,6 +24,11 @@ enum planted_bug {
     BUG_STALE_TOUCHED_KEYS,          /* A refused batch leaves its keys to be killed by a job. */
     BUG_SPLIT_CHANGES_OWNERS,        /* A child of a split has the owners of the shard after it. */
     BUG_EXCLUDED_TOO_MANY,           /* Exclusion minds the owners that are left, not the quorum. */
+    BUG_ACKNOWLEDGE_WRITE_EARLY,     /* A coordinator counts itself before its sync. */
+    BUG_ACKNOWLEDGE_APPLY_EARLY,     /* An owner acknowledges before its sync. */
+    BUG_HINT_COUNTED_EARLY,          /* A stand-in says that it keeps a hint before its sync. */
+    BUG_SLOT_REUSED,                 /* A start goes on in the slot of the one before it. */
+    BUG_UNCONFIRMED_LISTS,           /* Lists of owners that differ are merged as they are. */
     BUG_COUNT,
 };
 

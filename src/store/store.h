@@ -127,7 +127,7 @@ struct store_write {
     bool leave_tombstone;        /* STORE_REMOVE: even where nothing is known of the word, or it is
                              deleted already: another replica may know more. */
     /* STORE_SET, STORE_REMOVE, STORE_INCREMENT: the new version lies above this one, which a
-     * replica is known to hold; none: 0. STORE_FORGET: the version that is to go. */
+     * replica is known to hold; none: 0. STORE_FORGET: the version that is to go, none: any. */
     struct version above;
 };
 
@@ -147,6 +147,9 @@ struct store_outcome {
  * still go, until the log has no room even for those); STATUS_BUSY while memory waits for a
  * flush: ask again after a job. */
 enum status store_can_write(const struct store *store);
+
+/* Who stamps from now on, and whose slot increments add to: known only once the store is open. */
+void store_set_writer(struct store *store, uint16_t node_id, uint64_t slot_owner);
 
 void store_batch_begin(struct store *store, uint64_t now_ms);
 

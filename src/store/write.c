@@ -152,6 +152,12 @@ static struct version stamp(struct store *store, const struct store_write *write
     return (struct version){u64_max(time, below + 1), store->options.node_id};
 }
 
+void store_set_writer(struct store *store, uint16_t node_id, uint64_t owner)
+{
+    store->options.node_id = node_id;
+    store->options.slot_owner = owner;
+}
+
 static uint64_t slot_owner(const struct store *store)
 {
     return store->options.slot_owner != 0 ? store->options.slot_owner : store->options.node_id;
@@ -287,10 +293,10 @@ enum status store_forget(struct store *store, struct slice key, struct version v
     enum status status = store_find(store, key, &place, &current);
     if (status != STATUS_OK || place.kind == PLACE_NOWHERE) return status;
     outcome->version = current.version;
-    if (!version_equal(current.version, version)) return STATUS_OK;
+    if (!version_is_none(version) && !version_equal(current.version, version)) return STATUS_OK;
 
     size_t before = store->batch.size;
-    if (logged) batch_append_forget(&store->batch, key, version);
+    if (logged) batch_append_forget(&store->batch, key, current.version);
     status = buf_status(&store->batch);
     if (status == STATUS_OK)
         status = place.kind == PLACE_ACTIVE

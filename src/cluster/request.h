@@ -1,0 +1,84 @@
+/* What is asked of a cluster, and what it answers: the data operations, in terms of keys. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+#include "base/status.h"
+#include "cluster/rangemap.h"
+#include "core/query.h"
+#include "core/record.h"
+#include "core/version.h"
+
+enum request_kind {
+    REQUEST_SET = 1,
+    REQUEST_REMOVE,
+    REQUEST_INCREMENT,
+    REQUEST_GET,
+    REQUEST_BEST,  /* The first `limit` of the popularity order under a prefix, after `after`. */
+    REQUEST_SCAN,  /* The same in alphabetical order, either way, from `from`. */
+    REQUEST_COUNT, /* Live words under a prefix. */
+    REQUEST_KIND_END,
+};
+
+enum { REQUEST_LIMIT_MAX = 1000, REQUEST_TIMEOUT_MS_MAX = 600000 };
+
+static inline bool request_is_write(enum request_kind kind)
+{
+    return kind <= REQUEST_INCREMENT;
+}
+
+/* Slices are borrowed. What a kind does not use is zero. */
+struct request {
+    enum request_kind kind;
+    bool has_consistency; /* Else the map's setting for reads or writes. */
+    enum consistency consistency;
+    struct slice key; /* Of the word (core/key.h); BEST, SCAN, COUNT: what the keys begin with. */
+
+    /* Writes. */
+    double score; /* SET: the score; INCREMENT: by how much. */
+    bool has_payload;
+    struct slice payload, tags; /* As in struct record. */
+    uint64_t expires_at;        /* Unix ms; 0: never. */
+
+    /* BEST, SCAN. */
+    uint64_t limit; /* 1 to REQUEST_LIMIT_MAX. */
+    bool has_after;
+    struct query_position after; /* BEST */
+    struct query_from from;      /* SCAN */
+
+    uint32_t timeout_ms; /* From now; 1 to REQUEST_TIMEOUT_MS_MAX. */
+};
+
+enum request_outcome {
+    REQUEST_DONE,
+    REQUEST_ABSENT,           /* GET: there is no such word. */
+    REQUEST_NO_HEALTHY_OWNER, /* Nothing was done. */
+    REQUEST_QUORUM_NOT_MET,   /* Too few owners answer; nothing was done. */
+    REQUEST_TIMED_OUT,        /* What a write did is unknown. */
+    REQUEST_REFUSED,          /* `status` says why; nothing was done. */
+    REQUEST_OUTCOME_END,
+};
+
+struct request_entry {
+    struct slice key;
+    struct record record;
+};
+
+struct request_reply {
+    enum request_outcome outcome;
+    enum status status;
+    /* Writes: the record that now stands, as the coordinator knows it. */
+    struct version version;
+    double score;
+    bool was_live;
+    bool sloppy;       /* Hints were counted. */
+    uint8_t ack_count; /* Owners that have it durably. */
+    /* Reads. */
+    const struct request_entry *entries; /* Borrowed until the sink returns. */
+    size_t entry_count;
+    bool more;      /* Entries follow the last one. */
+    uint64_t count; /* COUNT. */
+};

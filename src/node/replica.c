@@ -1,0 +1,595 @@
+#include "node/replica_private.h"
+
+#include "base/check.h"
+#include "base/math.h"
+#include "base/planted.h"
+#include "core/key.h"
+
+enum { FLOW_INDEX_BITS = 16 };
+
+/* --- Life --- */
+
+/* Slots of increments belong to a start, not to a node: what a start that ended badly had added
+ * and not synced may live on elsewhere under its next number. */
+static uint64_t slot_owner(const struct identity *self)
+{
+    uint64_t boot = planted(BUG_SLOT_REUSED) ? 1 : self->boot;
+    uint64_t mixed = (self->incarnation ^ (boot * UINT64_C(0x9e3779b97f4a7c15)));
+    return mixed == 0 ? 1 : mixed;
+}
+
+/* What the directory holds, or, in a new one, what the caller gave. */
+static enum status load(struct replica *replica)
+{
+    enum status status = local_load_identity(replica);
+    if (status == STATUS_OK) status = local_load_map(replica);
+    if (status == STATUS_NOT_FOUND) status = local_save_map(replica);
+    if (status != STATUS_OK) return status;
+    replica->self.boot++;
+    store_set_writer(replica->store, replica->self.id, slot_owner(&replica->self));
+    status = local_save_identity(replica);
+    if (status == STATUS_OK) status = replica_hint_load(replica);
+    return status;
+}
+
+enum status replica_create(const struct replica_options *options, struct replica_time time,
+                           struct replica **out)
+{
+    struct replica *replica = heap_zalloc(options->heap, sizeof *replica);
+    if (replica == NULL) return STATUS_NOMEM;
+    replica->heap = options->heap;
+    replica->store = options->store;
+    replica->sink = options->sink;
+    replica->trace = options->trace;
+    replica->prng.state = options->seed;
+    replica->self = options->self;
+    replica->map = rangemap_ref(options->map);
+    replica->time = time;
+    outbox_init(&replica->ready, replica->heap);
+    buf_init(&replica->held_bytes, replica->heap);
+    buf_init(&replica->message, replica->heap);
+    buf_init(&replica->key, replica->heap);
+    buf_init(&replica->value, replica->heap);
+    buf_init(&replica->entries, replica->heap);
+    buf_init(&replica->ranges, replica->heap);
+
+    enum status status = query_scratch_create(replica->heap, &replica->scratch);
+    if (status == STATUS_OK) status = load(replica);
+    if (status != STATUS_OK) {
+        replica_destroy(replica);
+        return status;
+    }
+    replica_commit(replica, time);
+    TRACE(replica->trace, "start: boot %llu, map %llu", (unsigned long long)replica->self.boot,
+          (unsigned long long)rangemap_identity(replica->map)->number);
+    *out = replica;
+    return STATUS_OK;
+}
+
+static void flow_free(struct replica *replica, struct flow *flow)
+{
+    replica_read_free(replica, flow);
+    buf_deinit(&flow->bytes);
+    buf_deinit(&flow->write.record);
+}
+
+void replica_destroy(struct replica *replica)
+{
+    if (replica == NULL) return;
+    for (size_t i = 0; i < replica->flow_capacity; i++) flow_free(replica, &replica->flows[i]);
+    heap_free(replica->heap, replica->flows);
+    heap_free(replica->heap, replica->held);
+    replica_hint_free(replica);
+    outbox_deinit(&replica->ready);
+    buf_deinit(&replica->held_bytes);
+    buf_deinit(&replica->message);
+    buf_deinit(&replica->key);
+    buf_deinit(&replica->value);
+    buf_deinit(&replica->entries);
+    buf_deinit(&replica->ranges);
+    query_scratch_destroy(replica->scratch);
+    rangemap_unref(replica->map);
+    heap_free(replica->heap, replica);
+}
+
+const struct rangemap *replica_map(const struct replica *replica)
+{
+    return replica->map;
+}
+
+struct identity replica_identity(const struct replica *replica)
+{
+    return replica->self;
+}
+
+struct query replica_query(const struct replica *replica)
+{
+    return store_query(store_view(replica->store), replica->time.wall_ms, replica->heap,
+                       replica->scratch);
+}
+
+/* --- What goes out --- */
+
+void replica_batch(struct replica *replica)
+{
+    if (replica->batch_open) return;
+    store_batch_begin(replica->store, replica->time.wall_ms);
+    replica->batch_open = true;
+}
+
+void replica_store_write(struct replica *replica, const struct store_write *write,
+                         struct store_outcome *outcome)
+{
+    replica_batch(replica);
+    store_write(replica->store, write, outcome);
+}
+
+static struct held *held_add(struct replica *replica)
+{
+    if (replica->held_first + replica->held_count == replica->held_capacity) {
+        if (replica->held_first > replica->held_capacity / 2) {
+            for (size_t i = 0; i < replica->held_count; i++)
+                replica->held[i] = replica->held[replica->held_first + i];
+            replica->held_first = 0;
+        } else {
+            size_t capacity = size_max(16, replica->held_capacity * 2);
+            struct held *held = heap_realloc(replica->heap, replica->held, capacity * sizeof *held);
+            if (held == NULL) return NULL;
+            replica->held = held;
+            replica->held_capacity = capacity;
+        }
+    }
+    struct held *held = &replica->held[replica->held_first + replica->held_count++];
+    *held = (struct held){0};
+    return held;
+}
+
+static void hold_message(struct replica *replica, node_id to, struct slice bytes)
+{
+    /* Without memory it is lost, as the network may lose it. */
+    size_t at = replica->held_bytes.size;
+    buf_append_slice(&replica->held_bytes, bytes);
+    if (replica->held_bytes.failed) {
+        replica->held_bytes.failed = false;
+        return;
+    }
+    struct held *held = held_add(replica);
+    if (held != NULL) *held = (struct held){.to = to, .at = at, .size = bytes.size};
+}
+
+void replica_hold_flow(struct replica *replica, uint64_t label)
+{
+    struct held *held = held_add(replica);
+    if (held != NULL) held->flow = label;
+}
+
+void replica_send(struct replica *replica, node_id to, bool durable, struct data_message *message)
+{
+    const struct rangemap_identity *identity = rangemap_identity(replica->map);
+    message->generation = identity->generation;
+    message->map_number = identity->number;
+    CHECK(to != replica->self.id);
+    if (!durable || planted(BUG_ACKNOWLEDGE_APPLY_EARLY)) {
+        data_message_encode(message, outbox_begin(&replica->ready, to, PROTOCOL_DATA));
+        outbox_end(&replica->ready, false);
+        return;
+    }
+    buf_clear(&replica->message);
+    buf_append_u8(&replica->message, PROTOCOL_DATA);
+    data_message_encode(message, &replica->message);
+    if (buf_status(&replica->message) == STATUS_OK)
+        hold_message(replica, to, buf_slice(&replica->message));
+}
+
+static void release_message(struct replica *replica, const struct held *held)
+{
+    replica->sink.send(replica->sink.context, held->to,
+                       slice_of(replica->held_bytes.data + held->at, held->size));
+}
+
+/* What waited for a batch that is durable now. A flow told of it may write more, which waits in
+ * turn, behind. */
+static void release(struct replica *replica)
+{
+    uint64_t visible = store_visible_sequence(replica->store);
+    while (replica->held_count > 0) {
+        struct held held = replica->held[replica->held_first];
+        if (held.sequence == 0 || held.sequence > visible) break;
+        replica->held_first++;
+        replica->held_count--;
+        if (held.flow == 0) {
+            release_message(replica, &held);
+            continue;
+        }
+        replica_write_durable(replica, held.flow);
+    }
+    if (replica->held_count == 0) buf_clear(&replica->held_bytes);
+}
+
+/* The batch is nothing: who waited for it gets no acknowledgement, and what it was to tell is not
+ * told. */
+static void fail_batch(struct replica *replica, enum status status)
+{
+    size_t end = replica->held_first + replica->held_count;
+    size_t at = end;
+    while (at > replica->held_first && replica->held[at - 1].sequence == 0) at--;
+    replica->held_count = at - replica->held_first;
+    /* The places stay as they are until the flows were told. */
+    for (size_t i = at; i < end; i++) {
+        struct flow *flow = replica_flow_find(replica, replica->held[i].flow);
+        if (flow != NULL) replica_write_failed(replica, flow, status);
+    }
+    outbox_clear(&replica->ready);
+}
+
+void replica_commit(struct replica *replica, struct replica_time time)
+{
+    replica->time = time;
+    if (replica->batch_open) {
+        uint64_t sequence;
+        replica->batch_open = false;
+        enum status status = store_batch_commit(replica->store, &sequence);
+        if (status != STATUS_OK) {
+            fail_batch(replica, status);
+        } else {
+            for (size_t i = replica->held_count; i > 0; i--) {
+                struct held *held = &replica->held[replica->held_first + i - 1];
+                if (held->sequence != 0) break;
+                held->sequence = sequence;
+            }
+        }
+    }
+    for (size_t i = 0; i < replica->ready.count; i++)
+        replica->sink.send(replica->sink.context, replica->ready.messages[i].to,
+                           outbox_bytes(&replica->ready, i));
+    outbox_clear(&replica->ready);
+    /* With an interval between syncs a batch may be visible at once. */
+    release(replica);
+    if (replica->batch_open) replica_commit(replica, time);
+}
+
+void replica_synced(struct replica *replica, struct replica_time time)
+{
+    replica->time = time;
+    release(replica);
+    replica_commit(replica, time);
+}
+
+/* --- Flows --- */
+
+struct flow *replica_flow_find(struct replica *replica, uint64_t label)
+{
+    uint64_t number = label >> FLOW_ATTEMPT_BITS;
+    size_t index = number & ((1 << FLOW_INDEX_BITS) - 1);
+    if (number == 0 || index >= replica->flow_capacity) return NULL;
+    struct flow *flow = &replica->flows[index];
+    return flow->kind != FLOW_NONE && flow->number == number ? flow : NULL;
+}
+
+static struct flow *flow_take(struct replica *replica)
+{
+    size_t index = 0;
+    while (index < replica->flow_capacity && replica->flows[index].kind != FLOW_NONE) index++;
+    if (index == replica->flow_capacity) {
+        if (index == REPLICA_FLOWS_MAX) return NULL;
+        size_t capacity = size_max(16, index * 2);
+        struct flow *flows = heap_realloc(replica->heap, replica->flows, capacity * sizeof *flows);
+        if (flows == NULL) return NULL;
+        for (size_t i = index; i < capacity; i++)
+            flows[i] = (struct flow){.number = i, .bytes = {.heap = replica->heap}};
+        replica->flows = flows;
+        replica->flow_capacity = capacity;
+    }
+    struct flow *flow = &replica->flows[index];
+    struct buf bytes = flow->bytes, record = flow->write.record;
+    buf_clear(&bytes);
+    buf_clear(&record);
+    record.heap = replica->heap;
+    *flow = (struct flow){
+        .number = flow->number + (1 << FLOW_INDEX_BITS), .bytes = bytes, .write.record = record};
+    replica->flow_count++;
+    return flow;
+}
+
+void replica_flow_end(struct replica *replica, struct flow *flow)
+{
+    CHECK(flow->kind != FLOW_NONE);
+    replica_read_free(replica, flow);
+    flow->kind = FLOW_NONE;
+    replica->flow_count--;
+}
+
+static struct slice keep(struct buf *bytes, const uint8_t *base, struct slice slice)
+{
+    struct slice kept = {base + bytes->size, slice.size};
+    buf_append_slice(bytes, slice);
+    return kept;
+}
+
+/* Copies what the request borrows. */
+static enum status copy_request(struct flow *flow, const struct request *request)
+{
+    struct buf *bytes = &flow->bytes;
+    size_t size = request->key.size + request->payload.size + request->tags.size +
+                  request->after.key.size + request->from.key.size;
+    const uint8_t *base = buf_reserve(bytes, size + 1);
+    if (base == NULL) return STATUS_NOMEM;
+    flow->request = *request;
+    flow->request.key = keep(bytes, base, request->key);
+    flow->request.payload = keep(bytes, base, request->payload);
+    flow->request.tags = keep(bytes, base, request->tags);
+    flow->request.after.key = keep(bytes, base, request->after.key);
+    flow->request.from.key = keep(bytes, base, request->from.key);
+    return STATUS_OK;
+}
+
+static void reply_to_peer(struct replica *replica, const struct flow *flow,
+                          const struct request_reply *reply)
+{
+    struct data_message message = {
+        .kind = DATA_FORWARDED, .flow = flow->asker_flow, .reply = *reply};
+    struct buf encoded;
+    buf_init(&encoded, replica->heap);
+    buf_clear(&replica->entries);
+    for (size_t i = 0; i < reply->entry_count; i++) {
+        buf_clear(&encoded);
+        record_encode(&reply->entries[i].record, &encoded);
+        data_entry_append(&replica->entries, reply->entries[i].key, buf_slice(&encoded));
+        if (encoded.failed) replica->entries.failed = true;
+    }
+    buf_deinit(&encoded);
+    if (buf_status(&replica->entries) != STATUS_OK) return; /* The asker times out. */
+    message.entries = buf_slice(&replica->entries);
+    message.entry_count = reply->entry_count;
+    replica_send(replica, flow->asker, false, &message);
+}
+
+void replica_reply(struct replica *replica, struct flow *flow, const struct request_reply *reply)
+{
+    if (flow->from_client)
+        replica->sink.reply(replica->sink.context, flow->asker_flow, reply);
+    else
+        reply_to_peer(replica, flow, reply);
+}
+
+void replica_fail(struct replica *replica, struct flow *flow, enum request_outcome outcome,
+                  enum status status)
+{
+    replica_reply(replica, flow, &(struct request_reply){.outcome = outcome, .status = status});
+    replica_flow_end(replica, flow);
+}
+
+/* --- Requests --- */
+
+bool replica_is_down(const struct replica *replica, node_id id)
+{
+    (void)replica;
+    (void)id;
+    return false;
+}
+
+/* The owners that may take the request, this node aside: those that are up first. */
+static node_id choose_owner(struct replica *replica, const struct request *request)
+{
+    struct shard shard = rangemap_shard(replica->map, rangemap_find(replica->map, request->key));
+    const struct owners *owners = shard_read_owners(&shard);
+    node_id up[RANGEMAP_OWNERS_MAX];
+    uint32_t count = 0;
+    for (size_t i = 0; i < owners->count; i++)
+        if (owners->ids[i] != replica->self.id && !replica_is_down(replica, owners->ids[i]))
+            up[count++] = owners->ids[i];
+    return count == 0 ? 0 : up[prng_below(&replica->prng, count)];
+}
+
+static void forward(struct replica *replica, struct flow *flow)
+{
+    node_id owner = choose_owner(replica, &flow->request);
+    if (owner == 0) {
+        replica_fail(replica, flow, REQUEST_NO_HEALTHY_OWNER, STATUS_BUSY);
+        return;
+    }
+    flow->kind = FLOW_FORWARD;
+    flow->forwarded_to = owner;
+    struct data_message message = {
+        .kind = DATA_FORWARD, .flow = flow_label(flow, 0), .request = flow->request};
+    message.request.has_consistency = true;
+    message.request.consistency = flow->consistency;
+    message.request.timeout_ms = (uint32_t)(flow->deadline_ms - replica->time.now_ms);
+    replica_send(replica, owner, false, &message);
+}
+
+static enum consistency consistency_of(const struct replica *replica, const struct request *request)
+{
+    const struct rangemap_settings *settings = rangemap_settings(replica->map);
+    if (request->has_consistency) return request->consistency;
+    return request_is_write(request->kind) ? settings->write_consistency
+                                           : settings->read_consistency;
+}
+
+static void begin(struct replica *replica, struct flow *flow)
+{
+    if (!request_is_write(flow->request.kind)) {
+        flow->kind = FLOW_READ;
+        replica_read_begin(replica, flow);
+    } else if (rangemap_takes(replica->map, replica->self.id, flow->request.key)) {
+        flow->kind = FLOW_WRITE;
+        replica_write_begin(replica, flow);
+    } else if (flow->from_client) {
+        forward(replica, flow);
+    } else {
+        /* Whoever forwarded has another map than we do: it must ask again with a newer one. */
+        replica_fail(replica, flow, REQUEST_NO_HEALTHY_OWNER, STATUS_STALE);
+    }
+}
+
+static struct flow *flow_start(struct replica *replica, const struct request *request)
+{
+    struct flow *flow = flow_take(replica);
+    if (flow == NULL) return NULL;
+    flow->kind = FLOW_FORWARD; /* Taken. */
+    if (copy_request(flow, request) != STATUS_OK) {
+        replica_flow_end(replica, flow);
+        return NULL;
+    }
+    uint64_t timeout_ms = request->timeout_ms != 0 ? request->timeout_ms : REPLICA_TIMEOUT_MS;
+    flow->consistency = consistency_of(replica, request);
+    flow->deadline_ms = replica->time.now_ms + timeout_ms;
+    return flow;
+}
+
+void replica_request(struct replica *replica, struct replica_time time, uint64_t id,
+                     const struct request *request)
+{
+    replica->time = time;
+    struct flow *flow = flow_start(replica, request);
+    if (flow == NULL) {
+        struct request_reply reply = {.outcome = REQUEST_REFUSED, .status = STATUS_BUSY};
+        replica->sink.reply(replica->sink.context, id, &reply);
+        return;
+    }
+    flow->from_client = true;
+    flow->asker_flow = id;
+    begin(replica, flow);
+}
+
+static void serve_forward(struct replica *replica, node_id from, const struct data_message *message)
+{
+    struct flow *flow = flow_start(replica, &message->request);
+    if (flow == NULL) {
+        struct data_message busy = {.kind = DATA_FORWARDED, .flow = message->flow};
+        busy.reply = (struct request_reply){.outcome = REQUEST_REFUSED, .status = STATUS_BUSY};
+        replica_send(replica, from, false, &busy);
+        return;
+    }
+    flow->asker = from;
+    flow->asker_flow = message->flow;
+    begin(replica, flow);
+}
+
+static void forwarded(struct replica *replica, node_id from, const struct data_message *message)
+{
+    struct flow *flow = replica_flow_find(replica, message->flow);
+    if (flow == NULL || flow->kind != FLOW_FORWARD || flow->forwarded_to != from) return;
+    struct request_reply reply = message->reply;
+    struct request_entry *entries =
+        heap_alloc(replica->heap, (message->entry_count + 1) * sizeof *entries);
+    if (entries == NULL) return; /* It times out. */
+    struct slice rest = message->entries;
+    while (data_entry_next(&rest, &entries[reply.entry_count])) reply.entry_count++;
+    reply.entries = entries;
+    replica_reply(replica, flow, &reply);
+    replica_flow_end(replica, flow);
+    heap_free(replica->heap, entries);
+}
+
+/* --- Messages and time --- */
+
+static void data_message(struct replica *replica, node_id from, struct slice bytes)
+{
+    struct data_message message;
+    if (data_message_decode(bytes, &message) != STATUS_OK) {
+        replica->stats.invalid_count++;
+        return;
+    }
+    switch (message.kind) {
+    case DATA_FORWARD:
+        serve_forward(replica, from, &message);
+        break;
+    case DATA_FORWARDED:
+        forwarded(replica, from, &message);
+        break;
+    case DATA_APPLY:
+        replica_serve_apply(replica, from, &message);
+        break;
+    case DATA_APPLIED:
+        if ((message.flow & HINT_LABEL) != 0)
+            replica_hint_applied(replica, from, &message);
+        else
+            replica_write_applied(replica, from, &message);
+        break;
+    case DATA_ASK:
+        replica_serve_ask(replica, from, &message);
+        break;
+    case DATA_TOLD:
+        replica_read_told(replica, from, &message);
+        break;
+    case DATA_HOLD:
+        replica_serve_hold(replica, from, &message);
+        break;
+    case DATA_HELD:
+        replica_write_held(replica, from, &message);
+        break;
+    case DATA_KIND_END:
+        break;
+    }
+}
+
+void replica_message(struct replica *replica, struct replica_time time, node_id from,
+                     struct slice bytes)
+{
+    replica->time = time;
+    if (bytes.size == 0 || from == 0 || from == replica->self.id) {
+        replica->stats.invalid_count++;
+        return;
+    }
+    struct slice body = slice_from(bytes, 1);
+    switch (bytes.data[0]) {
+    case PROTOCOL_DATA:
+        data_message(replica, from, body);
+        break;
+    default:
+        replica->stats.invalid_count++;
+        break;
+    }
+}
+
+static void flow_tick(struct replica *replica, struct flow *flow)
+{
+    switch (flow->kind) {
+    case FLOW_NONE:
+        break;
+    case FLOW_FORWARD:
+        if (replica->time.now_ms >= flow->deadline_ms)
+            replica_fail(replica, flow, REQUEST_TIMED_OUT, STATUS_TIMEOUT);
+        break;
+    case FLOW_WRITE:
+        replica_write_tick(replica, flow);
+        break;
+    case FLOW_READ:
+        replica_read_tick(replica, flow);
+        break;
+    }
+}
+
+void replica_tick(struct replica *replica, struct replica_time time)
+{
+    replica->time = time;
+    for (size_t i = 0; i < replica->flow_capacity && replica->flow_count > 0; i++)
+        flow_tick(replica, &replica->flows[i]);
+    replica_hint_tick(replica);
+}
+
+uint64_t replica_wake_ms(const struct replica *replica)
+{
+    uint64_t due = replica->time.now_ms + 1000;
+    for (size_t i = 0; i < replica->flow_capacity && replica->flow_count > 0; i++) {
+        const struct flow *flow = &replica->flows[i];
+        if (flow->kind == FLOW_NONE) continue;
+        due = u64_min(due, flow->deadline_ms);
+        if (flow->kind == FLOW_WRITE) due = u64_min(due, replica_write_due_ms(flow));
+        if (flow->kind == FLOW_READ) due = u64_min(due, flow->read.hedge_ms);
+    }
+    for (size_t i = 0; i < replica->hint_peer_count; i++)
+        if (replica->hints[i].count > 0) due = u64_min(due, replica->hints[i].retry_ms);
+    return due;
+}
+
+void replica_stats(const struct replica *replica, struct replica_stats *stats)
+{
+    *stats = replica->stats;
+    stats->flow_count = replica->flow_count;
+    stats->held_count = replica->held_count;
+    stats->hint_count = 0;
+    for (size_t i = 0; i < replica->hint_peer_count; i++)
+        stats->hint_count += replica->hints[i].count;
+}

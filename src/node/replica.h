@@ -1,0 +1,110 @@
+/* One node of a cluster: requests of clients, messages of peers and the passing of time in,
+ * messages and replies out.
+ *
+ * It binds the protocols of `cluster` to the store. All it must not forget lies in the store
+ * (docs/design/cluster.md, "What a node keeps"), so whoever drives it only drives the store:
+ *
+ *   replica_create()    over an open store; reads what the node knew
+ *   replica_request()   a client's request; its reply comes by the sink, now or later, once
+ *   replica_message()   bytes from a peer, any bytes
+ *   replica_tick()      timers; call it at replica_wake_ms() or earlier
+ *   replica_commit()    after any number of those: what they wrote becomes one batch
+ *   replica_synced()    after every store_sync_complete()
+ *
+ * and in between lets the store sync, prepare log segments, run jobs and reclaim, as the server's
+ * threads do (docs/design/server.md). Messages and replies that tell of durable state wait
+ * inside until a sync has made it so. The sink is called from within these functions and must
+ * not call back.
+ *
+ * Two times: `now_ms` is monotonic since any moment and drives timers; `wall_ms` is Unix time, may
+ * jump, and goes into versions and expiry.
+ *
+ * Threads: one at a time, the store's writer. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/heap.h"
+#include "base/slice.h"
+#include "base/status.h"
+#include "cluster/identity.h"
+#include "cluster/rangemap.h"
+#include "cluster/request.h"
+#include "cluster/trace.h"
+#include "store/store.h"
+
+enum {
+    REPLICA_FLOWS_MAX = 4096,    /* Requests under way at one node. */
+    REPLICA_RESTAMPS_MAX = 1,    /* A second newer version was written at the same time as ours. */
+    REPLICA_HINTS_MAX = 1 << 16, /* Owed to all peers together. */
+    REPLICA_HINT_WINDOW = 16,    /* On their way to one peer. */
+    REPLICA_HINT_AFTER_MS = 500, /* An owner that was silent so long is owed a hint. */
+    REPLICA_TIMEOUT_MS = 5000,   /* Of requests that name none. */
+    REPLICA_ASK_BYTES_MAX = 1 << 20, /* Of the entries in one answer between nodes. */
+};
+
+struct replica;
+
+struct replica_time {
+    uint64_t now_ms, wall_ms;
+};
+
+/* Where effects go. Slices are borrowed for the call. */
+struct replica_sink {
+    void (*send)(void *context, node_id to, struct slice bytes);
+    void (*reply)(void *context, uint64_t request_id, const struct request_reply *reply);
+    void *context;
+};
+
+struct replica_options {
+    struct heap *heap;
+    struct store *store; /* Open; borrowed as long as the replica lives. */
+    struct replica_sink sink;
+    const struct trace *trace; /* May be NULL. */
+    uint64_t seed;
+    /* Of a directory that has none yet; else what is kept there counts. */
+    struct identity self;
+    struct rangemap *map;
+};
+
+/* Reads what the node knew; the caller lets the store sync what this wrote, and only then are
+ * messages let go.
+ *
+ * Errors: STATUS_NOMEM; STATUS_CORRUPT if what is kept makes no sense; those of the store. */
+enum status replica_create(const struct replica_options *options, struct replica_time time,
+                           struct replica **out);
+
+/* NULL is accepted. Requests under way get no reply. */
+void replica_destroy(struct replica *replica);
+
+/* A client's request; `id` comes back with its reply. The request is borrowed for the call. */
+void replica_request(struct replica *replica, struct replica_time time, uint64_t id,
+                     const struct request *request);
+
+/* `from` is vouched for by the connection. */
+void replica_message(struct replica *replica, struct replica_time time, node_id from,
+                     struct slice bytes);
+
+void replica_tick(struct replica *replica, struct replica_time time);
+
+/* After any number of the calls above: commits what they wrote, and sends what needs no sync. */
+void replica_commit(struct replica *replica, struct replica_time time);
+
+/* After store_sync_complete(). */
+void replica_synced(struct replica *replica, struct replica_time time);
+
+/* When replica_tick() is due, in `now_ms`. */
+uint64_t replica_wake_ms(const struct replica *replica);
+
+const struct rangemap *replica_map(const struct replica *replica);
+struct identity replica_identity(const struct replica *replica);
+
+struct replica_stats {
+    uint64_t flow_count;    /* Requests under way. */
+    uint64_t held_count;    /* Messages and replies that wait for a sync. */
+    uint64_t hint_count;    /* Owed to peers. */
+    uint64_t invalid_count; /* Messages that broke a rule. */
+    uint64_t restamp_count, superseded_count, refused_count, hedge_count, repaired_count;
+};
+void replica_stats(const struct replica *replica, struct replica_stats *stats);

@@ -1,0 +1,230 @@
+/* What peers are owed: records that an owner missed, kept until it has them.
+ *
+ *     key    00 'h' peer (2, big-endian) version (8 + 2, big-endian) hash of the key (16)
+ *     value  varint size of the key, key, record
+ *
+ * so that each peer's hints lie together, oldest first. A few at a time are on their way; one that
+ * is acknowledged is forgotten, all others are sent again. */
+#include <stdlib.h>
+#include <xxhash.h>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/planted.h"
+#include "core/key.h"
+#include "node/replica_private.h"
+
+enum { HINT_RETRY_MS = 1000 };
+
+static void append_u16be(struct buf *out, uint16_t value)
+{
+    buf_append_u8(out, (uint8_t)(value >> 8));
+    buf_append_u8(out, (uint8_t)value);
+}
+
+static void hint_peer_key(struct buf *key, node_id peer)
+{
+    local_key(key, LOCAL_HINT);
+    append_u16be(key, peer);
+}
+
+static void hint_key(struct buf *out, node_id peer, struct version version, struct slice key)
+{
+    XXH128_canonical_t hash;
+    XXH128_canonicalFromHash(&hash, XXH3_128bits(key.data, key.size));
+    hint_peer_key(out, peer);
+    for (int shift = 48; shift >= 0; shift -= 16)
+        append_u16be(out, (uint16_t)(version.time >> shift));
+    append_u16be(out, version.node);
+    buf_append(out, hash.digest, sizeof hash.digest);
+}
+
+static struct peer_hints *hints_of(struct replica *replica, node_id peer)
+{
+    for (size_t i = 0; i < replica->hint_peer_count; i++)
+        if (replica->hints[i].peer == peer) return &replica->hints[i];
+    struct peer_hints *hints =
+        heap_realloc(replica->heap, replica->hints, (replica->hint_peer_count + 1) * sizeof *hints);
+    if (hints == NULL) return NULL;
+    replica->hints = hints;
+    hints = &hints[replica->hint_peer_count++];
+    *hints = (struct peer_hints){.peer = peer, .after = {.heap = replica->heap}};
+    for (size_t i = 0; i < REPLICA_HINT_WINDOW; i++) hints->flights[i].name.heap = replica->heap;
+    return hints;
+}
+
+void replica_hint_free(struct replica *replica)
+{
+    for (size_t i = 0; i < replica->hint_peer_count; i++) {
+        struct peer_hints *hints = &replica->hints[i];
+        buf_deinit(&hints->after);
+        for (size_t j = 0; j < REPLICA_HINT_WINDOW; j++) buf_deinit(&hints->flights[j].name);
+    }
+    heap_free(replica->heap, replica->hints);
+}
+
+static uint64_t hint_total(const struct replica *replica)
+{
+    uint64_t total = 0;
+    for (size_t i = 0; i < replica->hint_peer_count; i++) total += replica->hints[i].count;
+    return total;
+}
+
+bool replica_hint_keep(struct replica *replica, node_id peer, struct slice key,
+                       const struct record *record)
+{
+    struct peer_hints *hints = hints_of(replica, peer);
+    if (hints == NULL || hint_total(replica) >= REPLICA_HINTS_MAX) return false;
+    struct buf value, encoded;
+    buf_init(&value, replica->heap);
+    buf_init(&encoded, replica->heap);
+    hint_key(&replica->key, peer, record->version, key);
+    record_encode(record, &encoded);
+    buf_append_varint(&value, key.size);
+    buf_append_slice(&value, key);
+    buf_append_slice(&value, buf_slice(&encoded));
+    enum status status = buf_status(&encoded);
+    if (status == STATUS_OK) status = buf_status(&value);
+    if (status == STATUS_OK) status = buf_status(&replica->key);
+    if (status == STATUS_OK)
+        status = local_put(replica, buf_slice(&replica->key), buf_slice(&value));
+    buf_deinit(&encoded);
+    buf_deinit(&value);
+    if (status != STATUS_OK) return false;
+    /* The same hint twice counts twice until the next start: a bound, not a balance. */
+    hints->count++;
+    if (hints->retry_ms == 0) hints->retry_ms = replica->time.now_ms + HINT_RETRY_MS;
+    return true;
+}
+
+/* --- Delivery --- */
+
+struct hint_walk {
+    struct replica *replica;
+    struct peer_hints *hints;
+    struct slice prefix;
+};
+
+static struct hint_flight *free_flight(struct peer_hints *hints)
+{
+    for (size_t i = 0; i < REPLICA_HINT_WINDOW; i++)
+        if (hints->flights[i].label == 0) return &hints->flights[i];
+    return NULL;
+}
+
+/* Sends one; a hint that cannot be read is an error of ours. */
+static void send_hint(struct replica *replica, struct peer_hints *hints, struct slice name)
+{
+    struct hint_flight *flight = free_flight(hints);
+    struct data_message message = {.kind = DATA_APPLY, .apply = DATA_APPLY_HINT};
+    if (local_get(replica, name, &replica->value) != STATUS_OK) return;
+    struct reader reader = reader_of(buf_slice(&replica->value));
+    uint64_t size = reader_varint(&reader);
+    message.key = reader_bytes(&reader, size);
+    struct slice encoded = reader_bytes(&reader, reader_left(&reader));
+    if (reader.failed || record_decode(encoded, &message.record) != STATUS_OK) return;
+
+    buf_clear(&flight->name);
+    buf_append_slice(&flight->name, name);
+    if (buf_status(&flight->name) != STATUS_OK) return;
+    flight->label = HINT_LABEL | ++replica->hint_label;
+    message.flow = flight->label;
+    hints->flight_count++;
+    replica_send(replica, hints->peer, false, &message);
+}
+
+/* A key of the first piece of a hint: the name is what comes before its last byte. */
+static enum status visit_hint(void *context, struct slice key, const struct record *record)
+{
+    struct hint_walk *walk = context;
+    struct peer_hints *hints = walk->hints;
+    (void)record;
+    if (hints->flight_count == REPLICA_HINT_WINDOW) return STATUS_END;
+    if (key.data[key.size - 1] != 0) return STATUS_OK;
+    buf_append_u8(&walk->replica->ranges, (uint8_t)(key.size - 1));
+    buf_append_slice(&walk->replica->ranges, slice_prefix(key, key.size - 1));
+    hints->flight_count++;
+    return STATUS_OK;
+}
+
+/* The names first, then the messages: sending uses the view's scratch again. */
+static void send_some(struct replica *replica, struct peer_hints *hints)
+{
+    struct buf *names = &replica->ranges;
+    struct query query = replica_query(replica);
+    struct hint_walk walk = {.replica = replica, .hints = hints};
+    struct query_from from = {.key = buf_slice(&hints->after)};
+    size_t in_flight = hints->flight_count;
+    buf_clear(names);
+    hint_peer_key(&replica->key, hints->peer);
+    enum status status =
+        query_scan(&query, buf_slice(&replica->key), &from, UINT64_MAX, visit_hint, &walk);
+    bool found = hints->flight_count > in_flight;
+    hints->flight_count = in_flight;
+    if (status != STATUS_OK || names->failed) return;
+
+    struct reader reader = reader_of(buf_slice(names));
+    while (reader_left(&reader) > 0) {
+        struct slice name = reader_bytes(&reader, reader_u8(&reader));
+        buf_clear(&hints->after);
+        buf_append_slice(&hints->after, name);
+        buf_append_u8(&hints->after, UINT8_MAX);
+        send_hint(replica, hints, name);
+    }
+    if (!found) buf_clear(&hints->after); /* Once more from the oldest. */
+}
+
+void replica_hint_tick(struct replica *replica)
+{
+    uint64_t now_ms = replica->time.now_ms;
+    for (size_t i = 0; i < replica->hint_peer_count; i++) {
+        struct peer_hints *hints = &replica->hints[i];
+        if (hints->count == 0 || now_ms < hints->retry_ms) continue;
+        hints->retry_ms = now_ms + HINT_RETRY_MS;
+        if (replica_is_down(replica, hints->peer)) continue;
+        /* Those that were not answered count as lost. */
+        for (size_t j = 0; j < REPLICA_HINT_WINDOW; j++) hints->flights[j].label = 0;
+        hints->flight_count = 0;
+        buf_clear(&hints->after);
+        send_some(replica, hints);
+    }
+}
+
+void replica_hint_applied(struct replica *replica, node_id from, const struct data_message *message)
+{
+    struct peer_hints *hints = hints_of(replica, from);
+    if (hints == NULL) return;
+    for (size_t i = 0; i < REPLICA_HINT_WINDOW; i++) {
+        struct hint_flight *flight = &hints->flights[i];
+        if (flight->label != message->flow) continue;
+        flight->label = 0;
+        hints->flight_count--;
+        if (message->verdict != DATA_OK) return; /* Once more later. */
+        local_forget(replica, buf_slice(&flight->name));
+        if (hints->count > 0) hints->count--;
+        if (hints->flight_count == 0 && hints->count > 0) send_some(replica, hints);
+        return;
+    }
+}
+
+/* --- After a start --- */
+
+static enum status count_hint(void *context, struct slice key, const struct record *record)
+{
+    struct replica *replica = context;
+    (void)record;
+    if (key.size < 5 || key.data[key.size - 1] != 0) return STATUS_OK;
+    struct peer_hints *hints = hints_of(replica, (node_id)(key.data[2] << 8 | key.data[3]));
+    if (hints == NULL) return STATUS_NOMEM;
+    hints->count++;
+    hints->retry_ms = replica->time.now_ms;
+    return STATUS_OK;
+}
+
+enum status replica_hint_load(struct replica *replica)
+{
+    struct query query = replica_query(replica);
+    struct query_from from = {0};
+    local_key(&replica->key, LOCAL_HINT);
+    return query_scan(&query, buf_slice(&replica->key), &from, UINT64_MAX, count_hint, replica);
+}

@@ -1,0 +1,160 @@
+/* What a node keeps for itself lies in the store, under keys no client can name: 00, a byte for the
+ * kind, what names the thing, and at last the number of the piece. The first piece begins with how
+ * many there are, so that a value is whole or not there. */
+#include "base/bytes.h"
+#include "core/key.h"
+#include "node/replica_private.h"
+
+enum { PIECE_BYTES = 32 << 10, PIECES_MAX = 255 };
+
+void local_key(struct buf *key, enum local_kind kind)
+{
+    buf_clear(key);
+    buf_append_u8(key, 0);
+    buf_append_u8(key, (uint8_t)kind);
+}
+
+static enum status piece_put(struct replica *replica, struct slice key, size_t piece,
+                             struct slice value)
+{
+    struct buf name;
+    struct store_outcome outcome = {.status = STATUS_NOMEM};
+    buf_init(&name, replica->heap);
+    buf_append_slice(&name, key);
+    buf_append_u8(&name, (uint8_t)piece);
+    if (buf_status(&name) == STATUS_OK)
+        replica_store_write(
+            replica,
+            &(struct store_write){
+                .kind = STORE_SET, .key = buf_slice(&name), .has_payload = true, .payload = value},
+            &outcome);
+    buf_deinit(&name);
+    return outcome.status;
+}
+
+enum status local_put(struct replica *replica, struct slice key, struct slice value)
+{
+    size_t count = value.size / PIECE_BYTES + 1;
+    struct buf piece;
+    enum status status = count <= PIECES_MAX ? STATUS_OK : STATUS_LIMIT;
+    buf_init(&piece, replica->heap);
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        buf_clear(&piece);
+        if (i == 0) buf_append_u8(&piece, (uint8_t)count);
+        struct slice rest = slice_from(value, i * PIECE_BYTES);
+        buf_append_slice(&piece,
+                         slice_prefix(rest, rest.size < PIECE_BYTES ? rest.size : PIECE_BYTES));
+        status = buf_status(&piece);
+        if (status == STATUS_OK) status = piece_put(replica, key, i, buf_slice(&piece));
+    }
+    buf_deinit(&piece);
+    return status;
+}
+
+static enum status piece_get(const struct query *query, struct slice key, size_t piece,
+                             struct slice *out)
+{
+    struct buf name;
+    struct query_hit hit;
+    buf_init(&name, query->heap);
+    buf_append_slice(&name, key);
+    buf_append_u8(&name, (uint8_t)piece);
+    enum status status = buf_status(&name);
+    if (status == STATUS_OK) status = query_get(query, buf_slice(&name), &hit);
+    buf_deinit(&name);
+    if (status == STATUS_OK) *out = hit.record.payload;
+    return status;
+}
+
+enum status local_get(const struct replica *replica, struct slice key, struct buf *value)
+{
+    struct query query = replica_query(replica);
+    struct slice piece;
+    buf_clear(value);
+    enum status status = piece_get(&query, key, 0, &piece);
+    if (status != STATUS_OK) return status;
+    size_t count = piece.size == 0 ? 0 : piece.data[0];
+    if (count == 0) return STATUS_CORRUPT;
+    buf_append_slice(value, slice_from(piece, 1));
+    for (size_t i = 1; i < count; i++) {
+        status = piece_get(&query, key, i, &piece);
+        if (status != STATUS_OK) return status == STATUS_NOT_FOUND ? STATUS_CORRUPT : status;
+        buf_append_slice(value, piece);
+    }
+    return buf_status(value);
+}
+
+/* Pieces beyond the last are forgotten in vain, which costs a look for each. */
+void local_forget(struct replica *replica, struct slice key)
+{
+    struct buf name;
+    buf_init(&name, replica->heap);
+    for (size_t piece = 0; piece < PIECES_MAX; piece++) {
+        struct store_outcome outcome = {.status = STATUS_NOMEM};
+        buf_clear(&name);
+        buf_append_slice(&name, key);
+        buf_append_u8(&name, (uint8_t)piece);
+        if (buf_status(&name) == STATUS_OK)
+            replica_store_write(
+                replica, &(struct store_write){.kind = STORE_FORGET, .key = buf_slice(&name)},
+                &outcome);
+        if (!outcome.changed) break;
+    }
+    buf_deinit(&name);
+}
+
+/* --- Identity --- */
+
+enum { IDENTITY_VALUE_BYTES = 18 };
+
+enum status local_load_identity(struct replica *replica)
+{
+    local_key(&replica->key, LOCAL_IDENTITY);
+    enum status status = local_get(replica, buf_slice(&replica->key), &replica->value);
+    if (status != STATUS_OK) return status;
+    struct reader reader = reader_of(buf_slice(&replica->value));
+    struct identity self;
+    self.id = reader_u16le(&reader);
+    self.incarnation = reader_u64le(&reader);
+    self.boot = reader_u64le(&reader);
+    if (reader.failed || reader_left(&reader) != 0) return STATUS_CORRUPT;
+    replica->self = self;
+    return STATUS_OK;
+}
+
+enum status local_save_identity(struct replica *replica)
+{
+    struct buf *value = &replica->value;
+    local_key(&replica->key, LOCAL_IDENTITY);
+    buf_clear(value);
+    buf_append_u16le(value, replica->self.id);
+    buf_append_u64le(value, replica->self.incarnation);
+    buf_append_u64le(value, replica->self.boot);
+    return local_put(replica, buf_slice(&replica->key), buf_slice(value));
+}
+
+/* --- The map --- */
+
+enum status local_load_map(struct replica *replica)
+{
+    struct rangemap *map;
+    local_key(&replica->key, LOCAL_MAP);
+    enum status status = local_get(replica, buf_slice(&replica->key), &replica->value);
+    if (status != STATUS_OK) return status;
+    status = rangemap_decode(replica->heap, buf_slice(&replica->value), &map);
+    if (status == STATUS_INVALID) return STATUS_CORRUPT;
+    if (status != STATUS_OK) return status;
+    rangemap_unref(replica->map);
+    replica->map = map;
+    return STATUS_OK;
+}
+
+enum status local_save_map(struct replica *replica)
+{
+    local_key(&replica->key, LOCAL_MAP);
+    buf_clear(&replica->value);
+    rangemap_encode(replica->map, &replica->value);
+    enum status status = buf_status(&replica->value);
+    if (status != STATUS_OK) return status;
+    return local_put(replica, buf_slice(&replica->key), buf_slice(&replica->value));
+}

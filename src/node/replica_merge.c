@@ -1,0 +1,132 @@
+/* Many owners' answers into one. */
+#include <stdlib.h>
+
+#include "node/replica_private.h"
+
+static int compare_reports(const void *a, const void *b)
+{
+    const struct report *left = a;
+    const struct report *right = b;
+    int order = slice_compare(left->key, right->key);
+    if (order != 0) return order;
+    return (left->node > right->node) - (left->node < right->node);
+}
+
+static size_t count_entries(const struct asks *asks)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < asks->count; i++) count += asks->list[i].entry_count;
+    return count;
+}
+
+static void collect(struct merge *merge, const struct asks *asks)
+{
+    for (size_t i = 0; i < asks->count; i++) {
+        const struct ask *ask = &asks->list[i];
+        struct slice rest = buf_slice(&ask->entries);
+        struct request_entry entry;
+        const uint8_t *end;
+        while (data_entry_next(&rest, &entry)) {
+            struct report *report = &merge->reports[merge->report_count++];
+            end = rest.data;
+            /* An entry ends with its record. */
+            *report = (struct report){.key = entry.key, .record = entry.record, .node = ask->node};
+            const uint8_t *start = entry.key.data + entry.key.size;
+            report->encoded = slice_of(start, (size_t)(end - start));
+        }
+    }
+}
+
+/* The joined record, in bytes of its own. */
+static enum status join_reports(struct merge *merge, const struct candidate *candidate,
+                                struct buf scratch[2])
+{
+    struct record record = merge->reports[candidate->first].record;
+    for (size_t i = 1; i < candidate->count; i++) {
+        struct record joined;
+        enum status status = record_join(&record, &merge->reports[candidate->first + i].record,
+                                         &scratch[i % 2], &joined);
+        if (status != STATUS_OK) return status;
+        record = joined;
+    }
+    record_encode(&record, &merge->joined);
+    return buf_status(&merge->joined);
+}
+
+static enum status join_all(struct merge *merge, struct heap *heap)
+{
+    struct buf scratch[2] = {{.heap = heap}, {.heap = heap}};
+    enum status status = STATUS_OK;
+    size_t *ends = heap_alloc(heap, (merge->report_count + 1) * sizeof *ends);
+    if (ends == NULL) return STATUS_NOMEM;
+    for (size_t i = 0; status == STATUS_OK && i < merge->report_count;) {
+        struct candidate *candidate = &merge->candidates[merge->candidate_count];
+        *candidate = (struct candidate){.key = merge->reports[i].key, .first = i};
+        while (i < merge->report_count && slice_equal(merge->reports[i].key, candidate->key)) {
+            candidate->count++;
+            i++;
+        }
+        status = join_reports(merge, candidate, scratch);
+        ends[merge->candidate_count++] = merge->joined.size;
+    }
+    /* The bytes stay where they are from here on. */
+    for (size_t i = 0, at = 0; status == STATUS_OK && i < merge->candidate_count; at = ends[i++])
+        status = record_decode(slice_of(merge->joined.data + at, ends[i] - at),
+                               &merge->candidates[i].record);
+    heap_free(heap, ends);
+    buf_deinit(&scratch[0]);
+    buf_deinit(&scratch[1]);
+    return status;
+}
+
+enum status merge_build(struct merge *merge, struct heap *heap, const struct flow_read *read)
+{
+    size_t count = count_entries(&read->lists) + count_entries(&read->confirms);
+    *merge = (struct merge){.joined = {.heap = heap}};
+    merge->reports = heap_alloc(heap, (count + 1) * sizeof *merge->reports);
+    merge->candidates = heap_alloc(heap, (count + 1) * sizeof *merge->candidates);
+    if (merge->reports == NULL || merge->candidates == NULL) return STATUS_NOMEM;
+    collect(merge, &read->lists);
+    collect(merge, &read->confirms);
+    qsort(merge->reports, merge->report_count, sizeof *merge->reports, compare_reports);
+    return join_all(merge, heap);
+}
+
+void merge_free(struct merge *merge, struct heap *heap)
+{
+    heap_free(heap, merge->reports);
+    heap_free(heap, merge->candidates);
+    buf_deinit(&merge->joined);
+}
+
+int merge_compare(const struct request *request, struct best a, struct slice a_key, struct best b,
+                  struct slice b_key)
+{
+    if (request->kind == REQUEST_BEST) {
+        int order = best_compare(a, b);
+        if (order != 0) return order;
+    }
+    int order = slice_compare(a_key, b_key);
+    return request->kind == REQUEST_SCAN && request->from.descending ? -order : order;
+}
+
+static int compare_candidates(const void *a, const void *b, void *request)
+{
+    const struct candidate *left = a;
+    const struct candidate *right = b;
+    return merge_compare(request, record_best(&left->record), left->key,
+                         record_best(&right->record), right->key);
+}
+
+void merge_order(struct merge *merge, const struct request *request, uint64_t now_ms)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < merge->candidate_count; i++) {
+        const struct record *record = &merge->candidates[i].record;
+        if (record_is_present(record) && !record_is_expired(record, now_ms))
+            merge->candidates[kept++] = merge->candidates[i];
+    }
+    merge->candidate_count = kept;
+    struct request order = *request;
+    qsort_r(merge->candidates, kept, sizeof *merge->candidates, compare_candidates, &order);
+}

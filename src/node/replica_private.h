@@ -1,0 +1,307 @@
+/* The parts of a replica, for the files that make it up.
+ *
+ *   replica.c         life, time, what goes out and when
+ *   replica_local.c   what the node keeps for itself, in the store
+ *   replica_serve.c   an owner's side: writes to apply, questions to answer
+ *   replica_write.c   a coordinator's side of writes
+ *   replica_read.c    a coordinator's side of reads
+ *   replica_merge.c   many owners' answers into one
+ *   replica_hint.c    what peers are owed
+ *
+ * A *flow* is a request under way here. Messages carry its number, so that a late answer to one
+ * that is gone finds nothing. */
+#pragma once
+
+#include "base/buf.h"
+#include "base/prng.h"
+#include "cluster/data_message.h"
+#include "cluster/outbox.h"
+#include "node/replica.h"
+
+enum {
+    FLOW_TARGETS_MAX = 2 * RANGEMAP_OWNERS_MAX,
+    READ_HEDGE_MS = 100, /* Owners that take longer are passed over. */
+    READ_PATIENCE_MS = 1000,
+    READ_SCAN_SHARDS = 4, /* Asked at once by a walk, and twice as many each time. */
+};
+
+enum flow_kind { FLOW_NONE, FLOW_FORWARD, FLOW_WRITE, FLOW_READ };
+
+enum target_state {
+    TARGET_WAITING, /* Sent, or to be sent. */
+    TARGET_ACKED,
+    TARGET_REFUSED,  /* It said no: not an owner, full, damaged. */
+    TARGET_OWED,     /* It is silent: a hint is kept here. */
+    TARGET_STOOD_IN, /* Another node keeps the hint, durably. */
+};
+
+/* An owner that a write goes to. */
+struct target {
+    node_id id;
+    uint8_t sets; /* Bit 0: among the owners; bit 1: among the next owners. */
+    enum target_state state;
+    node_id stand_in; /* Asked to keep a hint; 0: nobody. */
+    bool asked;       /* It was sent the record, and may still answer. */
+};
+
+struct flow_write {
+    struct target targets[FLOW_TARGETS_MAX];
+    uint8_t target_count;
+    uint8_t need[2]; /* Acknowledgements, by set. */
+    uint8_t stamp_count;
+    bool own_durable, replied;
+    struct buf record; /* Encoded, as it stands here. */
+    struct version version;
+    struct version above; /* Seen at an owner: stamp above it. */
+    double score;
+    bool was_live;
+    uint64_t hint_ms; /* When silent owners are owed hints. */
+};
+
+/* One question to one owner, about ranges of its own. */
+struct ask {
+    node_id node;
+    uint64_t label; /* Of the message that is to be answered. */
+    bool answered;
+    bool more;         /* It has entries after the last it told. */
+    size_t shard;      /* The first one it is about. */
+    struct buf ranges; /* Packed. */
+    uint64_t range_count;
+    struct buf entries; /* Packed, of all its pages. */
+    uint64_t entry_count;
+    struct buf end; /* Key of the last entry told; empty: none was. */
+    struct best end_best;
+    uint64_t count;
+    struct sum digest;
+};
+
+struct asks {
+    struct ask *list;
+    size_t count, capacity;
+};
+
+/* Two steps: the owners' own lists; then, where those differ, each candidate at the owners that did
+ * not name it. Lists that turn out too short are continued. */
+struct flow_read {
+    struct rangemap *map;          /* As when it began. */
+    struct request question;       /* What owners are asked: the request, or a page of it. */
+    size_t next_shard, end_shard;  /* Not asked yet. */
+    size_t piece_first, piece_end; /* Asked now. */
+    bool compare;                  /* More than one owner of a shard is asked. */
+    bool confirming;
+    struct asks lists, confirms;
+    unsigned serial;   /* Of the next label. */
+    node_id avoid[16]; /* Failed in this flow, or too slow. */
+    size_t avoid_count;
+    uint64_t hedge_ms; /* When silent ones are passed over. */
+    uint32_t patience_ms;
+    struct buf result; /* Packed entries of the pieces before this one. */
+    uint64_t result_count;
+    uint64_t total;      /* COUNT: of the shards that are done. */
+    bool counting_pages; /* COUNT: the owners of this shard differ, so it is walked. */
+    struct buf from;     /* Key of question.from. */
+};
+
+struct flow {
+    enum flow_kind kind;
+    uint64_t number; /* Index in the low bits, then how often the place was used. */
+    bool from_client;
+    uint64_t asker_flow; /* The client's number, or the flow of the node that forwarded. */
+    node_id asker;
+    struct request request; /* Borrows from `bytes`. */
+    struct buf bytes;
+    enum consistency consistency;
+    uint64_t deadline_ms;
+    node_id forwarded_to;
+    struct flow_write write;
+    struct flow_read read;
+};
+
+/* A reply that waits for its batch to be durable. */
+struct held {
+    uint64_t sequence; /* 0: of the batch under way. */
+    uint64_t flow;     /* Label of a write here; 0: a message. */
+    size_t at, size;   /* In `held_bytes`. */
+    node_id to;
+};
+
+struct hint_flight {
+    uint64_t label; /* 0: free. */
+    struct buf name;
+};
+
+struct peer_hints {
+    node_id peer;
+    uint64_t count; /* Kept for it. */
+    struct hint_flight flights[REPLICA_HINT_WINDOW];
+    size_t flight_count;
+    struct buf after; /* Name of the last one sent. */
+    uint64_t retry_ms;
+};
+
+struct replica {
+    struct heap *heap;
+    struct store *store;
+    struct replica_sink sink;
+    const struct trace *trace;
+    struct prng prng;
+    struct identity self;
+    struct rangemap *map;
+    struct replica_time time;
+    struct query_scratch *scratch;
+
+    struct flow *flows;
+    size_t flow_count; /* Under way. */
+    size_t flow_capacity;
+
+    struct outbox ready; /* Go with the next commit. */
+    struct held *held;   /* A queue, in order of sequences. */
+    size_t held_first, held_count, held_capacity;
+    struct buf held_bytes;
+
+    bool batch_open;
+    struct peer_hints *hints;
+    size_t hint_peer_count;
+    uint64_t hint_label;
+
+    struct buf message, key, value, entries, ranges; /* Scratch. */
+    struct replica_stats stats;
+};
+
+/* Messages carry the flow's number and which try of it they belong to. Hints on their way have
+ * numbers with the highest bit set. */
+enum { FLOW_ATTEMPT_BITS = 16 };
+
+static inline uint64_t flow_label(const struct flow *flow, unsigned attempt)
+{
+    return flow->number << FLOW_ATTEMPT_BITS | (attempt & 0xffff);
+}
+
+#define HINT_LABEL (UINT64_C(1) << 63)
+
+/* Keys of clients lie above those that a node has for itself. */
+#define REPLICA_KEY_FIRST SLICE_LITERAL("\1")
+
+/* --- replica.c --- */
+
+/* Opens the batch if it is not; every write of a step goes into it. */
+void replica_batch(struct replica *replica);
+void replica_store_write(struct replica *replica, const struct store_write *write,
+                         struct store_outcome *outcome);
+
+/* Sends with the next commit, or, `durable`, once that batch is. The map's identity is filled in. */
+void replica_send(struct replica *replica, node_id to, bool durable, struct data_message *message);
+
+/* The flow is told when the batch under way is durable: replica_write_durable(). */
+void replica_hold_flow(struct replica *replica, uint64_t label);
+
+/* The flow that a label belongs to, or NULL when it is gone. */
+struct flow *replica_flow_find(struct replica *replica, uint64_t label);
+
+/* Replies to whoever asked, and forgets the flow unless it is to stay. */
+void replica_reply(struct replica *replica, struct flow *flow, const struct request_reply *reply);
+void replica_flow_end(struct replica *replica, struct flow *flow);
+void replica_fail(struct replica *replica, struct flow *flow, enum request_outcome outcome,
+                  enum status status);
+
+bool replica_is_down(const struct replica *replica, node_id id);
+struct query replica_query(const struct replica *replica);
+
+/* --- replica_local.c --- */
+
+enum local_kind {
+    LOCAL_IDENTITY = 'i',
+    LOCAL_MAP = 'm',
+    LOCAL_HINT = 'h',
+};
+
+/* Begins a key of this node alone in `key`, which is cleared first. */
+void local_key(struct buf *key, enum local_kind kind);
+
+/* Puts a value of any size, in pieces, into the batch under way. Errors: those of the store. */
+enum status local_put(struct replica *replica, struct slice key, struct slice value);
+
+/* The value, as last visible, into `value`, which is cleared first.
+ * Errors: STATUS_NOT_FOUND, STATUS_CORRUPT if pieces are missing. */
+enum status local_get(const struct replica *replica, struct slice key, struct buf *value);
+void local_forget(struct replica *replica, struct slice key);
+
+enum status local_load_identity(struct replica *replica);
+enum status local_save_identity(struct replica *replica);
+enum status local_load_map(struct replica *replica);
+enum status local_save_map(struct replica *replica);
+
+/* --- replica_serve.c --- */
+
+void replica_serve_apply(struct replica *replica, node_id from, const struct data_message *message);
+void replica_serve_ask(struct replica *replica, node_id from, const struct data_message *message);
+void replica_serve_hold(struct replica *replica, node_id from, const struct data_message *message);
+
+/* What this node holds of the question, into message's entries (replica->entries). */
+enum data_verdict replica_tell(struct replica *replica, const struct request *request,
+                               bool with_dead, struct slice ranges, uint64_t range_count,
+                               struct data_message *told);
+
+/* --- replica_write.c --- */
+
+void replica_write_begin(struct replica *replica, struct flow *flow);
+void replica_write_durable(struct replica *replica, uint64_t label);
+void replica_write_failed(struct replica *replica, struct flow *flow, enum status status);
+void replica_write_applied(struct replica *replica, node_id from,
+                           const struct data_message *message);
+void replica_write_held(struct replica *replica, node_id from, const struct data_message *message);
+void replica_write_tick(struct replica *replica, struct flow *flow);
+uint64_t replica_write_due_ms(const struct flow *flow);
+
+/* --- replica_read.c --- */
+
+void replica_read_begin(struct replica *replica, struct flow *flow);
+void replica_read_told(struct replica *replica, node_id from, const struct data_message *message);
+void replica_read_tick(struct replica *replica, struct flow *flow);
+void replica_read_free(struct replica *replica, struct flow *flow);
+
+/* --- replica_merge.c --- */
+
+/* What the owners told of one word, joined. */
+struct candidate {
+    struct slice key;
+    struct record record;
+    size_t first, count; /* The reports about it. */
+};
+
+struct report {
+    struct slice key;
+    struct slice encoded; /* Of the record, as told. */
+    struct record record;
+    node_id node;
+};
+
+struct merge {
+    struct report *reports;
+    size_t report_count;
+    struct candidate *candidates; /* By key. */
+    size_t candidate_count;
+    struct buf joined; /* What the candidates' records borrow from. */
+};
+
+/* Joins all that was told. Errors: STATUS_NOMEM; STATUS_LIMIT from the join. */
+enum status merge_build(struct merge *merge, struct heap *heap, const struct flow_read *read);
+void merge_free(struct merge *merge, struct heap *heap);
+
+/* Keeps the live candidates, in the order of the request. */
+void merge_order(struct merge *merge, const struct request *request, uint64_t now_ms);
+
+/* <0 when `a` comes first in the order of the request. */
+int merge_compare(const struct request *request, struct best a, struct slice a_key, struct best b,
+                  struct slice b_key);
+
+/* --- replica_hint.c --- */
+
+/* Keeps the record for the peer, in the batch under way. False: there is no room. */
+bool replica_hint_keep(struct replica *replica, node_id peer, struct slice key,
+                       const struct record *record);
+void replica_hint_applied(struct replica *replica, node_id from,
+                          const struct data_message *message);
+void replica_hint_tick(struct replica *replica);
+enum status replica_hint_load(struct replica *replica);
+void replica_hint_free(struct replica *replica);

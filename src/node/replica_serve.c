@@ -1,0 +1,184 @@
+/* An owner's side: writes that another node coordinates, and questions about what is held here. */
+#include "base/check.h"
+#include "base/planted.h"
+#include "node/replica_private.h"
+
+static enum data_verdict verdict_of(enum status status)
+{
+    switch (status) {
+    case STATUS_OK:
+        return DATA_OK;
+    case STATUS_STALE:
+        return DATA_STALE;
+    case STATUS_CLOCK_SKEW:
+        return DATA_CLOCK_SKEW;
+    case STATUS_FULL:
+    case STATUS_READ_ONLY:
+        return DATA_FULL;
+    case STATUS_CORRUPT:
+        return DATA_DAMAGED;
+    default:
+        return DATA_BUSY;
+    }
+}
+
+/* --- Writes --- */
+
+void replica_serve_apply(struct replica *replica, node_id from, const struct data_message *message)
+{
+    struct data_message answer = {.kind = DATA_APPLIED, .flow = message->flow};
+    struct store_outcome outcome = {.status = STATUS_OK};
+    if (!rangemap_takes(replica->map, replica->self.id, message->key)) {
+        answer.verdict = DATA_NOT_OWNER;
+    } else {
+        struct store_write write = {
+            .kind = message->apply == DATA_APPLY_HINT ? STORE_MERGE : STORE_APPLY,
+            .key = message->key,
+            .record = &message->record,
+            .is_increment = message->apply == DATA_APPLY_INCREMENT,
+        };
+        replica_store_write(replica, &write, &outcome);
+        answer.verdict = verdict_of(outcome.status);
+        answer.version = outcome.status == STATUS_STALE ? outcome.version : (struct version){0};
+    }
+    /* A record that stood here already may wait for its sync still. */
+    replica_send(replica, from, answer.verdict == DATA_OK, &answer);
+}
+
+void replica_serve_hold(struct replica *replica, node_id from, const struct data_message *message)
+{
+    struct data_message answer = {.kind = DATA_HELD, .flow = message->flow};
+    bool kept = message->owner != replica->self.id &&
+                replica_hint_keep(replica, message->owner, message->key, &message->record);
+    if (!kept) answer.verdict = DATA_FULL;
+    replica_send(replica, from, kept && !planted(BUG_HINT_COUNTED_EARLY), &answer);
+}
+
+/* --- Questions --- */
+
+struct telling {
+    struct replica *replica;
+    struct data_message *told;
+    struct buf encoded;
+    uint64_t limit;
+    bool by_place; /* Of the last entry, in popularity order. */
+};
+
+static enum status tell_entry(void *context, struct slice key, const struct record *record)
+{
+    struct telling *telling = context;
+    struct data_message *told = telling->told;
+    struct buf *entries = &telling->replica->entries;
+    if (told->entry_count == telling->limit || entries->size >= REPLICA_ASK_BYTES_MAX) {
+        told->reply.more = true;
+        return STATUS_END;
+    }
+    buf_clear(&telling->encoded);
+    record_encode(record, &telling->encoded);
+    data_entry_append(entries, key, buf_slice(&telling->encoded));
+    told->entry_count++;
+    if (telling->encoded.failed || entries->failed) return STATUS_NOMEM;
+    return STATUS_OK;
+}
+
+static enum status tell_word(struct telling *telling, const struct query *query, struct slice key,
+                             bool with_dead)
+{
+    struct query_hit hit;
+    enum status status = query_get(query, key, &hit);
+    if (status == STATUS_NOT_FOUND) return STATUS_OK;
+    if (status != STATUS_OK) return status;
+    return hit.live || with_dead ? tell_entry(telling, key, &hit.record) : STATUS_OK;
+}
+
+/* The words that the ranges begin with. */
+static enum status tell_words(struct telling *telling, const struct query *query, bool with_dead)
+{
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < query->range_count; i++)
+        status = tell_word(telling, query, query->ranges[i].low, with_dead);
+    return status;
+}
+
+static enum status tell_count(const struct query *query, struct slice prefix,
+                              struct data_message *told)
+{
+    enum status status = query_count(query, prefix, &told->reply.count);
+    if (status == STATUS_OK) status = query_sum(query, prefix, &told->digest);
+    return status;
+}
+
+static enum status tell(struct telling *telling, const struct query *query,
+                        const struct request *request, bool with_dead)
+{
+    switch (request->kind) {
+    case REQUEST_GET:
+        return tell_words(telling, query, with_dead);
+    case REQUEST_BEST:
+        telling->limit = request->limit;
+        return query_best(query, request->key, request->limit + 1,
+                          request->has_after ? &request->after : NULL, tell_entry, telling);
+    case REQUEST_SCAN:
+        telling->limit = request->limit;
+        return query_scan(query, request->key, &request->from, request->limit + 1, tell_entry,
+                          telling);
+    case REQUEST_COUNT:
+        return tell_count(query, request->key, telling->told);
+    default:
+        return STATUS_INVALID;
+    }
+}
+
+/* What lies below the keys of clients is nobody else's. */
+static void clip(struct key_range *range)
+{
+    if (slice_compare(range->low, REPLICA_KEY_FIRST) < 0) range->low = REPLICA_KEY_FIRST;
+}
+
+static bool answers_range(const struct replica *replica, const struct key_range *range)
+{
+    size_t first, end;
+    rangemap_find_range(replica->map, range->low, range->high, &first, &end);
+    for (; first < end; first++) {
+        struct shard shard = rangemap_shard(replica->map, first);
+        if (!owners_contain(shard_read_owners(&shard), replica->self.id)) return false;
+    }
+    return true;
+}
+
+enum data_verdict replica_tell(struct replica *replica, const struct request *request,
+                               bool with_dead, struct slice ranges, uint64_t range_count,
+                               struct data_message *told)
+{
+    struct key_range list[DATA_RANGES_MAX];
+    struct query query = replica_query(replica);
+    query.ranges = list;
+    CHECK(range_count <= DATA_RANGES_MAX);
+    while (query.range_count < range_count) {
+        struct key_range *range = &list[query.range_count++];
+        CHECK(data_range_next(&ranges, range));
+        clip(range);
+        if (!answers_range(replica, range)) return DATA_NOT_OWNER;
+    }
+    told->kind = DATA_TOLD;
+    told->with_dead = with_dead;
+    buf_clear(&replica->entries);
+    struct telling telling = {.replica = replica, .told = told, .limit = DATA_ENTRIES_MAX};
+    buf_init(&telling.encoded, replica->heap);
+    enum status status = tell(&telling, &query, request, with_dead);
+    buf_deinit(&telling.encoded);
+    if (status != STATUS_OK) return verdict_of(status);
+    told->entries = buf_slice(&replica->entries);
+    return DATA_OK;
+}
+
+void replica_serve_ask(struct replica *replica, node_id from, const struct data_message *message)
+{
+    struct data_message told = {0};
+    enum data_verdict verdict = replica_tell(replica, &message->request, message->with_dead,
+                                             message->ranges, message->range_count, &told);
+    if (verdict != DATA_OK) told = (struct data_message){.verdict = verdict};
+    told.kind = DATA_TOLD;
+    told.flow = message->flow;
+    replica_send(replica, from, false, &told);
+}

@@ -1,0 +1,318 @@
+/* A few replicas over stores on simulated disks, and a network that does what the test says: each
+ * message is delivered at once and in order, unless a direction is cut. */
+#pragma once
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "cluster/rangemap_delta.h"
+#include "node/replica.h"
+#include "sim/store_world.h"
+#include "test.h"
+
+enum { BENCH_NODES_MAX = 7, BENCH_REPLIES_MAX = 64, BENCH_ENTRIES_MAX = 64 };
+
+struct bench_reply {
+    bool there;
+    struct request_reply reply;
+    char words[BENCH_ENTRIES_MAX][32]; /* Keys of the entries. */
+    double scores[BENCH_ENTRIES_MAX];
+};
+
+struct bench_message {
+    node_id from, to;
+    size_t at, size;
+};
+
+struct bench_node {
+    struct bench *bench;
+    node_id id;
+    struct store_world world;
+    struct replica *replica; /* NULL: it is down. */
+    bool frozen;             /* Its disk does not get round to a sync. */
+    struct trace trace;
+};
+
+struct bench {
+    struct heap heap;
+    struct rangemap *map;
+    struct bench_node nodes[BENCH_NODES_MAX + 1]; /* By id. */
+    size_t node_count;
+    struct buf bytes, trace;
+    struct bench_message queue[4096];
+    size_t queue_first, queue_end;
+    bool cut[BENCH_NODES_MAX + 1][BENCH_NODES_MAX + 1];
+    struct bench_reply replies[BENCH_REPLIES_MAX];
+    uint64_t now_ms, next_id, delivered;
+    int64_t skew_ms[BENCH_NODES_MAX + 1]; /* Of the wall clocks. */
+};
+
+static inline struct replica_time bench_time(const struct bench *bench, node_id id)
+{
+    return (struct replica_time){
+        bench->now_ms, (uint64_t)((int64_t)(1000000 + bench->now_ms) + bench->skew_ms[id])};
+}
+
+static inline void bench_send(void *context, node_id to, struct slice bytes)
+{
+    struct bench_node *node = context;
+    struct bench *bench = node->bench;
+    if (bench->cut[node->id][to]) return;
+    EXPECT(bench->queue_end < sizeof bench->queue / sizeof *bench->queue);
+    bench->queue[bench->queue_end++] =
+        (struct bench_message){node->id, to, bench->bytes.size, bytes.size};
+    buf_append_slice(&bench->bytes, bytes);
+}
+
+static inline void bench_take_reply(void *context, uint64_t id, const struct request_reply *reply)
+{
+    struct bench_node *node = context;
+    struct bench_reply *kept = &node->bench->replies[id % BENCH_REPLIES_MAX];
+    EXPECT(!kept->there);
+    *kept = (struct bench_reply){.there = true, .reply = *reply};
+    EXPECT(reply->entry_count <= BENCH_ENTRIES_MAX);
+    for (size_t i = 0; i < reply->entry_count; i++) {
+        struct slice key = reply->entries[i].key;
+        EXPECT(key.size < sizeof kept->words[i]);
+        memcpy(kept->words[i], key.data, key.size);
+        kept->scores[i] = record_score(&reply->entries[i].record);
+    }
+}
+
+static inline void bench_trace(void *context, const char *line)
+{
+    struct bench_node *node = context;
+    buf_printf(&node->bench->trace, "[%4llu] n%u %s\n", (unsigned long long)node->bench->now_ms,
+               node->id, line);
+}
+
+/* Everything that can happen now happens: syncs, jobs, messages. */
+static inline void bench_settle(struct bench *bench)
+{
+    bool again = true;
+    while (again) {
+        again = false;
+        for (node_id id = 1; id <= bench->node_count; id++) {
+            struct bench_node *node = &bench->nodes[id];
+            if (node->replica == NULL) continue;
+            replica_commit(node->replica, bench_time(bench, id));
+            if (node->frozen) continue;
+            struct log_sync sync;
+            if (store_sync_begin(node->world.store, &sync) != STATUS_OK) continue;
+            store_sync_complete(node->world.store, &sync, log_sync_run(&sync));
+            replica_synced(node->replica, bench_time(bench, id));
+            again = true;
+        }
+        while (bench->queue_first < bench->queue_end) {
+            struct bench_message message = bench->queue[bench->queue_first++];
+            struct bench_node *node = &bench->nodes[message.to];
+            again = true;
+            bench->delivered++;
+            if (node->replica == NULL) continue;
+            /* A copy at its end: what reads past it is found out. */
+            uint8_t *copy = malloc(message.size);
+            memcpy(copy, bench->bytes.data + message.at, message.size);
+            replica_message(node->replica, bench_time(bench, message.to), message.from,
+                            slice_of(copy, message.size));
+            free(copy);
+        }
+        bench->queue_first = bench->queue_end = 0;
+        buf_clear(&bench->bytes);
+    }
+}
+
+/* Time goes on, in steps that no timer is missed by. */
+static inline void bench_pass(struct bench *bench, uint64_t ms)
+{
+    for (uint64_t end = bench->now_ms + ms; bench->now_ms < end;) {
+        bench->now_ms += 20;
+        for (node_id id = 1; id <= bench->node_count; id++) {
+            struct bench_node *node = &bench->nodes[id];
+            if (node->replica == NULL) continue;
+            node->world.now_ms = bench_time(bench, id).wall_ms;
+            store_tick(node->world.store, node->world.now_ms);
+            replica_tick(node->replica, bench_time(bench, id));
+        }
+        bench_settle(bench);
+    }
+}
+
+static inline void bench_start(struct bench *bench, node_id id)
+{
+    struct bench_node *node = &bench->nodes[id];
+    node->trace = (struct trace){.line = bench_trace, .context = node};
+    struct replica_options options = {
+        .heap = &node->world.heap,
+        .store = node->world.store,
+        .sink = {.send = bench_send, .reply = bench_take_reply, .context = node},
+        .trace = &node->trace,
+        .seed = test_seed + id,
+        .self = {.id = id, .incarnation = 1000 + id},
+        .map = bench->map,
+    };
+    EXPECT(replica_create(&options, bench_time(bench, id), &node->replica) == STATUS_OK);
+}
+
+/* Kills the process; its disk keeps what `how` says. */
+static inline void bench_kill(struct bench *bench, node_id id, enum sim_disk_restart how)
+{
+    struct bench_node *node = &bench->nodes[id];
+    replica_destroy(node->replica);
+    node->replica = NULL;
+    store_world_close(&node->world);
+    sim_disk_restart(node->world.disk, how);
+}
+
+static inline void bench_restart(struct bench *bench, node_id id)
+{
+    EXPECT(store_world_open(&bench->nodes[id].world) == STATUS_OK);
+    bench_start(bench, id);
+    bench_settle(bench);
+}
+
+static inline void bench_apply(struct bench *bench, struct buf *delta)
+{
+    struct rangemap *next;
+    const char *why = "";
+    enum status status = rangemap_apply(bench->map, buf_slice(delta), &why, &next);
+    if (status != STATUS_OK) fprintf(stderr, "map: %s\n", why);
+    EXPECT(status == STATUS_OK);
+    rangemap_unref(bench->map);
+    bench->map = next;
+}
+
+static inline void bench_change(struct bench *bench, const struct change *change)
+{
+    struct buf delta = {.heap = &bench->heap};
+    rangemap_delta_begin(bench->map, &delta);
+    rangemap_delta_add(&delta, change);
+    bench_apply(bench, &delta);
+    buf_deinit(&delta);
+}
+
+/* A map of `node_count` members; each shard, cut at the given keys, with `factor` owners in turn. */
+static inline void bench_make_map(struct bench *bench, const struct rangemap_settings *settings,
+                                  const char *const *cuts)
+{
+    struct member member = {.incarnation = 1001,
+                            .capacity = 100,
+                            .zone = SLICE_LITERAL("z"),
+                            .address = SLICE_LITERAL("n1")};
+    EXPECT(rangemap_create(&bench->heap, 7, settings, &member, &bench->map) == STATUS_OK);
+    for (node_id id = 2; id <= bench->node_count; id++) {
+        struct change add = {.kind = CHANGE_MEMBER_ADD, .member = member};
+        add.member.id = id;
+        add.member.incarnation = 1000 + id;
+        bench_change(bench, &add);
+    }
+    for (; cuts != NULL && *cuts != NULL; cuts++)
+        bench_change(bench, &(struct change){.kind = CHANGE_SPLIT, .low = slice_from_text(*cuts)});
+
+    size_t count = rangemap_shard_count(bench->map);
+    uint8_t factor = rangemap_effective_factor(bench->map);
+    for (size_t i = 0; i < count; i++) {
+        char low[64] = {0};
+        struct slice at = rangemap_shard(bench->map, i).low;
+        memcpy(low, at.data, at.size);
+        struct change change = {.kind = CHANGE_BEGIN, .low = slice_of(low, at.size)};
+        bool owns[BENCH_NODES_MAX + 1] = {0};
+        for (size_t j = 0; j < factor; j++) owns[1 + (i + j) % bench->node_count] = true;
+        for (node_id id = 1; id <= bench->node_count; id++)
+            if (owns[id]) change.next[change.next_count++] = id;
+        bench_change(bench, &change);
+        change = (struct change){.kind = CHANGE_SWITCH, .low = change.low};
+        bench_change(bench, &change);
+        change.kind = CHANGE_FINISH;
+        bench_change(bench, &change);
+    }
+}
+
+static inline struct bench *bench_create(size_t node_count,
+                                         const struct rangemap_settings *settings,
+                                         const char *const *cuts)
+{
+    struct bench *bench = calloc(1, sizeof *bench);
+    heap_init(&bench->heap, 0);
+    buf_init(&bench->bytes, &bench->heap);
+    buf_init(&bench->trace, &bench->heap);
+    bench->node_count = node_count;
+    bench_make_map(bench, settings, cuts);
+    for (node_id id = 1; id <= node_count; id++) {
+        struct store_options options = store_world_options();
+        options.publish_after_sync = true;
+        options.gc_age_ms = UINT64_MAX;
+        bench->nodes[id].bench = bench;
+        bench->nodes[id].id = id;
+        EXPECT(store_world_init(&bench->nodes[id].world, test_seed + id, &options) == STATUS_OK);
+        bench_start(bench, id);
+    }
+    bench_settle(bench);
+    return bench;
+}
+
+static inline void bench_destroy(struct bench *bench)
+{
+    for (node_id id = 1; id <= bench->node_count; id++) {
+        replica_destroy(bench->nodes[id].replica);
+        store_world_deinit(&bench->nodes[id].world);
+    }
+    rangemap_unref(bench->map);
+    buf_deinit(&bench->bytes);
+    buf_deinit(&bench->trace);
+    EXPECT(heap_used_bytes(&bench->heap) == 0);
+    free(bench);
+}
+
+/* --- Requests --- */
+
+static inline uint64_t bench_ask(struct bench *bench, node_id id, const struct request *request)
+{
+    uint64_t number = bench->next_id++;
+    bench->replies[number % BENCH_REPLIES_MAX].there = false;
+    replica_request(bench->nodes[id].replica, bench_time(bench, id), number, request);
+    bench_settle(bench);
+    return number;
+}
+
+/* NULL: no reply yet. */
+static inline const struct bench_reply *bench_reply(const struct bench *bench, uint64_t number)
+{
+    const struct bench_reply *reply = &bench->replies[number % BENCH_REPLIES_MAX];
+    return reply->there ? reply : NULL;
+}
+
+static inline const struct bench_reply *bench_do(struct bench *bench, node_id id,
+                                                 const struct request *request)
+{
+    const struct bench_reply *reply = bench_reply(bench, bench_ask(bench, id, request));
+    EXPECT(reply != NULL);
+    return reply;
+}
+
+static inline const struct bench_reply *bench_put(struct bench *bench, node_id id, const char *key,
+                                                  double score)
+{
+    return bench_do(
+        bench, id,
+        &(struct request){.kind = REQUEST_SET, .key = slice_from_text(key), .score = score});
+}
+
+static inline const struct bench_reply *bench_get(struct bench *bench, node_id id, const char *key,
+                                                  enum consistency consistency)
+{
+    return bench_do(bench, id,
+                    &(struct request){.kind = REQUEST_GET,
+                                      .key = slice_from_text(key),
+                                      .has_consistency = true,
+                                      .consistency = consistency});
+}
+
+/* What a node's own store shows of a key: its score, or -1. */
+static inline double bench_peek(const struct bench *bench, node_id id, const char *key)
+{
+    struct query query = store_world_query(&bench->nodes[id].world);
+    struct query_hit hit;
+    enum status status = query_get(&query, slice_from_text(key), &hit);
+    return status == STATUS_OK && hit.live ? record_score(&hit.record) : -1;
+}

@@ -1,0 +1,274 @@
+/* A node of a cluster: coordinating writes and reads over a map that does not change. */
+#include "base/prng.h"
+#include "replica_bench.h"
+
+static struct rangemap_settings settings_of(uint8_t factor, uint8_t write, uint8_t read)
+{
+    struct rangemap_settings settings = rangemap_settings_default;
+    settings.replication_factor = factor;
+    settings.write_quorum = write;
+    settings.read_quorum = read;
+    return settings;
+}
+
+TEST_CASE(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    const struct bench_reply *reply = bench_put(bench, 1, "w", 5);
+    EXPECT(reply->reply.outcome == REQUEST_DONE);
+    EXPECT(reply->reply.ack_count >= 2 && !reply->reply.was_live && !reply->reply.sloppy);
+    for (node_id id = 1; id <= 3; id++) EXPECT(bench_peek(bench, id, "w") == 5);
+
+    EXPECT(bench_put(bench, 2, "w", 6)->reply.was_live);
+    EXPECT(bench_get(bench, 3, "w", CONSISTENCY_QUORUM)->scores[0] == 6);
+    bench_destroy(bench);
+}
+
+TEST_CASE(nothing_is_acknowledged_before_enough_disks_have_it)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    struct request put = {.kind = REQUEST_SET, .key = SLICE_LITERAL("w"), .score = 1};
+
+    bench->nodes[1].frozen = true; /* The coordinator itself always counts. */
+    uint64_t number = bench_ask(bench, 1, &put);
+    EXPECT(bench_reply(bench, number) == NULL);
+    bench->nodes[1].frozen = false;
+    bench_settle(bench);
+    EXPECT(bench_reply(bench, number)->reply.outcome == REQUEST_DONE);
+
+    bench->nodes[2].frozen = bench->nodes[3].frozen = true;
+    number = bench_ask(bench, 1, &put);
+    EXPECT(bench_reply(bench, number) == NULL);
+    bench->nodes[3].frozen = false;
+    bench_settle(bench);
+    EXPECT(bench_reply(bench, number)->reply.outcome == REQUEST_DONE);
+    bench_destroy(bench);
+}
+
+TEST_CASE(a_node_that_does_not_own_the_key_forwards_to_one_that_does)
+{
+    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct bench *bench = bench_create(4, &settings, (const char *const[]){"m", NULL});
+    /* [, m) is owned by 1 and 2, [m, ) by 2 and 3. */
+    EXPECT(bench_put(bench, 4, "a", 1)->reply.outcome == REQUEST_DONE);
+    EXPECT(bench_put(bench, 1, "z", 2)->reply.outcome == REQUEST_DONE);
+    EXPECT(bench_peek(bench, 1, "a") == 1 && bench_peek(bench, 2, "a") == 1);
+    EXPECT(bench_peek(bench, 3, "a") == -1 && bench_peek(bench, 4, "a") == -1);
+    EXPECT(bench_peek(bench, 3, "z") == 2 && bench_peek(bench, 1, "z") == -1);
+    EXPECT(bench_get(bench, 4, "z", CONSISTENCY_ONE)->scores[0] == 2);
+    EXPECT(bench_get(bench, 4, "y", CONSISTENCY_ONE)->reply.outcome == REQUEST_ABSENT);
+    bench_destroy(bench);
+}
+
+TEST_CASE(a_write_by_a_slow_clock_is_stamped_again_above_what_it_replaces)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    bench->skew_ms[2] = -800;
+    EXPECT(bench_put(bench, 1, "w", 1)->reply.outcome == REQUEST_DONE);
+    bench_pass(bench, 200);
+    /* Node 2 does not hear of this one. */
+    bench->cut[1][2] = true;
+    EXPECT(bench_put(bench, 1, "w", 2)->reply.outcome == REQUEST_DONE);
+    bench->cut[1][2] = false;
+    EXPECT(bench_put(bench, 2, "w", 3)->reply.outcome == REQUEST_DONE);
+    for (node_id id = 1; id <= 3; id++)
+        EXPECT(bench_get(bench, id, "w", CONSISTENCY_QUORUM)->scores[0] == 3);
+    struct replica_stats stats;
+    replica_stats(bench->nodes[2].replica, &stats);
+    EXPECT(stats.restamp_count == 1);
+    bench_destroy(bench);
+}
+
+TEST_CASE(an_owner_that_missed_a_write_gets_it_as_a_hint)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    struct replica_stats stats;
+    bench_kill(bench, 3, SIM_DISK_KILLED);
+    EXPECT(bench_put(bench, 1, "w", 4)->reply.outcome == REQUEST_DONE);
+    bench_pass(bench, 2000);
+    replica_stats(bench->nodes[1].replica, &stats);
+    EXPECT(stats.hint_count == 1 && stats.flow_count == 0);
+
+    /* The hint outlives its keeper's power. */
+    bench_kill(bench, 1, SIM_DISK_POWER_LOSS);
+    bench_restart(bench, 1);
+    bench_restart(bench, 3);
+    EXPECT(bench_peek(bench, 3, "w") == -1);
+    bench_pass(bench, 3000);
+    EXPECT(bench_peek(bench, 3, "w") == 4);
+    replica_stats(bench->nodes[1].replica, &stats);
+    EXPECT(stats.hint_count == 0);
+    bench_destroy(bench);
+}
+
+TEST_CASE(increments_of_all_nodes_add_up)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    struct request add = {.kind = REQUEST_INCREMENT, .key = SLICE_LITERAL("w"), .score = 1};
+    for (int round = 0; round < 4; round++) {
+        for (node_id id = 1; id <= 3; id++) {
+            bench->cut[id][id % 3 + 1] = round % 2 == 1;
+            EXPECT(bench_do(bench, id, &add)->reply.outcome == REQUEST_DONE);
+            bench->cut[id][id % 3 + 1] = false;
+        }
+    }
+    bench_pass(bench, 3000);
+    for (node_id id = 1; id <= 3; id++) EXPECT(bench_peek(bench, id, "w") == 12);
+
+    /* A set that one node has not heard of: its increment is done where the set is known. */
+    bench->cut[1][2] = true;
+    EXPECT(bench_put(bench, 1, "w", 100)->reply.outcome == REQUEST_DONE);
+    bench->cut[1][2] = false;
+    EXPECT(bench_do(bench, 2, &add)->reply.outcome == REQUEST_DONE);
+    EXPECT(bench_get(bench, 3, "w", CONSISTENCY_ALL)->scores[0] == 101);
+    bench_destroy(bench);
+}
+
+/* --- Reads --- */
+
+static void put_everywhere(struct bench *bench, uint32_t words)
+{
+    struct prng prng = {.state = test_seed};
+    for (uint32_t i = 0; i < words; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%c%02u", 'a' + (int)(i % 26), i);
+        EXPECT(bench_put(bench, 1 + (node_id)(i % bench->node_count), key, prng_below(&prng, 20))
+                   ->reply.outcome == REQUEST_DONE);
+    }
+    bench_pass(bench, 1000);
+}
+
+/* The whole order, from pages of one size, at one node. */
+static size_t walk(struct bench *bench, node_id id, enum request_kind kind, bool descending,
+                   uint64_t limit, enum consistency consistency, char words[][32])
+{
+    struct request request = {.kind = kind,
+                              .limit = limit,
+                              .has_consistency = true,
+                              .consistency = consistency,
+                              .from.descending = descending};
+    char last[32];
+    size_t count = 0;
+    for (;;) {
+        const struct bench_reply *reply = bench_do(bench, id, &request);
+        EXPECT(reply->reply.outcome == REQUEST_DONE);
+        for (size_t i = 0; i < reply->reply.entry_count; i++)
+            memcpy(words[count++], reply->words[i], sizeof last);
+        if (!reply->reply.more || reply->reply.entry_count == 0) return count;
+        memcpy(last, words[count - 1], sizeof last);
+        struct query query = {0};
+        struct query_hit hit = {0};
+        for (node_id owner = 1; owner <= bench->node_count; owner++) {
+            query = store_world_query(&bench->nodes[owner].world);
+            if (query_get(&query, slice_from_text(last), &hit) == STATUS_OK) break;
+        }
+        request.has_after = kind == REQUEST_BEST;
+        request.after = (struct query_position){record_best(&hit.record), slice_from_text(last)};
+        if (kind == REQUEST_BEST) continue;
+        request.after = (struct query_position){0};
+        request.from.key = slice_from_text(last);
+    }
+}
+
+TEST_CASE(every_node_gives_the_same_order_page_by_page)
+{
+    enum { WORDS = 120 };
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench =
+        bench_create(5, &settings, (const char *const[]){"c", "k", "kz", "t", NULL});
+    put_everywhere(bench, WORDS);
+    static char first[WORDS + 1][32], other[WORDS + 1][32];
+
+    for (int order = 0; order < 3; order++) {
+        enum request_kind kind = order == 0 ? REQUEST_BEST : REQUEST_SCAN;
+        EXPECT(walk(bench, 1, kind, order == 2, 50, CONSISTENCY_ONE, first) == WORDS);
+        for (node_id id = 1; id <= 5; id++) {
+            for (uint64_t limit = 1; limit < 30; limit += 9) {
+                enum consistency consistency = limit % 2 == 0 ? CONSISTENCY_QUORUM
+                                                              : CONSISTENCY_ONE;
+                EXPECT(walk(bench, id, kind, order == 2, limit, consistency, other) == WORDS);
+                EXPECT(memcmp(first, other, WORDS * sizeof *first) == 0);
+            }
+        }
+    }
+    struct request count = {.kind = REQUEST_COUNT, .has_consistency = true};
+    for (node_id id = 1; id <= 5; id++) {
+        count.consistency = (enum consistency)(id % 3);
+        EXPECT(bench_do(bench, id, &count)->reply.count == WORDS);
+    }
+    bench_destroy(bench);
+}
+
+/* Owners that differ: the answer is that of what was acknowledged, and they are mended. */
+TEST_CASE(a_quorum_sees_what_was_acknowledged_though_one_owner_does_not)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    struct request best = {.kind = REQUEST_BEST,
+                           .limit = 2,
+                           .has_consistency = true,
+                           .consistency = CONSISTENCY_QUORUM};
+    struct request remove = {.kind = REQUEST_REMOVE, .key = SLICE_LITERAL("top")};
+    bench_put(bench, 1, "top", 100);
+    bench_put(bench, 1, "second", 50);
+    bench_put(bench, 1, "third", 40);
+    bench_put(bench, 1, "fourth", 30);
+
+    /* Node 3 misses that the best is gone, that the third is the best, and a new word. */
+    bench->cut[1][3] = bench->cut[2][3] = true;
+    EXPECT(bench_do(bench, 1, &remove)->reply.was_live);
+    bench_put(bench, 2, "third", 200);
+    bench_put(bench, 1, "new", 150);
+    bench->cut[1][3] = bench->cut[2][3] = false;
+    for (int round = 0; round < 20; round++) {
+        const struct bench_reply *reply = bench_do(bench, 3, &best);
+        EXPECT(reply->reply.entry_count == 2 && reply->reply.more);
+        EXPECT(strcmp(reply->words[0], "third") == 0 && strcmp(reply->words[1], "new") == 0);
+    }
+    EXPECT(bench_peek(bench, 3, "top") == -1 && bench_peek(bench, 3, "third") == 200);
+
+    struct request count = {
+        .kind = REQUEST_COUNT, .has_consistency = true, .consistency = CONSISTENCY_QUORUM};
+    bench->cut[1][3] = bench->cut[2][3] = true;
+    bench_put(bench, 1, "fifth", 1);
+    remove.key = SLICE_LITERAL("second");
+    bench_do(bench, 1, &remove);
+    remove.key = SLICE_LITERAL("fourth");
+    bench_do(bench, 1, &remove);
+    bench->cut[1][3] = bench->cut[2][3] = false;
+    EXPECT(bench_do(bench, 3, &count)->reply.count == 3);
+    bench_destroy(bench);
+}
+
+TEST_CASE(an_owner_that_is_silent_is_passed_over)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    bench_put(bench, 1, "w", 1);
+    bench_kill(bench, 2, SIM_DISK_KILLED);
+    for (int round = 0; round < 10; round++) {
+        struct request get = {.kind = REQUEST_GET,
+                              .key = SLICE_LITERAL("w"),
+                              .has_consistency = true,
+                              .consistency = CONSISTENCY_QUORUM};
+        uint64_t number = bench_ask(bench, 4, &get);
+        bench_pass(bench, 400);
+        const struct bench_reply *reply = bench_reply(bench, number);
+        EXPECT(reply != NULL && reply->reply.outcome == REQUEST_DONE && reply->scores[0] == 1);
+    }
+    bench_destroy(bench);
+}
+
+TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
+          TEST(nothing_is_acknowledged_before_enough_disks_have_it),
+          TEST(a_node_that_does_not_own_the_key_forwards_to_one_that_does),
+          TEST(a_write_by_a_slow_clock_is_stamped_again_above_what_it_replaces),
+          TEST(an_owner_that_missed_a_write_gets_it_as_a_hint),
+          TEST(increments_of_all_nodes_add_up), TEST(every_node_gives_the_same_order_page_by_page),
+          TEST(a_quorum_sees_what_was_acknowledged_though_one_owner_does_not),
+          TEST(an_owner_that_is_silent_is_passed_over))
