@@ -27,6 +27,7 @@ enum protocol {
     PROTOCOL_TOPOLOGY = 3,
     PROTOCOL_DATA = 4,
     PROTOCOL_REPAIR = 5,
+    PROTOCOL_BOOTS = 6,
 };
 
 struct outbox_message {

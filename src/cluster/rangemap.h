@@ -36,6 +36,7 @@
 #include "base/heap.h"
 #include "base/slice.h"
 #include "base/status.h"
+#include "cluster/hash128.h"
 #include "cluster/identity.h"
 
 enum {
@@ -48,15 +49,6 @@ enum {
     RANGEMAP_ADDRESS_BYTES_MAX = 262, /* A host name, brackets, a port. */
     RANGEMAP_CAPACITY_MAX = 1000000,
 };
-
-struct hash128 {
-    uint64_t low, high;
-};
-
-static inline bool hash128_equal(struct hash128 a, struct hash128 b)
-{
-    return a.low == b.low && a.high == b.high;
-}
 
 /* Which map this is. Maps of two generations are never mixed: the lower one is fenced. */
 struct rangemap_identity {
