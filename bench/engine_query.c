@@ -1,6 +1,7 @@
-/* Measures queries over layers: engine_query FILE.tsv [STACK [LENGTH]], with a word, a tab and a
- * score a line. With a stack (memory, packed, eight) only that one, with real scores; with a
- * length only prefixes so long: few enough instructions for a profile.
+/* Measures queries over layers: engine_query FILE.tsv [STACK [LENGTH | PREFIXES]], with a word, a
+ * tab and a score a line. With a stack (memory, packed, eight) only that one, with real scores;
+ * with a length only prefixes so long, with a file of prefixes only the first of those: few
+ * enough instructions for a profile.
  *
  * Three stacks of the same words: one memory trie; one packed trie; eight packed tries in
  * which 30 % of the words were overwritten by a newer one. Each with the scores of the file
@@ -272,23 +273,52 @@ static void ask(const struct query *query, enum question question, struct slice 
     *total += (double)count;
 }
 
-static double measure(const struct data *data, const struct query *query, enum question question,
-                      size_t size)
+struct sample {
+    struct slice prefixes[SAMPLE_COUNT];
+    size_t count;
+};
+
+static void sample_words(struct sample *sample, const struct data *data, size_t size)
 {
-    static struct slice prefixes[SAMPLE_COUNT];
     struct prng prng = {.state = size + 10};
-    size_t count = 0;
-    for (int tries = 0; tries < 100 * SAMPLE_COUNT && count < SAMPLE_COUNT; tries++) {
+    sample->count = 0;
+    for (int tries = 0; tries < 100 * SAMPLE_COUNT && sample->count < SAMPLE_COUNT; tries++) {
         struct slice key = data->words[prng_below(&prng, (uint32_t)data->count)].key;
         if (key.size >= NAMESPACE_SIZE + size)
-            prefixes[count++] = slice_prefix(key, NAMESPACE_SIZE + size);
+            sample->prefixes[sample->count++] = slice_prefix(key, NAMESPACE_SIZE + size);
     }
-    if (count == 0) return 0;
+}
+
+/* The prefixes stay where they are read until the program ends. */
+static void sample_file(struct sample *sample, struct heap *heap, const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    CHECK(file != NULL);
+    char *line = NULL;
+    size_t capacity = 0;
+    sample->count = 0;
+    for (ssize_t size; sample->count < SAMPLE_COUNT && (size = getline(&line, &capacity, file)) > 0;
+         sample->count++) {
+        struct buf prefix;
+        buf_init(&prefix, heap);
+        struct slice text = slice_of(line, (size_t)size - (line[size - 1] == '\n'));
+        CHECK(key_prefix(SLICE_LITERAL("default"), text, FOLD_CASE, &prefix) == STATUS_OK);
+        sample->prefixes[sample->count] = buf_slice(&prefix);
+    }
+    free(line);
+    fclose(file);
+}
+
+static double measure(const struct sample *sample, const struct query *query,
+                      enum question question)
+{
+    if (sample->count == 0) return 0;
     double least = 1e9, total = 0;
     for (int round = 0; round < ROUND_COUNT; round++) {
         double start = now();
-        for (size_t i = 0; i < count; i++) ask(query, question, prefixes[i], &total);
-        double mean = (now() - start) / (double)count * 1e6;
+        for (size_t i = 0; i < sample->count; i++)
+            ask(query, question, sample->prefixes[i], &total);
+        double mean = (now() - start) / (double)sample->count * 1e6;
         if (mean < least) least = mean;
     }
     CHECK(total >= 0 || total < 0);
@@ -297,8 +327,11 @@ static double measure(const struct data *data, const struct query *query, enum q
 
 static void report(struct data *data, struct stack *stack, const char *name, const char *only)
 {
-    size_t first = only == NULL ? 0 : (size_t)atoi(only);
+    static struct sample sample;
+    bool is_file = only != NULL && (*only < '0' || *only > '9');
+    size_t first = only == NULL || is_file ? 0 : (size_t)atoi(only);
     size_t last = only == NULL ? PREFIX_MAX : first;
+    if (is_file) sample_file(&sample, &data->heap, only);
     struct query query = {.layers = stack->layers, .layer_count = stack->layer_count};
     query.heap = &data->heap;
     CHECK(query_scratch_create(&data->heap, &query.scratch) == STATUS_OK);
@@ -307,7 +340,8 @@ static void report(struct data *data, struct stack *stack, const char *name, con
         double worst = 0;
         printf("%-14s %-8s", name, questions[question]);
         for (size_t size = first; size <= last; size++) {
-            double mean = measure(data, &query, (enum question)question, size);
+            if (!is_file) sample_words(&sample, data, size);
+            double mean = measure(&sample, &query, (enum question)question);
             if (mean > worst) worst = mean;
             printf(" %5.2f", mean);
             fflush(stdout);
@@ -320,7 +354,8 @@ static void report(struct data *data, struct stack *stack, const char *name, con
 int main(int count, char **arguments)
 {
     if (count < 2 || count > 4) {
-        fprintf(stderr, "usage: %s FILE.tsv [memory|packed|eight [LENGTH]]\n", arguments[0]);
+        fprintf(stderr, "usage: %s FILE.tsv [memory|packed|eight [LENGTH|PREFIXES]]\n",
+                arguments[0]);
         return 2;
     }
     static struct data data;
