@@ -223,7 +223,8 @@ static void top_key(struct top *top, const struct open_part *found)
         memtrie_append_edge(top->trie, top->expanded[chain[depth] - 1].node, part, &top->key);
     }
     struct record record;
-    memtrie_entry(top->trie, found->part.node, &top->key, &record);
+    memtrie_append_suffix(top->trie, found->part.node, &top->key);
+    memtrie_entry_record(top->trie, found->part.node, &record);
 }
 
 static size_t top_search(struct top *top, memtrie_root root, struct slice low, struct slice high,

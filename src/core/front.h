@@ -80,6 +80,14 @@ enum status front_prefix_all(const struct front *const fronts[], size_t count, s
  * key is made of; no allocation once `key` is large enough. */
 enum status front_key(const struct front *front, uint64_t ordinal, struct buf *key);
 
+/* The keys at `count` ordinals, strictly ascending and < count of the trie (CHECK both), one
+ * behind the other to the end of `keys`; ends[i] is where the i-th ends. `key` is scratch.
+ *
+ * Errors: STATUS_NOMEM. Cost: blocks that several keys lie in are opened once, and of a key only
+ * what the one before it does not begin with is expanded. */
+enum status front_keys(const struct front *front, const uint64_t *ordinals, size_t count,
+                       struct buf *key, struct buf *keys, size_t *ends);
+
 /* Start loading the blocks that front_key() of `ordinal` will read, and what says where they
  * are. */
 void front_prefetch(const struct front *front, uint64_t ordinal);

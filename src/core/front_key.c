@@ -6,15 +6,17 @@
 /* What the first bytes of an item are made of. */
 struct pieces {
     uint32_t items;     /* Of the block, as bits. */
-    int32_t from_first; /* Bytes of the block's first item that are left. */
+    int32_t from_first; /* Bytes of the item that they stand behind that are left. */
 };
 
-/* Picks the items that the first `needed` bytes of item `index` come from: it, the last one
- * before it that shares less than it does, and so on. */
-static struct pieces pieces_of(const struct front_block *block, unsigned index, int32_t needed)
+/* Picks the items behind item `after` that the first `needed` bytes of item `index` come from:
+ * it, the last one before it that shares less than it does, and so on. What is left is what
+ * item `after` begins with. */
+static struct pieces pieces_of(const struct front_block *block, unsigned after, unsigned index,
+                               int32_t needed)
 {
     struct pieces pieces = {0};
-    uint32_t rest = front_items_after(block, 0) & ~front_items_after(block, index);
+    uint32_t rest = front_items_after(block, after) & ~front_items_after(block, index);
     while (needed > 0) {
         uint32_t fewer = rest & front_items_below(block, (size_t)needed);
         if (fewer == 0) break;
@@ -63,7 +65,7 @@ static enum status pieces_expand(const struct front *front, const struct front_b
 static enum status head_expand(const struct front *front, const struct front_block *block,
                                unsigned index, int32_t needed, struct buf *key)
 {
-    struct pieces pieces = pieces_of(block, index, needed);
+    struct pieces pieces = pieces_of(block, 0, index, needed);
     enum status status = STATUS_OK;
     buf_clear(key);
     if (pieces.from_first > 0)
@@ -84,11 +86,95 @@ enum status front_key(const struct front *front, uint64_t ordinal, struct buf *k
     enum status status = front_block_open(front, 1, block / FRONT_BLOCK, 0, head_index, &head);
     if (status == STATUS_OK && index != 0) {
         status = front_block_open(front, 0, block, head.shared[head_index], index, &leaf);
-        if (status == STATUS_OK) pieces = pieces_of(&leaf, index, KEY_BYTES_MAX);
+        if (status == STATUS_OK) pieces = pieces_of(&leaf, 0, index, KEY_BYTES_MAX);
     }
     if (status == STATUS_OK) status = head_expand(front, &head, head_index, pieces.from_first, key);
     if (status == STATUS_OK) status = pieces_expand(front, &leaf, pieces.items, KEY_BYTES_MAX, key);
     return status;
+}
+
+/* --- Several keys --- */
+
+/* Ascending ordinals while their keys are read: what is open, and where the last key lies. */
+struct batch {
+    const struct front *front;
+    const uint64_t *ordinals;
+    size_t count, at;
+    uint64_t head_block, leaf_block; /* UINT64_MAX: none. */
+    unsigned index;                  /* Of the last key in the leaf. */
+    struct front_block head, leaf;
+};
+
+/* The last of the ordinals from the one at work on that lies in the same block of `level`. */
+static uint64_t last_in_block(const struct batch *batch, unsigned level)
+{
+    unsigned bits = FRONT_BLOCK_BITS * (level + 1);
+    uint64_t last = batch->ordinals[batch->at];
+    for (size_t i = batch->at + 1; i < batch->count; i++) {
+        if (batch->ordinals[i] >> bits != last >> bits) break;
+        last = batch->ordinals[i];
+    }
+    return last;
+}
+
+/* Opens the leaf of the ordinal at work as far as the batch needs it, and the block above it. */
+static enum status batch_open(struct batch *batch, uint64_t block)
+{
+    uint64_t head_block = block / FRONT_BLOCK;
+    enum status status = STATUS_OK;
+    if (batch->head_block != head_block) {
+        unsigned last = last_in_block(batch, 1) / FRONT_BLOCK % FRONT_BLOCK;
+        status = front_block_open(batch->front, 1, head_block, 0, last, &batch->head);
+        if (status != STATUS_OK) return status;
+        batch->head_block = head_block;
+    }
+    unsigned last = last_in_block(batch, 0) % FRONT_BLOCK;
+    if (last != 0)
+        status = front_block_open(batch->front, 0, block, batch->head.shared[block % FRONT_BLOCK],
+                                  last, &batch->leaf);
+    batch->leaf_block = block;
+    return status;
+}
+
+/* Brings `key` from the last key of the batch to the next one. */
+static enum status batch_key(struct batch *batch, struct buf *key)
+{
+    const struct front *front = batch->front;
+    uint64_t ordinal = batch->ordinals[batch->at], block = ordinal / FRONT_BLOCK;
+    unsigned index = ordinal % FRONT_BLOCK;
+    struct pieces pieces = {.from_first = KEY_BYTES_MAX};
+    enum status status = STATUS_OK;
+    if (block != batch->leaf_block) {
+        status = batch_open(batch, block);
+        if (status != STATUS_OK) return status;
+        if (index != 0) pieces = pieces_of(&batch->leaf, 0, index, KEY_BYTES_MAX);
+        status = head_expand(front, &batch->head, block % FRONT_BLOCK, pieces.from_first, key);
+    } else {
+        pieces = pieces_of(&batch->leaf, batch->index, index, KEY_BYTES_MAX);
+    }
+    batch->index = index;
+    if (status != STATUS_OK) return status;
+    return pieces_expand(front, &batch->leaf, pieces.items, KEY_BYTES_MAX, key);
+}
+
+enum status front_keys(const struct front *front, const uint64_t *ordinals, size_t count,
+                       struct buf *key, struct buf *keys, size_t *ends)
+{
+    struct batch batch;
+    batch.front = front;
+    batch.ordinals = ordinals;
+    batch.count = count;
+    batch.head_block = batch.leaf_block = UINT64_MAX;
+    for (batch.at = 0; batch.at < count; batch.at++) {
+        size_t i = batch.at;
+        CHECK(ordinals[i] < front->count);
+        CHECK(i == 0 || ordinals[i - 1] < ordinals[i]);
+        enum status status = batch_key(&batch, key);
+        if (status != STATUS_OK) return status;
+        buf_append_slice(keys, buf_slice(key));
+        ends[i] = keys->size;
+    }
+    return buf_status(keys);
 }
 
 /* --- Walks --- */
@@ -203,7 +289,7 @@ enum status front_iterator_seek(struct front_iterator *iterator, uint64_t ordina
     unsigned index = ordinal % FRONT_BLOCK;
     enum status status = block_open(iterator, ordinal / FRONT_BLOCK);
     if (status == STATUS_OK && index != 0) {
-        struct pieces pieces = pieces_of(&iterator->leaf, index, KEY_BYTES_MAX);
+        struct pieces pieces = pieces_of(&iterator->leaf, 0, index, KEY_BYTES_MAX);
         status = pieces_expand(iterator->front, &iterator->leaf, pieces.items, KEY_BYTES_MAX,
                                &iterator->key);
     }

@@ -151,9 +151,11 @@ void memtrie_prefetch_parts(const struct memtrie *trie, memtrie_node node);
 void memtrie_append_edge(const struct memtrie *trie, memtrie_node node, memtrie_node part,
                          struct buf *key);
 
-/* For an entry: appends the rest of its key, and gives its record. */
-void memtrie_entry(const struct memtrie *trie, memtrie_node entry, struct buf *key,
-                   struct record *record);
+/* For an entry: appends the rest of its key. */
+void memtrie_append_suffix(const struct memtrie *trie, memtrie_node entry, struct buf *key);
+
+/* Its record. */
+void memtrie_entry_record(const struct memtrie *trie, memtrie_node entry, struct record *record);
 
 /* --- Walks, over all current entries, both ways --- */
 

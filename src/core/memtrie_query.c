@@ -495,11 +495,16 @@ void memtrie_append_edge(const struct memtrie *trie, memtrie_node node, memtrie_
     buf_append_u8(key, memtrie_child_bytes(inner)[index]);
 }
 
-void memtrie_entry(const struct memtrie *trie, memtrie_node entry, struct buf *key,
-                   struct record *record)
+void memtrie_append_suffix(const struct memtrie *trie, memtrie_node entry, struct buf *key)
 {
     const void *leaf = node_at(trie, entry);
     CHECK(memtrie_kind(leaf) != MEMTRIE_INNER);
     buf_append_slice(key, memtrie_suffix(leaf));
+}
+
+void memtrie_entry_record(const struct memtrie *trie, memtrie_node entry, struct record *record)
+{
+    const void *leaf = node_at(trie, entry);
+    CHECK(memtrie_kind(leaf) != MEMTRIE_INNER);
     memtrie_leaf_record(trie, leaf, record);
 }

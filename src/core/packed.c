@@ -204,6 +204,12 @@ enum status packed_key(const struct packed *packed, uint64_t ordinal, struct buf
     return front_key(packed->front, ordinal, key);
 }
 
+enum status packed_keys(const struct packed *packed, const uint64_t *ordinals, size_t count,
+                        struct buf *key, struct buf *keys, size_t *ends)
+{
+    return front_keys(packed->front, ordinals, count, key, keys, ends);
+}
+
 enum status packed_record(const struct packed *packed, uint64_t ordinal, struct record *record)
 {
     CHECK(ordinal < packed->footer.info.count);

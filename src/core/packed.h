@@ -99,6 +99,10 @@ void packed_prefetch(const struct packed *packed, uint64_t hash);
 /* The key at `ordinal` into `key`, which is cleared first. Errors: STATUS_NOMEM. */
 enum status packed_key(const struct packed *packed, uint64_t ordinal, struct buf *key);
 
+/* The keys at strictly ascending ordinals, for less than one after the other: as front_keys(). */
+enum status packed_keys(const struct packed *packed, const uint64_t *ordinals, size_t count,
+                        struct buf *key, struct buf *keys, size_t *ends);
+
 /* The record at `ordinal`; borrows from the file. */
 enum status packed_record(const struct packed *packed, uint64_t ordinal, struct record *record);
 

@@ -11,7 +11,7 @@ enum status query_scratch_create(struct heap *heap, struct query_scratch **out)
     scratch->heap = heap;
     spans_init(&scratch->spans, heap);
     best_search_init(&scratch->search, heap);
-    buf_init(&scratch->key, heap);
+    buf_init(&scratch->keys, heap);
     *out = scratch;
     return STATUS_OK;
 }
@@ -21,7 +21,7 @@ void query_scratch_destroy(struct query_scratch *scratch)
     if (scratch == NULL) return;
     spans_deinit(&scratch->spans);
     best_search_deinit(&scratch->search);
-    buf_deinit(&scratch->key);
+    buf_deinit(&scratch->keys);
     heap_free(scratch->heap, scratch->windows);
     heap_free(scratch->heap, scratch);
 }
@@ -68,10 +68,6 @@ enum status query_get(const struct query *query, struct slice key, struct query_
 
 /* --- Best first --- */
 
-/* Answers are found some at a time before their keys are read: the search stays in its
- * columns, and reading runs over the keys in one go. */
-enum { ANSWERS_AT_ONCE = 32 };
-
 /* One of the two visits, with what it is given. */
 struct visitor {
     query_visit *visit;
@@ -82,20 +78,18 @@ struct visitor {
 static enum status give(struct query_scratch *scratch, const struct best_answer *answers,
                         size_t count, const struct visitor *visitor)
 {
-    struct best_search *search = &scratch->search;
-    struct buf *key = &scratch->key;
+    size_t starts[BEST_KEYS_MAX], ends[BEST_KEYS_MAX];
     struct record record;
-    enum status status = STATUS_OK;
+    enum status status =
+        best_search_keys(&scratch->search, answers, count, &scratch->keys, starts, ends);
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
         const struct best_answer *answer = &answers[i];
+        struct slice key = slice_of(scratch->keys.data + starts[i], ends[i] - starts[i]);
         if (visitor->visit == NULL) {
-            status = best_search_key(search, answer, key);
-            if (status == STATUS_OK)
-                status = visitor->visit_place(visitor->context, buf_slice(key), answer->item.best);
+            status = visitor->visit_place(visitor->context, key, answer->item.best);
         } else {
-            status = best_search_read(search, answer, key, &record);
-            if (status == STATUS_OK)
-                status = visitor->visit(visitor->context, buf_slice(key), &record);
+            status = best_search_record(answer, &record);
+            if (status == STATUS_OK) status = visitor->visit(visitor->context, key, &record);
         }
     }
     return status;
@@ -108,11 +102,13 @@ static enum status give_all(struct query_scratch *scratch, uint64_t limit,
 {
     enum status status = STATUS_OK;
     while (limit > 0 && status == STATUS_OK) {
-        struct best_answer answers[ANSWERS_AT_ONCE];
-        size_t count = 0, wanted = size_min(limit, ANSWERS_AT_ONCE);
+        /* Found some at a time before their keys are read: the search stays in its columns, and
+         * keys that lie in one block are read together. */
+        struct best_answer answers[BEST_KEYS_MAX];
+        size_t count = 0, wanted = size_min(limit, BEST_KEYS_MAX);
         while (count < wanted && status == STATUS_OK) {
             status = best_search_next(&scratch->search, &answers[count]);
-            if (status == STATUS_OK) best_search_prefetch(&answers[count++]);
+            if (status == STATUS_OK) best_search_prefetch(answers, ++count);
         }
         enum status given = give(scratch, answers, count, visitor);
         *ended = given == STATUS_END;
@@ -210,7 +206,8 @@ enum status query_walk_next(struct query_walk *walk, struct slice *key, struct r
 {
     struct best_answer answer;
     enum status status = best_search_next(&walk->search, &answer);
-    if (status == STATUS_OK) status = best_search_read(&walk->search, &answer, &walk->key, record);
+    if (status == STATUS_OK) status = best_search_key(&walk->search, &answer, &walk->key);
+    if (status == STATUS_OK) status = best_search_record(&answer, record);
     if (status == STATUS_OK) *key = buf_slice(&walk->key);
     return status;
 }

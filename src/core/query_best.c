@@ -28,72 +28,6 @@ void best_search_deinit(struct best_search *search)
     buf_deinit(&search->other_key);
 }
 
-/* --- Keys of memory trie items --- */
-
-/* The bytes above the item's node or entry, into `key`. */
-static enum status spell_path(struct best_search *search, const struct best_source *source,
-                              const struct best_item *item, struct buf *key)
-{
-    const struct memtrie *trie = source->layer->memtrie;
-    size_t size = 0;
-    uint32_t trail = item->above;
-    for (;; trail = search->trails[trail].above) {
-        void *chain = search->chain;
-        if (!query_grow(search->heap, &chain, &search->chain_capacity, size, sizeof *search->chain))
-            return STATUS_NOMEM;
-        search->chain = chain;
-        search->chain[size++] = trail;
-        if (search->trails[trail].node == 0) break;
-    }
-    buf_clear(key);
-    const struct best_trail *start = &search->trails[trail];
-    if (start->path_size > 0)
-        buf_append(key, search->paths.data + start->path_start, start->path_size);
-    for (size_t i = size - 1; i-- > 0;) {
-        memtrie_node part = i == 0 ? item->node : search->trails[search->chain[i - 1]].node;
-        memtrie_append_edge(trie, search->trails[search->chain[i]].node, part, key);
-    }
-    return buf_status(key);
-}
-
-void best_search_prefetch(const struct best_answer *answer)
-{
-    const struct packed *packed = answer->source->layer->packed;
-    if (packed != NULL) packed_prefetch_key(packed, answer->item.place);
-}
-
-enum status best_search_key(struct best_search *search, const struct best_answer *answer,
-                            struct buf *key)
-{
-    struct record record; /* Costs nothing to speak of beside the key. */
-    const struct layer *layer = answer->source->layer;
-    return layer->packed != NULL ? packed_key(layer->packed, answer->item.place, key)
-                                 : best_search_read(search, answer, key, &record);
-}
-
-enum status best_search_read(struct best_search *search, const struct best_answer *answer,
-                             struct buf *key, struct record *record)
-{
-    const struct layer *layer = answer->source->layer;
-    if (layer->packed != NULL) {
-        enum status status = packed_key(layer->packed, answer->item.place, key);
-        return status == STATUS_OK ? packed_record(layer->packed, answer->item.place, record)
-                                   : status;
-    }
-    enum status status = spell_path(search, answer->source, &answer->item, key);
-    if (status != STATUS_OK) return status;
-    memtrie_entry(layer->memtrie, answer->item.node, key, record);
-    return buf_status(key);
-}
-
-/* Where the item's entries begin in key order, at the earliest. */
-static enum status spell(struct best_search *search, const struct best_source *source,
-                         const struct best_item *item, struct buf *key)
-{
-    if (!item->is_entry) return spell_path(search, source, item, key);
-    return best_search_key(search, &(struct best_answer){source, *item}, key);
-}
-
 /* --- Heap of one source --- */
 
 /* Of two items of one memory trie with equal bests: does `a` come first in key order? */
@@ -101,8 +35,8 @@ static bool memory_comes_first(struct best_search *search, const struct best_sou
                                const struct best_item *a, const struct best_item *b)
 {
     if (a->above == b->above) return a->place < b->place;
-    enum status status = spell(search, source, a, &search->key);
-    if (status == STATUS_OK) status = spell(search, source, b, &search->other_key);
+    enum status status = best_search_spell(search, source, a, &search->key);
+    if (status == STATUS_OK) status = best_search_spell(search, source, b, &search->other_key);
     if (status != STATUS_OK) {
         search->failure = status;
         return false;
@@ -537,10 +471,10 @@ static enum status break_tie(struct best_search *search, size_t *chosen, bool *e
     if (tied == 1) return STATUS_OK;
 
     struct best_source *source = &search->sources[search->order[0]];
-    enum status status = spell(search, source, &source->items[0], &search->key);
+    enum status status = best_search_spell(search, source, &source->items[0], &search->key);
     for (size_t i = 1; i < tied && status == STATUS_OK; i++) {
         source = &search->sources[search->order[i]];
-        status = spell(search, source, &source->items[0], &search->other_key);
+        status = best_search_spell(search, source, &source->items[0], &search->other_key);
         if (status != STATUS_OK) break;
         if (slice_compare(buf_slice(&search->other_key), buf_slice(&search->key)) >= 0) continue;
         *chosen = i;
@@ -560,7 +494,8 @@ static enum status accept(struct best_search *search, const struct best_answer *
     if (!at_start && !answer->source->expires) return STATUS_OK;
 
     struct record record;
-    enum status status = best_search_read(search, answer, &search->key, &record);
+    enum status status = best_search_key(search, answer, &search->key);
+    if (status == STATUS_OK) status = best_search_record(answer, &record);
     if (status != STATUS_OK) return status;
     if (at_start && slice_compare(buf_slice(&search->key), search->after.key) <= 0)
         *accepted = false;

@@ -84,13 +84,25 @@ struct best_answer {
 /* The next answer; its key and record are not read yet. Errors: STATUS_END. */
 enum status best_search_next(struct best_search *search, struct best_answer *answer);
 
-/* Starts loading what best_search_key() will read. */
-void best_search_prefetch(const struct best_answer *answer);
-
 /* Its key, into `key` (cleared first). */
 enum status best_search_key(struct best_search *search, const struct best_answer *answer,
                             struct buf *key);
 
-/* Its key, into `key` (cleared first), and its record, which borrows from the layer. */
-enum status best_search_read(struct best_search *search, const struct best_answer *answer,
-                             struct buf *key, struct record *record);
+/* Its record, which borrows from the layer. */
+enum status best_search_record(const struct best_answer *answer, struct record *record);
+
+enum { BEST_KEYS_MAX = 32 };
+
+/* The keys of up to BEST_KEYS_MAX answers, into `keys` (cleared first): that of the i-th lies in
+ * [starts[i], ends[i]). Neighbours in a packed trie are read together. */
+enum status best_search_keys(struct best_search *search, const struct best_answer *answers,
+                             size_t count, struct buf *keys, size_t starts[BEST_KEYS_MAX],
+                             size_t ends[BEST_KEYS_MAX]);
+
+/* Starts loading what best_search_keys() of `answers` will read for the last of them (count > 0)
+ * and for none before it. */
+void best_search_prefetch(const struct best_answer *answers, size_t count);
+
+/* Where the entries of a node or entry begin in key order, at the earliest, into `key`. */
+enum status best_search_spell(struct best_search *search, const struct best_source *source,
+                              const struct best_item *item, struct buf *key);

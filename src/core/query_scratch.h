@@ -13,7 +13,7 @@ struct query_window {
 struct query_scratch {
     struct heap *heap;
     struct spans spans;
-    struct buf key;
+    struct buf keys; /* Of the answers that are being given. */
     struct best_search search;
     struct query_window *windows; /* Of query_select(), one a layer. */
     size_t window_count;

@@ -46,6 +46,20 @@ static void image_build(void)
     dictionary_trainer_destroy(trainer);
 }
 
+static void ask_batch(const struct front *front, struct buf *key)
+{
+    enum { BATCH_MAX = 40 };
+    uint64_t ordinals[BATCH_MAX];
+    size_t ends[BATCH_MAX], count = 0;
+    struct buf keys;
+    buf_init(&keys, key->heap);
+    for (uint64_t at = 1; at < front_count(front) && count < BATCH_MAX; at += 5)
+        ordinals[count++] = at;
+    if (front_keys(front, ordinals, count, key, &keys, ends) == STATUS_OK)
+        CHECK(ends[count - 1] <= count * KEY_BYTES_MAX);
+    buf_deinit(&keys);
+}
+
 static void ask(struct heap *heap, const struct front *front)
 {
     struct buf key;
@@ -73,6 +87,7 @@ static void ask(struct heap *heap, const struct front *front)
             if (front_iterator_previous(iterator) != STATUS_OK) break;
     }
     front_iterator_destroy(iterator);
+    ask_batch(front, &key);
     buf_deinit(&key);
 }
 

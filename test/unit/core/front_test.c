@@ -192,6 +192,32 @@ static void expect_walks(struct heap *heap, const struct front *front, const str
     front_iterator_destroy(iterator);
 }
 
+/* Keys of ascending ordinals that are read together: neighbours, some of a block, few of many. */
+static void expect_batches(struct heap *heap, const struct front *front, const struct set *set,
+                           struct prng *prng)
+{
+    enum { BATCH_MAX = 70 };
+    uint64_t ordinals[BATCH_MAX];
+    size_t ends[BATCH_MAX];
+    struct buf key, keys;
+    buf_init(&key, heap);
+    buf_init(&keys, heap);
+    for (int round = 0; round < 200; round++) {
+        uint32_t step_max = UINT32_C(1) << prng_below(prng, 12);
+        uint64_t ordinal = prng_below(prng, (uint32_t)set->count);
+        size_t count = 0, start = 0;
+        for (; count < BATCH_MAX && ordinal < set->count; ordinal += 1 + prng_below(prng, step_max))
+            ordinals[count++] = ordinal;
+        buf_clear(&keys);
+        EXPECT(front_keys(front, ordinals, count, &key, &keys, ends) == STATUS_OK);
+        for (size_t i = 0; i < count; start = ends[i++])
+            EXPECT(
+                slice_equal(slice_of(keys.data + start, ends[i] - start), set->keys[ordinals[i]]));
+    }
+    buf_deinit(&key);
+    buf_deinit(&keys);
+}
+
 static void expect_everything(struct heap *heap, const struct front *front, const struct set *set,
                               struct prng *prng)
 {
@@ -206,6 +232,7 @@ static void expect_everything(struct heap *heap, const struct front *front, cons
         expect_neighbours(front, set, set->keys[i], prng);
     }
     expect_walks(heap, front, set, prng);
+    expect_batches(heap, front, set, prng);
     buf_deinit(&key);
 }
 
@@ -267,6 +294,23 @@ TEST_CASE(any_number_of_keys_fills_its_levels)
 /* --- Damage and shortage --- */
 
 /* What a damaged image answers is right or refused, for some keys all over it. */
+static void expect_batch_right_or_refused(const struct front *front, const struct set *set,
+                                          bool must_be_right, struct buf *key)
+{
+    enum { BATCH_MAX = 60 };
+    uint64_t ordinals[BATCH_MAX];
+    size_t ends[BATCH_MAX], count = 0, start = 0;
+    struct buf keys;
+    buf_init(&keys, key->heap);
+    for (size_t i = 3; i < front_count(front) && i < set->count && count < BATCH_MAX; i += 7)
+        ordinals[count++] = i;
+    if (front_keys(front, ordinals, count, key, &keys, ends) == STATUS_OK)
+        for (size_t i = 0; i < count; start = ends[i++])
+            EXPECT(!must_be_right || slice_equal(slice_of(keys.data + start, ends[i] - start),
+                                                 set->keys[ordinals[i]]));
+    buf_deinit(&keys);
+}
+
 static void expect_right_or_refused(struct heap *heap, const struct front_image *image,
                                     const struct set *set, bool must_be_right)
 {
@@ -287,6 +331,7 @@ static void expect_right_or_refused(struct heap *heap, const struct front_image 
             bool read = front_key(front, i, &key) == STATUS_OK;
             if (read && must_be_right) EXPECT(slice_equal(buf_slice(&key), set->keys[i]));
         }
+        expect_batch_right_or_refused(front, set, must_be_right, &key);
         front_close(front);
     }
     pages_deinit(&pages, heap);

@@ -400,7 +400,8 @@ static inline void check_part(struct check_cover *check, struct slice path,
         if (item.part.is_entry) {
             struct record record;
             const struct model_entry *entry = check->model->items[check->next++];
-            memtrie_entry(check->trie, item.part.node, &item.path, &record);
+            memtrie_append_suffix(check->trie, item.part.node, &item.path);
+            memtrie_entry_record(check->trie, item.part.node, &record);
             EXPECT(slice_equal(buf_slice(&item.path), entry->key));
             EXPECT(best_compare(item.part.best, model_best(entry)) == 0);
             check_record(&record, &entry->record);
