@@ -40,7 +40,7 @@ static bool decode_header(struct slice bytes, uint64_t offset, uint32_t seed, st
 
     uint32_t size = load_u32le(at + 8);
     uint64_t sequence = load_u64le(at + 16);
-    if (at[12] < FRAME_BATCH || at[12] > FRAME_EDIT || size > FRAME_PAYLOAD_BYTES_MAX) return false;
+    if (at[12] < FRAME_BATCH || at[12] > FRAME_NEXT || size > FRAME_PAYLOAD_BYTES_MAX) return false;
     if (sequence > FRAME_SEQUENCE_MAX || load_u64le(at + 24) > sequence) return false;
     if (load_u32le(at) != crc32c(seed, at + 4, FRAME_HEADER_BYTES - 4)) return false;
 
@@ -83,7 +83,8 @@ void frame_search(struct slice bytes, uint64_t offset, uint32_t seed, uint64_t s
         if (load_u64le(bytes.data + offset + 16) + 1 >= sequence &&
             decode_header(bytes, offset, seed, &frame)) {
             tail->durable = u64_max(tail->durable, frame.durable);
-            if (frame.kind != FRAME_MARK && frame.sequence >= sequence) {
+            bool counts = frame.kind == FRAME_BATCH || frame.kind == FRAME_EDIT;
+            if (counts && frame.sequence >= sequence) {
                 tail->frame_count++;
                 tail->frame_bytes += frame.size_bytes;
             }

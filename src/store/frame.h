@@ -37,6 +37,7 @@ enum frame_kind {
     FRAME_BATCH = 1, /* A batch of the log. */
     FRAME_MARK = 2,  /* No payload; `sequence` is that of the frame before. */
     FRAME_EDIT = 3,  /* An edit of the manifest. */
+    FRAME_NEXT = 4,  /* No payload: the log goes on in the next segment, at least to `sequence`. */
 };
 
 struct frame {
@@ -69,7 +70,7 @@ enum status frame_decode(struct slice bytes, uint64_t offset, uint32_t seed, str
 struct frame_tail {
     uint64_t durable;     /* Greatest that a valid header there speaks of. */
     uint64_t frame_count; /* With a valid header and a sequence of at least `sequence`, ... */
-    uint64_t frame_bytes; /* ... and what they take; without marks. */
+    uint64_t frame_bytes; /* ... and what they take; batches and edits alone. */
 };
 
 /* Adds up the headers in `bytes` from `offset` on, a multiple of 8, wherever they lie.

@@ -181,11 +181,10 @@ static enum status wipe_refused(struct log *log, struct segment *segment)
     return log->failure = STATUS_IO;
 }
 
-static enum status append_frame(struct log *log, enum frame_kind kind, uint64_t sequence,
-                                struct slice payload)
+static enum status append_frame(struct log *log, struct segment *segment, enum frame_kind kind,
+                                uint64_t sequence, struct slice payload)
 {
     uint8_t header[FRAME_HEADER_BYTES];
-    struct segment *segment = active(log);
     struct frame frame = {kind, sequence, log->durable, payload, frame_size_bytes(payload.size)};
     frame_encode_header(&frame, frame_seed(log->store_id, segment->number), header);
 
@@ -202,10 +201,12 @@ static enum status append_frame(struct log *log, enum frame_kind kind, uint64_t 
     return STATUS_OK;
 }
 
-/* A batch larger than a segment has one for itself, which grows. */
+/* A batch larger than a segment has one for itself, which grows. Others leave room for the frame
+ * that tells of the next segment. */
 static bool fits(const struct log *log, const struct segment *segment, uint64_t frame_bytes)
 {
-    return segment->end == SEGMENT_HEADER_BYTES || segment->end + frame_bytes <= log->segment_bytes;
+    return segment->end == SEGMENT_HEADER_BYTES ||
+           segment->end + frame_bytes + FRAME_HEADER_BYTES <= log->segment_bytes;
 }
 
 enum status log_append(struct log *log, struct slice payload, uint64_t *sequence)
@@ -218,7 +219,7 @@ enum status log_append(struct log *log, struct slice payload, uint64_t *sequence
         status = log_begin_segment(log);
         if (status != STATUS_OK) return status;
     }
-    status = append_frame(log, FRAME_BATCH, log->last + 1, payload);
+    status = append_frame(log, active(log), FRAME_BATCH, log->last + 1, payload);
     if (status != STATUS_OK) return status;
 
     log->last++;
@@ -231,7 +232,7 @@ enum status log_append(struct log *log, struct slice payload, uint64_t *sequence
 enum status log_append_mark(struct log *log)
 {
     if (log->failure != STATUS_OK) return log->failure;
-    return append_frame(log, FRAME_MARK, log->last, (struct slice){0});
+    return append_frame(log, active(log), FRAME_MARK, log->last, (struct slice){0});
 }
 
 bool log_wants_mark(const struct log *log)
@@ -287,6 +288,17 @@ enum status log_sync_run(const struct log_sync *sync)
     return sync->directory ? env_sync_directory(sync->env) : STATUS_OK;
 }
 
+/* Once the newest segment holds what is durable, the one before says so: or nobody would miss it.
+ * Without room for that now, the next sync does it. */
+static void tell_next(struct log *log)
+{
+    if (log->segment_count < 2 || log->durable < active(log)->first) return;
+    struct segment *segment = &log->segments[log->segment_count - 2];
+    if (segment->tells_next) return;
+    enum status status = append_frame(log, segment, FRAME_NEXT, log->durable, (struct slice){0});
+    segment->tells_next = status == STATUS_OK;
+}
+
 void log_sync_complete(struct log *log, const struct log_sync *sync, enum status status)
 {
     CHECK(log->syncing);
@@ -305,6 +317,7 @@ void log_sync_complete(struct log *log, const struct log_sync *sync, enum status
     CHECK(sync->sequence >= log->durable);
     CHECK(sync->sequence <= log->last);
     log->durable = sync->sequence;
+    tell_next(log);
 }
 
 /* Releasing and preparing */

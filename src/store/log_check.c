@@ -162,6 +162,8 @@ static void read_entries(struct check *check, struct seen *seen, const struct fr
 static bool is_next(const struct check *check, const struct frame *frame)
 {
     if (frame->kind == FRAME_BATCH) return frame->sequence == check->sequence;
+    if (frame->kind == FRAME_NEXT)
+        return frame->payload.size == 0 && frame->sequence >= check->sequence;
     return frame->kind == FRAME_MARK && frame->payload.size == 0 &&
            frame->sequence == check->sequence - 1;
 }

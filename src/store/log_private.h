@@ -27,6 +27,7 @@ struct segment {
     uint64_t end;   /* Where its next frame goes. */
     uint64_t synced_end;
     uint64_t syncing_end; /* Of the sync in flight that covers it; 0: none. */
+    bool tells_next;      /* A frame in it says that the next one holds batches. */
 };
 
 /* A segment that waits: written in advance, or given up. */

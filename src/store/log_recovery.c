@@ -14,7 +14,8 @@ struct found {
     uint64_t number;
     struct env_file *file; /* Handed on to the log if the segment is used. */
     struct segment_header header;
-    bool begun;   /* The header is valid and of this number. */
+    bool begun; /* The header is valid and of this number. */
+    bool tells_next;
     bool used;    /* Part of the chain of segments that hold the log. */
     uint64_t end; /* Of what is valid in it; where a search for evidence begins. */
 };
@@ -102,7 +103,7 @@ static enum status find_segments(struct recovery *recovery)
 static enum status take_frame(struct recovery *recovery, const struct frame *frame)
 {
     recovery->proven = u64_max(recovery->proven, frame->durable);
-    if (frame->kind == FRAME_MARK) return STATUS_OK;
+    if (frame->kind != FRAME_BATCH) return STATUS_OK;
 
     if (recovery->sequence >= recovery->options->replay_sequence) {
         enum status status = recovery->visit(recovery->context, recovery->sequence, frame->payload);
@@ -116,6 +117,8 @@ static enum status take_frame(struct recovery *recovery, const struct frame *fra
 static bool is_next(const struct recovery *recovery, const struct frame *frame)
 {
     if (frame->kind == FRAME_BATCH) return frame->sequence == recovery->sequence;
+    if (frame->kind == FRAME_NEXT)
+        return frame->payload.size == 0 && frame->sequence >= recovery->sequence;
     return frame->kind == FRAME_MARK && frame->payload.size == 0 &&
            frame->sequence == recovery->sequence - 1;
 }
@@ -129,6 +132,7 @@ static enum status read_frames(struct recovery *recovery, struct found *found, s
         if (!is_next(recovery, &frame)) break;
         enum status status = take_frame(recovery, &frame);
         if (status != STATUS_OK) return status;
+        found->tells_next |= frame.kind == FRAME_NEXT;
         found->end += frame.size_bytes;
     }
     return STATUS_OK;
@@ -169,6 +173,7 @@ static enum status read_segment(struct recovery *recovery, struct found *found, 
         .last = recovery->sequence - 1,
         .end = found->end,
         .synced_end = found->end,
+        .tells_next = found->tells_next,
     };
     found->used = true;
     return STATUS_OK;

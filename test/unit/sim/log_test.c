@@ -481,6 +481,55 @@ TEST_CASE(a_log_that_is_gone_is_damage)
     story_end(&story);
 }
 
+/* Only itself, and the one before, know that there was a newest segment. */
+TEST_CASE(the_newest_segment_is_missed_once_it_held_what_is_durable)
+{
+    static const enum sim_disk_restart hows[] = {SIM_DISK_KILLED, SIM_DISK_POWER_LOSS};
+    for (unsigned i = 0; i < 16; i++) {
+        static struct story story;
+        story_begin(&story, test_seed + i);
+        EXPECT(story_start(&story) == STATUS_OK);
+        for (unsigned j = 0; j < i % 4; j++) EXPECT(story_prepare(&story) == STATUS_OK);
+        while (story.log->segment_count < 2 + i % 3) append_synced(&story);
+        uint64_t first = story.log->segments[story.log->segment_count - 1].first;
+        struct name newest =
+            name_of(NAME_LOG, story.log->segments[story.log->segment_count - 1].number);
+        EXPECT(story.durable >= first);
+        /* The next sync takes along what the one before says of it. */
+        if (i % 2 == 1) append_synced(&story);
+        struct log_sync sync;
+        enum status status = log_sync_begin(story.log, &sync);
+        if (status == STATUS_OK) log_sync_complete(story.log, &sync, log_sync_run(&sync));
+        story_stop(&story);
+        sim_disk_restart(story.disk, hows[i / 2 % 2]);
+
+        struct sim_disk *original = story.disk;
+        story.disk = disk_copy(original);
+        EXPECT(env_remove(sim_disk_env(story.disk), newest.text) == STATUS_OK);
+        EXPECT(story_start(&story) == STATUS_CORRUPT);
+        EXPECT(story.report.sequence == first);
+        sim_disk_destroy(story.disk);
+        story.disk = original;
+        EXPECT(story_start(&story) == STATUS_OK);
+        story_stop(&story);
+        story_end(&story);
+    }
+}
+
+/* One that holds nothing durable may go: the power took it with what was in it. */
+TEST_CASE(a_newest_segment_without_anything_durable_is_not_missed)
+{
+    static struct story story;
+    start_small(&story);
+    while (story.log->segment_count < 2) EXPECT(story_append(&story) == STATUS_OK);
+    struct name newest = name_of(NAME_LOG, story.log->segments[1].number);
+    story_stop(&story);
+    EXPECT(env_remove(sim_disk_env(story.disk), newest.text) == STATUS_OK);
+    EXPECT(story_start(&story) == STATUS_OK);
+    story_stop(&story);
+    story_end(&story);
+}
+
 /* Released segments serve again: the number of files stays bounded. */
 TEST_CASE(segments_are_recycled)
 {
@@ -563,5 +612,7 @@ TEST_MAIN(TEST(a_crash_at_every_change_loses_nothing_synced_and_revives_nothing_
           TEST(every_bit_flip_in_a_synced_log_is_damage_or_cuts_what_nothing_vouched_for),
           TEST(damage_is_named_by_segment_offset_and_sequence_and_changes_nothing),
           TEST(a_segment_of_another_store_is_foreign), TEST(a_log_that_is_gone_is_damage),
+          TEST(the_newest_segment_is_missed_once_it_held_what_is_durable),
+          TEST(a_newest_segment_without_anything_durable_is_not_missed),
           TEST(segments_are_recycled), TEST(a_batch_that_was_refused_does_not_come_back),
           TEST(the_bytes_of_a_log_are_the_documented_ones))
