@@ -327,9 +327,10 @@ static void print_summary(const struct session *session, const struct verify_rep
            report->file_count, report->total_bytes, report->leftover_count);
     if (session->verbose && report->has_numbers)
         printf("manifest: %" PRIu64 " edits, started %" PRIu64 " times, replay from batch %" PRIu64
-               "\n",
+               ", %sstopped cleanly\n",
                report->edit_count, report->numbers[MANIFEST_BOOT_COUNT],
-               report->numbers[MANIFEST_REPLAY_SEQUENCE]);
+               report->numbers[MANIFEST_REPLAY_SEQUENCE],
+               report->numbers[MANIFEST_CLEAN_STOP] != 0 ? "" : "not ");
     if (report->damage_count == 0)
         printf("no damage\n");
     else

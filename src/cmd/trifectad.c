@@ -107,6 +107,7 @@ static void report_recovery(const struct config *config, const struct store_repo
 {
     log_line(LOG_LEVEL_INFO, "store.opened", log_text("data", config->data),
              log_text("created", report->created ? "true" : "false"),
+             log_text("clean_stop", report->clean_stop ? "true" : "false"),
              log_number("replayed_batches", report->replayed_batches),
              log_number("replayed_records", report->replayed_records),
              log_number("replayed_bytes", report->replayed_bytes),

@@ -136,6 +136,8 @@ void engine_close(struct engine *engine)
 {
     if (engine == NULL) return;
     join_threads(engine);
+    /* Where it cannot be noted the stop was not clean: the next start says so. */
+    (void)store_note_clean_stop(engine->store);
     store_close(engine->store);
     file_env_close(engine->env);
     heap_free(engine->heap, engine);

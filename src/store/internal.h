@@ -110,7 +110,8 @@ struct store {
     bool full;             /* Below the low-water mark, or something met STATUS_FULL. */
     bool no_room;          /* The log did not even take a removal: nothing goes until a tick. */
     uint64_t reserve_held; /* Bytes, as far as we know. */
-    bool boot_unnoted;     /* The manifest had no room for it: goes with the next edit. */
+    bool
+        boot_unnoted; /* The manifest had no room for it: goes with the next edit. Syncs come first. */
     struct store_job *job;
     struct name damaged_file;  /* The first one found; empty: none. */
     struct store_stats totals; /* Counters that only grow. */

@@ -37,7 +37,7 @@ enum manifest_number {
     MANIFEST_HLC_CEILING,     /* No version above this was given out. */
     MANIFEST_SETTLED_MS,      /* Words expired up to here are taken out of the counts. */
     MANIFEST_BOOT_COUNT,
-    MANIFEST_CLEAN_STOP, /* 1: nothing was written after this edit. */
+    MANIFEST_CLEAN_STOP, /* 1 from a clean stop to the next start: all is in files. */
     MANIFEST_NUMBER_COUNT,
 };
 

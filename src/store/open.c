@@ -205,7 +205,8 @@ void store_edit_boot(const struct store *store, struct manifest_edit *edit)
 }
 
 /* From the first opened log on, a directory without one is damaged. The first note must be
- * there; a later one can wait for the edit of a job when there is no room even for it. */
+ * there; a later one can wait for the edit of a job when there is no room even for it. Until then
+ * the manifest may call the stop clean, so that nothing may be shown that could be lost. */
 static enum status note_boot(struct store *store)
 {
     struct manifest_edit edit;
@@ -218,6 +219,20 @@ static enum status note_boot(struct store *store)
     store->boot_unnoted = true;
     store->full = true;
     return STATUS_OK;
+}
+
+enum status store_note_clean_stop(struct store *store)
+{
+    if (store->failed != STATUS_OK) return STATUS_READ_ONLY;
+    if (store->job != NULL || !store_is_clean(store)) return STATUS_BUSY;
+    struct manifest_edit edit;
+    manifest_edit_init(&edit, store->heap);
+    manifest_edit_set_number(&edit, MANIFEST_CLEAN_STOP, 1);
+    manifest_edit_set_number(&edit, MANIFEST_LOG_DURABLE, log_last(store->log));
+    enum status status = manifest_commit(store->manifest, &edit);
+    manifest_edit_deinit(&edit);
+    store_poison(store, STATUS_CANCELLED);
+    return status;
 }
 
 static void count_leftover(void *context, const char *name)
@@ -252,6 +267,8 @@ static enum status recover(struct store *store, const uint8_t identity[16],
     status = manifest_remove_leftovers(store->manifest, count_leftover, report);
     if (status == STATUS_OK) status = load_runs(store, report);
     if (status == STATUS_OK) status = open_log(store, report);
+    /* With a batch behind it, the note is of an earlier stop: see note_boot(). */
+    report->clean_stop = state->numbers[MANIFEST_CLEAN_STOP] != 0 && report->replayed_batches == 0;
     if (status == STATUS_OK) status = note_boot(store);
     if (status != STATUS_OK) return status;
 

@@ -73,6 +73,7 @@ struct store_options store_options_default(void);
 /* What opening found, for the operator. */
 struct store_report {
     bool created;
+    bool clean_stop; /* The last stop was noted as clean: nothing that anybody saw was lost. */
     uint64_t replayed_batches, replayed_records, replayed_bytes;
     uint64_t torn_bytes;     /* Cut from the log's end: never acknowledged as durable. */
     uint64_t leftover_files; /* Removed: a crash had left them unnamed. */
@@ -272,6 +273,10 @@ const char *store_job_name(enum store_job_kind kind);
 
 /* Everything is in packed files and durable: the next start replays nothing. */
 bool store_is_clean(const struct store *store);
+
+/* Of a clean store that is about to be closed: notes that durably, for the next start. It takes
+ * no writes any more. Errors: those of the device; STATUS_BUSY if it is not clean. */
+enum status store_note_clean_stop(struct store *store);
 
 struct store_stats {
     uint64_t live_count, current_count, tombstone_count;

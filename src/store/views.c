@@ -119,7 +119,8 @@ static bool is_publishable(const struct store *store, const struct view *view)
     uint64_t durable = log_durable(store->log);
     if (planted(BUG_ACKNOWLEDGE_BEFORE_SYNC)) return true;
     if (view->sequence <= durable) return true;
-    return !store->options.publish_after_sync && store->ceiling_sequence <= durable;
+    if (store->options.publish_after_sync || store->boot_unnoted) return false;
+    return store->ceiling_sequence <= durable;
 }
 
 static struct view *take_pending(struct store *store)

@@ -170,8 +170,11 @@ class ServerTest(NodeTest):
         before = server.get("/search?q=word&limit=1000")
         self.assertEqual(server.stop(), 0)
         server = self.start()
+        self.assertIn("clean_stop=true", server.log)
         self.assertIn("replayed_batches=0", server.log)
         self.assertEqual(server.get("/search?q=word&limit=1000"), before)
+        server.stop(signal.SIGKILL)
+        self.assertIn("clean_stop=false", self.start().log)
 
     def test_every_answer_says_what_time_it_is_a_kept_one_too(self):
         def date(answer):

@@ -7,6 +7,7 @@
 #include "core/write.h"
 #include "sim/store_world.h"
 #include "store/internal.h"
+#include "store/log_private.h"
 #include "test.h"
 
 enum { KEY_COUNT = 400 };
@@ -209,6 +210,48 @@ TEST_CASE(a_store_agrees_with_a_model_through_jobs_and_restarts)
     }
 }
 
+static void write_one(struct store_world *world, unsigned number)
+{
+    char text[32];
+    uint64_t sequence;
+    int size = snprintf(text, sizeof text, "word %u", number);
+    struct store_write write = {.kind = STORE_SET, .key = slice_of(text, (size_t)size)};
+    EXPECT(store_world_write(world, &write, 1, NULL, &sequence) == STATUS_OK);
+    EXPECT(store_world_sync(world) == STATUS_OK);
+}
+
+TEST_CASE(a_start_knows_whether_the_stop_was_clean)
+{
+    struct store_world world;
+    struct store_options options = store_world_options();
+    EXPECT(store_world_init(&world, test_seed, &options) == STATUS_OK);
+    EXPECT(!world.report.clean_stop);
+    write_one(&world, 1);
+    EXPECT(store_note_clean_stop(world.store) == STATUS_BUSY);
+    EXPECT(store_world_settle_down(&world) == STATUS_OK);
+    EXPECT(store_world_restart(&world, SIM_DISK_KILLED) == STATUS_OK);
+    EXPECT(!world.report.clean_stop); /* Nothing was lost, but nobody knew. */
+
+    write_one(&world, 2);
+    EXPECT(store_world_settle_down(&world) == STATUS_OK);
+    EXPECT(store_note_clean_stop(world.store) == STATUS_OK);
+    EXPECT(store_can_write(world.store) == STATUS_READ_ONLY);
+    EXPECT(store_world_restart(&world, SIM_DISK_POWER_LOSS) == STATUS_OK);
+    EXPECT(world.report.clean_stop && world.report.replayed_batches == 0);
+    EXPECT(store_world_restart(&world, SIM_DISK_KILLED) == STATUS_OK);
+    EXPECT(!world.report.clean_stop);
+
+    /* The log that is in use is needed after a clean stop too. */
+    EXPECT(store_world_settle_down(&world) == STATUS_OK);
+    struct name newest =
+        name_of(NAME_LOG, world.store->log->segments[world.store->log->segment_count - 1].number);
+    EXPECT(store_note_clean_stop(world.store) == STATUS_OK);
+    store_world_close(&world);
+    EXPECT(env_remove(sim_disk_env(world.disk), newest.text) == STATUS_OK);
+    EXPECT(store_world_open(&world) == STATUS_CORRUPT);
+    store_world_deinit(&world);
+}
+
 static unsigned file_count(const struct store *store, unsigned level)
 {
     unsigned count = 0;
@@ -376,4 +419,5 @@ TEST_MAIN(TEST(a_record_stamped_elsewhere_is_applied_unless_something_newer_hide
           TEST(a_stamp_from_a_broken_clock_is_refused_but_not_one_above_what_stands),
           TEST(a_removal_leaves_a_tombstone_where_another_replica_may_know_more),
           TEST(a_store_agrees_with_a_model_through_jobs_and_restarts),
+          TEST(a_start_knows_whether_the_stop_was_clean),
           TEST(files_of_one_flush_or_merge_count_as_one_run))
