@@ -46,6 +46,8 @@ enum status replica_create(const struct replica_options *options, struct replica
     replica->map = rangemap_ref(options->map);
     replica->time = time;
     outbox_init(&replica->ready, replica->heap);
+    outbox_init(&replica->outbox, replica->heap);
+    replica_repair_init(replica);
     buf_init(&replica->held_bytes, replica->heap);
     buf_init(&replica->message, replica->heap);
     buf_init(&replica->key, replica->heap);
@@ -80,7 +82,9 @@ void replica_destroy(struct replica *replica)
     heap_free(replica->heap, replica->flows);
     heap_free(replica->heap, replica->held);
     replica_hint_free(replica);
+    repair_deinit(&replica->repair);
     outbox_deinit(&replica->ready);
+    outbox_deinit(&replica->outbox);
     buf_deinit(&replica->held_bytes);
     buf_deinit(&replica->message);
     buf_deinit(&replica->key);
@@ -181,6 +185,24 @@ void replica_send(struct replica *replica, node_id to, bool durable, struct data
         hold_message(replica, to, buf_slice(&replica->message));
 }
 
+void replica_take_outbox(struct replica *replica)
+{
+    struct outbox *outbox = &replica->outbox;
+    for (size_t i = 0; i < outbox->count; i++) {
+        const struct outbox_message *message = &outbox->messages[i];
+        struct slice bytes = outbox_bytes(outbox, i);
+        if (message->durable) {
+            hold_message(replica, message->to, bytes);
+            continue;
+        }
+        /* The protocol's byte is there already. */
+        buf_append_slice(outbox_begin(&replica->ready, message->to, bytes.data[0]),
+                         slice_from(bytes, 1));
+        outbox_end(&replica->ready, false);
+    }
+    outbox_clear(outbox);
+}
+
 static void release_message(struct replica *replica, const struct held *held)
 {
     replica->sink.send(replica->sink.context, held->to,
@@ -225,6 +247,9 @@ static void fail_batch(struct replica *replica, enum status status)
 void replica_commit(struct replica *replica, struct replica_time time)
 {
     replica->time = time;
+    /* What waits without having written anything waits for all that was written before. */
+    size_t end = replica->held_first + replica->held_count;
+    if (replica->held_count > 0 && replica->held[end - 1].sequence == 0) replica_batch(replica);
     if (replica->batch_open) {
         uint64_t sequence;
         replica->batch_open = false;
@@ -537,6 +562,9 @@ void replica_message(struct replica *replica, struct replica_time time, node_id 
     case PROTOCOL_DATA:
         data_message(replica, from, body);
         break;
+    case PROTOCOL_REPAIR:
+        replica_repair_message(replica, from, body);
+        break;
     default:
         replica->stats.invalid_count++;
         break;
@@ -567,11 +595,12 @@ void replica_tick(struct replica *replica, struct replica_time time)
     for (size_t i = 0; i < replica->flow_capacity && replica->flow_count > 0; i++)
         flow_tick(replica, &replica->flows[i]);
     replica_hint_tick(replica);
+    replica_repair_tick(replica);
 }
 
 uint64_t replica_wake_ms(const struct replica *replica)
 {
-    uint64_t due = replica->time.now_ms + 1000;
+    uint64_t due = replica_repair_due_ms(replica);
     for (size_t i = 0; i < replica->flow_capacity && replica->flow_count > 0; i++) {
         const struct flow *flow = &replica->flows[i];
         if (flow->kind == FLOW_NONE) continue;
@@ -589,6 +618,8 @@ void replica_stats(const struct replica *replica, struct replica_stats *stats)
     *stats = replica->stats;
     stats->flow_count = replica->flow_count;
     stats->held_count = replica->held_count;
+    stats->repair_session_count = replica->repair.counts.session_count;
+    stats->repair_sent_bytes = replica->repair.counts.sent_bytes;
     stats->hint_count = 0;
     for (size_t i = 0; i < replica->hint_peer_count; i++)
         stats->hint_count += replica->hints[i].count;

@@ -40,6 +40,7 @@ enum {
     REPLICA_HINTS_MAX = 1 << 16, /* Owed to all peers together. */
     REPLICA_HINT_WINDOW = 16,    /* On their way to one peer. */
     REPLICA_HINT_AFTER_MS = 500, /* An owner that was silent so long is owed a hint. */
+    REPLICA_REPAIR_MS = 1000,    /* From one comparison with a peer to the next. */
     REPLICA_TIMEOUT_MS = 5000,   /* Of requests that name none. */
     REPLICA_ASK_BYTES_MAX = 1 << 20, /* Of the entries in one answer between nodes. */
 };
@@ -105,6 +106,7 @@ struct replica_stats {
     uint64_t held_count;    /* Messages and replies that wait for a sync. */
     uint64_t hint_count;    /* Owed to peers. */
     uint64_t invalid_count; /* Messages that broke a rule. */
+    uint64_t repair_session_count, repair_sent_bytes;
     uint64_t restamp_count, superseded_count, refused_count, hedge_count, repaired_count;
 };
 void replica_stats(const struct replica *replica, struct replica_stats *stats);

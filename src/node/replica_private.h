@@ -7,6 +7,7 @@
  *   replica_read.c    a coordinator's side of reads
  *   replica_merge.c   many owners' answers into one
  *   replica_hint.c    what peers are owed
+ *   replica_repair.c  whom to compare with, and about what
  *
  * A *flow* is a request under way here. Messages carry its number, so that a late answer to one
  * that is gone finds nothing. */
@@ -16,6 +17,7 @@
 #include "base/prng.h"
 #include "cluster/data_message.h"
 #include "cluster/outbox.h"
+#include "cluster/repair.h"
 #include "node/replica.h"
 
 enum {
@@ -164,6 +166,11 @@ struct replica {
     size_t hint_peer_count;
     uint64_t hint_label;
 
+    struct repair repair;
+    uint64_t repair_ms;   /* When the next peer is compared with. */
+    size_t repair_member; /* The last one. */
+
+    struct outbox outbox; /* Of a protocol's step, until replica_take_outbox(). */
     struct buf message, key, value, entries, ranges; /* Scratch. */
     struct replica_stats stats;
 };
@@ -191,6 +198,9 @@ void replica_store_write(struct replica *replica, const struct store_write *writ
 
 /* Sends with the next commit, or, `durable`, once that batch is. The map's identity is filled in. */
 void replica_send(struct replica *replica, node_id to, bool durable, struct data_message *message);
+
+/* Moves what a protocol's step appended to `outbox` to where it goes out from. */
+void replica_take_outbox(struct replica *replica);
 
 /* The flow is told when the batch under way is durable: replica_write_durable(). */
 void replica_hold_flow(struct replica *replica, uint64_t label);
@@ -294,6 +304,13 @@ void merge_order(struct merge *merge, const struct request *request, uint64_t no
 /* <0 when `a` comes first in the order of the request. */
 int merge_compare(const struct request *request, struct best a, struct slice a_key, struct best b,
                   struct slice b_key);
+
+/* --- replica_repair.c --- */
+
+void replica_repair_init(struct replica *replica);
+void replica_repair_tick(struct replica *replica);
+void replica_repair_message(struct replica *replica, node_id from, struct slice bytes);
+uint64_t replica_repair_due_ms(const struct replica *replica);
 
 /* --- replica_hint.c --- */
 

@@ -292,5 +292,8 @@ struct store_stats {
 };
 void store_stats(const struct store *store, struct store_stats *stats);
 
+/* What record hashes are keyed by: equal on all replicas. */
+uint64_t store_hash_seed(const struct store *store);
+
 /* Name of the first damaged file, or NULL. */
 const char *store_damaged_file(const struct store *store);

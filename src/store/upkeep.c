@@ -201,6 +201,11 @@ void store_tick(struct store *store, uint64_t now_ms)
     store_move_overlays(store);
 }
 
+uint64_t store_hash_seed(const struct store *store)
+{
+    return store->options.hash_seed;
+}
+
 const char *store_damaged_file(const struct store *store)
 {
     return store->damaged_file.text[0] == '\0' ? NULL : store->damaged_file.text;

@@ -264,6 +264,126 @@ TEST_CASE(an_owner_that_is_silent_is_passed_over)
     bench_destroy(bench);
 }
 
+/* --- Repair --- */
+
+/* Writes at one node that no other hears of, and drops the hints they leave. */
+static void put_alone(struct bench *bench, node_id id, const char *key, double score)
+{
+    /* As one node stamped it, whoever holds it. */
+    struct record record =
+        record_of_set((struct version){(1000000 + bench->now_ms) << HLC_COUNTER_BITS, 7}, score);
+    struct store_write write = {
+        .kind = STORE_MERGE, .key = slice_from_text(key), .record = &record};
+    struct store_outcome outcome;
+    uint64_t sequence;
+    EXPECT(store_world_write(&bench->nodes[id].world, &write, 1, &outcome, &sequence) == STATUS_OK);
+    EXPECT(store_world_sync(&bench->nodes[id].world) == STATUS_OK);
+}
+
+static struct sum sum_of(const struct bench *bench, node_id id)
+{
+    struct query query = store_world_query(&bench->nodes[id].world);
+    struct key_range range = {SLICE_LITERAL("\1"), {0}};
+    struct sum sum;
+    EXPECT(query_sum_range(&query, range, &sum) == STATUS_OK);
+    return sum;
+}
+
+static bool all_equal(const struct bench *bench)
+{
+    for (node_id id = 2; id <= bench->node_count; id++)
+        if (!sum_equal(sum_of(bench, 1), sum_of(bench, id))) return false;
+    return true;
+}
+
+static uint64_t sent_by_repair(const struct bench *bench)
+{
+    uint64_t bytes = 0;
+    for (node_id id = 1; id <= bench->node_count; id++) {
+        struct replica_stats stats;
+        replica_stats(bench->nodes[id].replica, &stats);
+        bytes += stats.repair_sent_bytes;
+    }
+    return bytes;
+}
+
+TEST_CASE(owners_that_differ_become_equal)
+{
+    enum { WORDS = 3000 };
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, (const char *const[]){"f", NULL});
+    struct prng prng = {.state = test_seed};
+    uint64_t differing_bytes = 0;
+    for (int round = 0; round < 3; round++) {
+        for (uint32_t i = 0; i < WORDS; i++) {
+            char key[24];
+            node_id one = 1 + (node_id)prng_below(&prng, 3);
+            bool common = i % 100 != 0; /* Most words stand everywhere, whatever the round. */
+            snprintf(key, sizeof key, "%c%u-%d", 'a' + (int)prng_below(&prng, 26), i,
+                     common ? 0 : round);
+            for (node_id id = 1; id <= 3; id++)
+                if (common || id == one) put_alone(bench, id, key, i);
+            differing_bytes += common ? 0 : 2 * strlen(key) + 60;
+        }
+        bench->now_ms += 10;
+        EXPECT(!all_equal(bench));
+        for (int turn = 0; turn < 100 && !all_equal(bench); turn++) bench_pass(bench, 100);
+        EXPECT(all_equal(bench));
+    }
+    /* 90 of 9,000 words differ: about a kilobyte for each, and not the words that do not. */
+    EXPECT(sent_by_repair(bench) < 40 * differing_bytes);
+    bench_destroy(bench);
+}
+
+/* A node that has nothing, one that has all; then one where all is deleted. */
+TEST_CASE(an_empty_owner_is_filled_and_deletions_travel_as_well)
+{
+    enum { WORDS = 2000 };
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    for (uint32_t i = 0; i < WORDS; i++) {
+        char key[24];
+        snprintf(key, sizeof key, "w%u", i);
+        put_alone(bench, 1, key, i);
+    }
+    for (int turn = 0; turn < 100 && !all_equal(bench); turn++) bench_pass(bench, 100);
+    EXPECT(all_equal(bench));
+    EXPECT(bench_peek(bench, 3, "w77") == 77);
+
+    for (uint32_t i = 0; i < WORDS; i++) {
+        char key[24];
+        snprintf(key, sizeof key, "w%u", i);
+        struct record tombstone =
+            record_of_tombstone((struct version){(2000000 + bench->now_ms) << HLC_COUNTER_BITS, 2});
+        struct store_write write = {
+            .kind = STORE_MERGE, .key = slice_from_text(key), .record = &tombstone};
+        struct store_outcome outcome;
+        uint64_t sequence;
+        EXPECT(store_world_write(&bench->nodes[2].world, &write, 1, &outcome, &sequence) ==
+               STATUS_OK);
+    }
+    EXPECT(store_world_sync(&bench->nodes[2].world) == STATUS_OK);
+    for (int turn = 0; turn < 200 && !all_equal(bench); turn++) bench_pass(bench, 100);
+    EXPECT(all_equal(bench));
+    EXPECT(bench_peek(bench, 3, "w77") == -1 && bench_peek(bench, 1, "w77") == -1);
+    bench_destroy(bench);
+}
+
+/* Equal owners exchange one digest and no more. */
+TEST_CASE(equal_owners_say_so_in_a_few_bytes)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    put_everywhere(bench, 100);
+    bench_pass(bench, 3000);
+    uint64_t before = sent_by_repair(bench);
+    bench_pass(bench, 10000);
+    /* Three nodes, ten seconds, one exchange a second each. */
+    EXPECT(sent_by_repair(bench) - before > 0);
+    EXPECT(sent_by_repair(bench) - before < 3 * 20 * 64);
+    bench_destroy(bench);
+}
+
 TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
           TEST(nothing_is_acknowledged_before_enough_disks_have_it),
           TEST(a_node_that_does_not_own_the_key_forwards_to_one_that_does),
@@ -271,4 +391,6 @@ TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
           TEST(an_owner_that_missed_a_write_gets_it_as_a_hint),
           TEST(increments_of_all_nodes_add_up), TEST(every_node_gives_the_same_order_page_by_page),
           TEST(a_quorum_sees_what_was_acknowledged_though_one_owner_does_not),
-          TEST(an_owner_that_is_silent_is_passed_over))
+          TEST(an_owner_that_is_silent_is_passed_over), TEST(owners_that_differ_become_equal),
+          TEST(an_empty_owner_is_filled_and_deletions_travel_as_well),
+          TEST(equal_owners_say_so_in_a_few_bytes))

@@ -1,0 +1,709 @@
+#include "cluster/repair.h"
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/math.h"
+#include "base/planted.h"
+#include "cluster/repair_message.h"
+
+/* --- Life --- */
+
+static void session_init(struct repair_session *session, struct heap *heap)
+{
+    *session = (struct repair_session){.sent = {.heap = heap},
+                                       .asked = {.heap = heap},
+                                       .stack = {.heap = heap},
+                                       .push = {.heap = heap},
+                                       .fetch = {.heap = heap}};
+}
+
+/* Memory of an idle session is given back: it may have been megabytes. */
+static void session_free(struct repair_session *session)
+{
+    struct heap *heap = session->sent.heap;
+    buf_deinit(&session->sent);
+    buf_deinit(&session->asked);
+    buf_deinit(&session->stack);
+    buf_deinit(&session->push);
+    buf_deinit(&session->fetch);
+    session_init(session, heap);
+}
+
+void repair_init(struct repair *repair, const struct repair_env *env)
+{
+    *repair =
+        (struct repair){.env = *env, .list = {.heap = env->heap}, .ranges = {.heap = env->heap}};
+    for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++) session_init(&repair->sessions[i], env->heap);
+}
+
+void repair_deinit(struct repair *repair)
+{
+    for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++) session_free(&repair->sessions[i]);
+    buf_deinit(&repair->list);
+    buf_deinit(&repair->ranges);
+}
+
+static void finish(struct repair *repair, struct repair_session *session, bool complete)
+{
+    if (complete)
+        repair->counts.complete_count++;
+    else
+        repair->counts.given_up_count++;
+    TRACE(repair->env.trace, "repair with n%u: %s", session->peer,
+          complete ? "complete" : "given up");
+    session_free(session);
+}
+
+/* --- Digests --- */
+
+static struct query range_query(const struct repair *repair, const struct key_range *range)
+{
+    struct query query = repair->env.query(repair->env.context);
+    query.ranges = range;
+    query.range_count = 1;
+    return query;
+}
+
+static enum status range_sum(const struct repair *repair, const struct key_range *range,
+                             struct sum *sum)
+{
+    struct query query = range_query(repair, range);
+    return query_sum(&query, (struct slice){0}, sum);
+}
+
+static enum status shared_sum(struct repair *repair, node_id peer, struct sum *sum)
+{
+    struct key_range range;
+    uint64_t ignored;
+    *sum = (struct sum){0};
+    buf_clear(&repair->ranges);
+    repair->env.shared(repair->env.context, peer, &repair->ranges);
+    enum status status = buf_status(&repair->ranges);
+    struct slice rest = buf_slice(&repair->ranges);
+    while (status == STATUS_OK && repair_range_next(&rest, &range, &ignored)) {
+        struct sum part;
+        status = range_sum(repair, &range, &part);
+        if (status == STATUS_OK) *sum = sum_add(*sum, part);
+    }
+    return status;
+}
+
+static uint64_t hash_of(const struct repair *repair, struct slice key, const struct record *record)
+{
+    return record_hash(key, record, repair->env.hash_seed).low;
+}
+
+/* --- Sending --- */
+
+static void send_message(struct repair *repair, node_id to, bool durable,
+                         const struct repair_message *message, struct outbox *outbox)
+{
+    struct buf *out = outbox_begin(outbox, to, PROTOCOL_REPAIR);
+    size_t before = out->size;
+    repair_message_encode(message, out);
+    repair->counts.sent_bytes += out->size - before;
+    outbox_end(outbox, durable);
+}
+
+static void send_again(struct repair *repair, struct repair_session *session, uint64_t now_ms,
+                       struct outbox *outbox)
+{
+    session->due_ms = now_ms + REPAIR_AGAIN_MS;
+    session->tries++;
+    repair->counts.sent_bytes += session->sent.size;
+    buf_append_slice(outbox_begin(outbox, session->peer, PROTOCOL_REPAIR),
+                     buf_slice(&session->sent));
+    outbox_end(outbox, false);
+}
+
+static void ask(struct repair *repair, struct repair_session *session,
+                struct repair_message *message, enum repair_kind expected, uint64_t now_ms,
+                struct outbox *outbox)
+{
+    message->session = session->number;
+    message->step = ++session->step;
+    session->expected = (uint8_t)expected;
+    session->tries = 0;
+    buf_clear(&session->sent);
+    repair_message_encode(message, &session->sent);
+    if (buf_status(&session->sent) != STATUS_OK) {
+        finish(repair, session, false);
+        return;
+    }
+    send_again(repair, session, now_ms, outbox);
+}
+
+/* --- The stack --- */
+
+static bool stack_push(struct repair_session *session, const struct key_range *range, uint64_t sum)
+{
+    size_t before = session->stack.size;
+    repair_range_append(&session->stack, range, sum);
+    buf_append_u32le(&session->stack, (uint32_t)(session->stack.size - before));
+    return buf_status(&session->stack) == STATUS_OK &&
+           session->stack.size <= REPAIR_STACK_BYTES_MAX;
+}
+
+/* Moves the topmost range to `list`. The topmost come first in order of keys. */
+static void stack_pop(struct repair_session *session, struct buf *list)
+{
+    struct buf *stack = &session->stack;
+    size_t size = load_u32le(stack->data + stack->size - sizeof(uint32_t));
+    stack->size -= size + sizeof(uint32_t);
+    buf_append(list, stack->data + stack->size, size);
+}
+
+/* Pushes ranges in reverse, so that they come off in order. `list` is packed. */
+static bool stack_push_all(struct repair_session *session, struct slice list)
+{
+    struct key_range ranges[REPAIR_RANGES_MAX];
+    uint64_t sums[REPAIR_RANGES_MAX];
+    while (list.size > 0) {
+        size_t count = 0;
+        struct slice rest = list;
+        while (count < REPAIR_RANGES_MAX && repair_range_next(&rest, &ranges[count], &sums[count]))
+            count++;
+        if (count == 0) return false;
+        for (size_t i = count; i > 0; i--)
+            if (!stack_push(session, &ranges[i - 1], sums[i - 1])) return false;
+        list = rest;
+    }
+    return true;
+}
+
+/* --- The next message --- */
+
+static void ask_compare(struct repair *repair, struct repair_session *session, uint64_t now_ms,
+                        struct outbox *outbox)
+{
+    struct repair_message message = {.kind = REPAIR_COMPARE};
+    struct slice end = {0};
+    buf_clear(&session->asked);
+    /* Ranges of one message ascend: what lies before the last one waits for the next. */
+    while (session->stack.size > 0 && message.count < REPAIR_RANGES_MAX) {
+        size_t before = session->asked.size;
+        struct key_range range;
+        uint64_t sum;
+        stack_pop(session, &session->asked);
+        if (buf_status(&session->asked) != STATUS_OK) break;
+        struct slice rest = slice_from(buf_slice(&session->asked), before);
+        CHECK(repair_range_next(&rest, &range, &sum));
+        bool ascends = message.count == 0 || (end.size > 0 && slice_compare(end, range.low) <= 0);
+        if (!ascends) {
+            bool room = stack_push(session, &range, sum);
+            session->asked.size = before;
+            if (!room) break;
+            break;
+        }
+        message.count++;
+        /* The list may move when it grows. */
+        buf_clear(&repair->ranges);
+        buf_append_slice(&repair->ranges, range.high);
+        end = buf_slice(&repair->ranges);
+    }
+    if (buf_status(&session->asked) != STATUS_OK || message.count == 0) {
+        finish(repair, session, false);
+        return;
+    }
+    message.list = buf_slice(&session->asked);
+    repair->counts.compared_count += message.count;
+    ask(repair, session, &message, REPAIR_COMPARED, now_ms, outbox);
+}
+
+static void go_on(struct repair *repair, struct repair_session *session, uint64_t now_ms,
+                  struct outbox *outbox)
+{
+    struct repair_message message = {0};
+    if (session->push_count > 0) {
+        message.kind = REPAIR_PUSH;
+        message.list = buf_slice(&session->push);
+        message.count = session->push_count;
+        repair->counts.pushed_count += session->push_count;
+        session->push_count = 0;
+        ask(repair, session, &message, REPAIR_PUSHED, now_ms, outbox);
+        if (session->peer != 0) buf_clear(&session->push);
+    } else if (session->fetch_count > 0) {
+        message.kind = REPAIR_FETCH;
+        message.list = buf_slice(&session->fetch);
+        message.count = session->fetch_count;
+        ask(repair, session, &message, REPAIR_FETCHED, now_ms, outbox);
+    } else if (session->stack.size > 0) {
+        ask_compare(repair, session, now_ms, outbox);
+    } else {
+        finish(repair, session, true);
+    }
+}
+
+static bool is_driven_by(const struct repair *repair, node_id peer, uint64_t now_ms)
+{
+    for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++)
+        if (repair->drivers[i].peer == peer && now_ms < repair->drivers[i].until_ms) return true;
+    return false;
+}
+
+static void note_driver(struct repair *repair, node_id peer, uint64_t now_ms)
+{
+    size_t at = 0;
+    while (at < REPAIR_SESSIONS_MAX && repair->drivers[at].peer != peer) at++;
+    if (at == REPAIR_SESSIONS_MAX) at = repair->driver_next++ % REPAIR_SESSIONS_MAX;
+    repair->drivers[at] = (struct repair_driver){peer, now_ms + 2 * REPAIR_AGAIN_MS};
+}
+
+bool repair_begin(struct repair *repair, node_id peer, uint64_t now_ms, struct outbox *outbox)
+{
+    struct repair_session *session = NULL;
+    for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++) {
+        if (repair->sessions[i].peer == peer) return false;
+        if (repair->sessions[i].peer == 0) session = &repair->sessions[i];
+    }
+    if (is_driven_by(repair, peer, now_ms)) return false;
+    struct repair_message message = {.kind = REPAIR_ROOT,
+                                     .map = repair->env.map(repair->env.context)};
+    if (session == NULL || shared_sum(repair, peer, &message.sum) != STATUS_OK) return false;
+    if (repair->ranges.size == 0) return false; /* Nothing is shared. */
+    session->peer = peer;
+    session->number = ++repair->number;
+    repair->counts.session_count++;
+    ask(repair, session, &message, REPAIR_ROOTED, now_ms, outbox);
+    return true;
+}
+
+/* --- The driver's side --- */
+
+static bool rooted(struct repair *repair, struct repair_session *session,
+                   const struct repair_message *message)
+{
+    if (message->verdict == REPAIR_OK) return true;
+    if (message->verdict != REPAIR_DIFFERS) return false;
+    struct key_range range;
+    uint64_t ignored;
+    buf_clear(&repair->ranges);
+    buf_clear(&repair->list);
+    repair->env.shared(repair->env.context, session->peer, &repair->ranges);
+    struct slice rest = buf_slice(&repair->ranges);
+    while (repair_range_next(&rest, &range, &ignored)) {
+        struct sum sum;
+        if (range_sum(repair, &range, &sum) != STATUS_OK) return false;
+        repair_range_append(&repair->list, &range, sum.low);
+    }
+    TRACE(repair->env.trace, "repair with n%u: differs", session->peer);
+    return buf_status(&repair->ranges) == STATUS_OK && buf_status(&repair->list) == STATUS_OK &&
+           stack_push_all(session, buf_slice(&repair->list));
+}
+
+/* The pieces of a range that the peer cut: those that differ here go onto `list`. */
+static bool look_at_cuts(struct repair *repair, const struct key_range *range, struct slice *rest,
+                         size_t count, struct buf *list)
+{
+    struct slice low, next_low;
+    uint64_t theirs, next_theirs = 0;
+    if (!repair_part_next(rest, &low, &theirs)) return false;
+    if (!slice_equal(low, range->low)) return false;
+    for (size_t i = 0; i < count; i++) {
+        bool last = i + 1 == count;
+        struct key_range piece = {low, range->high};
+        if (!last) {
+            if (!repair_part_next(rest, &next_low, &next_theirs)) return false;
+            bool inside = range->high.size == 0 || slice_compare(next_low, range->high) < 0;
+            if (!inside || slice_compare(low, next_low) >= 0) return false;
+            piece.high = next_low;
+        }
+        struct sum ours;
+        if (range_sum(repair, &piece, &ours) != STATUS_OK) return false;
+        if (ours.low != theirs) repair_range_append(list, &piece, ours.low);
+        low = next_low;
+        theirs = next_theirs;
+    }
+    return buf_status(list) == STATUS_OK;
+}
+
+static void want(struct repair_session *session, struct slice key)
+{
+    repair_key_append(&session->fetch, key);
+    session->fetch_count++;
+}
+
+static void give(struct repair_session *session, struct slice key, const struct record *record)
+{
+    repair_record_append(&session->push, key, record);
+    session->push_count++;
+}
+
+static bool is_full(const struct repair_session *session)
+{
+    return session->push.size >= REPAIR_BYTES_AIM || session->fetch_count >= REPAIR_KEYS_MAX;
+}
+
+/* The keys that the peer listed against those here. What does not fit a message is put back. */
+static bool look_at_keys(struct repair *repair, struct repair_session *session,
+                         const struct key_range *range, struct slice *rest, size_t count,
+                         struct buf *list)
+{
+    struct query query = range_query(repair, range);
+    struct query_iterator *iterator;
+    struct slice theirs = {0};
+    uint64_t hash = 0;
+    size_t left = count;
+    bool have = false;
+    enum status status = query_iterator_open(&query, (struct slice){0}, QUERY_CURRENT, &iterator);
+    if (status != STATUS_OK) return false;
+    status = query_iterator_seek(iterator, range->low);
+    for (;;) {
+        if (!have && left > 0) {
+            if (!repair_part_next(rest, &theirs, &hash)) break;
+            left--;
+            have = true;
+        }
+        bool here = status == STATUS_OK;
+        if (!here && !have) break;
+        struct slice ours = here ? query_iterator_key(iterator) : theirs;
+        int order = !have ? -1 : !here ? 1 : slice_compare(ours, theirs);
+        if (is_full(session)) {
+            struct key_range later = {order <= 0 ? ours : theirs, range->high};
+            struct sum sum;
+            bool good = range_sum(repair, &later, &sum) == STATUS_OK;
+            if (good) repair_range_append(list, &later, sum.low);
+            for (; good && left > 0; left--) good = repair_part_next(rest, &theirs, &hash);
+            query_iterator_close(iterator);
+            return good;
+        }
+        struct record record;
+        if (order <= 0 && query_iterator_record(iterator, &record) != STATUS_OK) break;
+        if (order > 0) {
+            want(session, theirs);
+        } else if (order < 0) {
+            give(session, ours, &record);
+        } else if (hash_of(repair, ours, &record) != hash) {
+            give(session, ours, &record);
+            want(session, ours);
+        }
+        if (order >= 0) have = false;
+        if (order <= 0) status = query_iterator_next(iterator);
+    }
+    query_iterator_close(iterator);
+    return (status == STATUS_END || status == STATUS_OK) && left == 0 && !have &&
+           buf_status(&session->push) == STATUS_OK && buf_status(&session->fetch) == STATUS_OK;
+}
+
+static bool compared(struct repair *repair, struct repair_session *session,
+                     const struct repair_message *message)
+{
+    if (message->verdict != REPAIR_OK) return false;
+    struct slice asked = buf_slice(&session->asked), rest = message->list;
+    struct key_range range;
+    uint64_t sum;
+    enum repair_finding finding;
+    size_t count;
+    bool good = true;
+    buf_clear(&repair->list);
+    buf_clear(&session->push);
+    buf_clear(&session->fetch);
+    while (good && repair_range_next(&asked, &range, &sum)) {
+        if (!repair_finding_next(&rest, &finding, &count)) return false;
+        if (finding == REPAIR_CUT)
+            good = look_at_cuts(repair, &range, &rest, count, &repair->list);
+        else if (finding == REPAIR_LISTED)
+            good = look_at_keys(repair, session, &range, &rest, count, &repair->list);
+    }
+    return good && rest.size == 0 && stack_push_all(session, buf_slice(&repair->list));
+}
+
+/* Joins what came; keys up to the last of it that did not come are not there any more. */
+static bool fetched(struct repair *repair, struct repair_session *session,
+                    const struct repair_message *message)
+{
+    if (message->verdict != REPAIR_OK) return false;
+    struct slice rest = message->list, key, last = {0};
+    struct record record;
+    while (repair_record_next(&rest, &key, &record)) {
+        last = key;
+        if (!repair->env.owns_with(repair->env.context, session->peer, key)) continue;
+        if (repair->env.merge(repair->env.context, key, &record) != STATUS_OK) return false;
+        repair->counts.fetched_count++;
+    }
+    /* The rest of the list, for the next FETCH. */
+    struct slice wanted = buf_slice(&session->fetch), left = wanted;
+    while (last.size > 0 && repair_key_next(&wanted, &key) && slice_compare(key, last) <= 0) {
+        left = wanted;
+        session->fetch_count--;
+    }
+    if (last.size == 0) session->fetch_count = 0;
+    buf_consume(&session->fetch, session->fetch.size - left.size);
+    return true;
+}
+
+static void answered(struct repair *repair, node_id from, const struct repair_message *message,
+                     uint64_t now_ms, struct outbox *outbox)
+{
+    struct repair_session *session = NULL;
+    for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++)
+        if (repair->sessions[i].peer == from) session = &repair->sessions[i];
+    bool ours = session != NULL && session->number == message->session &&
+                session->step == message->step && session->expected == message->kind;
+    if (!ours) return; /* Late, or twice. */
+
+    bool good = false;
+    if (message->kind == REPAIR_ROOTED)
+        good = rooted(repair, session, message);
+    else if (message->kind == REPAIR_COMPARED)
+        good = compared(repair, session, message);
+    else if (message->kind == REPAIR_PUSHED)
+        good = message->verdict == REPAIR_OK;
+    else if (message->kind == REPAIR_FETCHED)
+        good = fetched(repair, session, message);
+    if (good)
+        go_on(repair, session, now_ms, outbox);
+    else
+        finish(repair, session, false);
+}
+
+void repair_tick(struct repair *repair, uint64_t now_ms, struct outbox *outbox)
+{
+    for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++) {
+        struct repair_session *session = &repair->sessions[i];
+        if (session->peer == 0 || now_ms < session->due_ms) continue;
+        if (session->tries >= REPAIR_TRIES_MAX)
+            finish(repair, session, false);
+        else
+            send_again(repair, session, now_ms, outbox);
+    }
+}
+
+uint64_t repair_due_ms(const struct repair *repair)
+{
+    uint64_t due = UINT64_MAX;
+    for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++)
+        if (repair->sessions[i].peer != 0) due = u64_min(due, repair->sessions[i].due_ms);
+    return due;
+}
+
+/* --- The peer's side --- */
+
+static enum repair_verdict answer_root(struct repair *repair, node_id from,
+                                       const struct repair_message *message)
+{
+    struct sum sum;
+    if (!hash128_equal(message->map, repair->env.map(repair->env.context))) return REPAIR_OTHER_MAP;
+    if (shared_sum(repair, from, &sum) != STATUS_OK) return REPAIR_REFUSED;
+    return sum_equal(sum, message->sum) ? REPAIR_OK : REPAIR_DIFFERS;
+}
+
+/* Lists the range's keys if they are few; false: they are not, and nothing is appended. */
+static enum status list_keys(struct repair *repair, const struct key_range *range, struct buf *list,
+                             bool *listed)
+{
+    struct query query = range_query(repair, range);
+    struct query_iterator *iterator;
+    struct buf parts = {.heap = repair->env.heap};
+    size_t count = 0;
+    enum status status = query_iterator_open(&query, (struct slice){0}, QUERY_CURRENT, &iterator);
+    if (status != STATUS_OK) return status;
+    status = query_iterator_seek(iterator, range->low);
+    while (status == STATUS_OK && count <= REPAIR_LEAF_MAX) {
+        struct record record;
+        status = query_iterator_record(iterator, &record);
+        if (status != STATUS_OK) break;
+        struct slice key = query_iterator_key(iterator);
+        repair_part_append(&parts, key, hash_of(repair, key, &record));
+        count++;
+        status = query_iterator_next(iterator);
+    }
+    query_iterator_close(iterator);
+    *listed = status == STATUS_END && count <= REPAIR_LEAF_MAX;
+    if (*listed) {
+        repair_finding_append(list, REPAIR_LISTED, count);
+        buf_append_slice(list, buf_slice(&parts));
+        if (parts.failed) list->failed = true;
+    }
+    buf_deinit(&parts);
+    return status == STATUS_END || status == STATUS_OK ? buf_status(list) : status;
+}
+
+/* Keys at which to cut, after the range's low: by the number of live words, or, where almost all
+ * are dead, after every few entries. */
+static enum status choose_cuts(struct repair *repair, const struct key_range *range,
+                               struct buf cuts[REPAIR_PIECES_MAX], size_t *count)
+{
+    struct query query = range_query(repair, range);
+    uint64_t live;
+    enum status status = query_count(&query, (struct slice){0}, &live);
+    *count = 0;
+    if (status != STATUS_OK) return status;
+    if (live >= 2 * REPAIR_PIECES_MAX) {
+        for (uint64_t i = 1; status == STATUS_OK && i < REPAIR_PIECES_MAX; i++)
+            status = query_select(&query, (struct slice){0}, i * live / REPAIR_PIECES_MAX,
+                                  &cuts[(*count)++]);
+        return status;
+    }
+    struct query_iterator *iterator;
+    status = query_iterator_open(&query, (struct slice){0}, QUERY_CURRENT, &iterator);
+    if (status != STATUS_OK) return status;
+    status = query_iterator_seek(iterator, range->low);
+    for (size_t i = 0; status == STATUS_OK && *count < REPAIR_PIECES_MAX - 1; i++) {
+        if (i > 0 && i % REPAIR_LEAF_MAX == 0) {
+            struct buf *cut = &cuts[(*count)++];
+            buf_clear(cut);
+            buf_append_slice(cut, query_iterator_key(iterator));
+        }
+        status = query_iterator_next(iterator);
+    }
+    query_iterator_close(iterator);
+    return status == STATUS_END ? STATUS_OK : status;
+}
+
+static enum status cut_range(struct repair *repair, const struct key_range *range, struct buf *list)
+{
+    struct buf cuts[REPAIR_PIECES_MAX];
+    size_t count;
+    for (size_t i = 0; i < REPAIR_PIECES_MAX; i++) buf_init(&cuts[i], repair->env.heap);
+    enum status status = choose_cuts(repair, range, cuts, &count);
+    /* The first word may be the low itself. */
+    size_t first = 0;
+    while (first < count && slice_compare(buf_slice(&cuts[first]), range->low) <= 0) first++;
+    if (status == STATUS_OK) repair_finding_append(list, REPAIR_CUT, count - first + 1);
+    struct slice low = range->low;
+    for (size_t i = first; status == STATUS_OK && i <= count; i++) {
+        struct key_range piece = {low, i == count ? range->high : buf_slice(&cuts[i])};
+        struct sum sum;
+        status = range_sum(repair, &piece, &sum);
+        repair_part_append(list, low, sum.low);
+        low = piece.high;
+    }
+    for (size_t i = 0; i < REPAIR_PIECES_MAX; i++) {
+        if (cuts[i].failed) status = STATUS_NOMEM;
+        buf_deinit(&cuts[i]);
+    }
+    return status == STATUS_OK ? buf_status(list) : status;
+}
+
+static enum status compare_range(struct repair *repair, const struct key_range *range,
+                                 uint64_t theirs, struct buf *list)
+{
+    struct sum sum;
+    bool listed;
+    enum status status = range_sum(repair, range, &sum);
+    if (status != STATUS_OK) return status;
+    if (sum.low == theirs) {
+        repair_finding_append(list, REPAIR_EQUAL, 0);
+        return buf_status(list);
+    }
+    status = list_keys(repair, range, list, &listed);
+    if (status != STATUS_OK || listed) return status;
+    return cut_range(repair, range, list);
+}
+
+/* The range must be ours to answer for: its ends are, and the shared ranges have no hole in it. */
+static bool is_shared(struct repair *repair, node_id from, const struct key_range *range)
+{
+    struct key_range shared;
+    uint64_t ignored;
+    buf_clear(&repair->ranges);
+    repair->env.shared(repair->env.context, from, &repair->ranges);
+    struct slice rest = buf_slice(&repair->ranges);
+    while (repair_range_next(&rest, &shared, &ignored)) {
+        if (slice_compare(range->low, shared.low) < 0) return false;
+        if (shared.high.size == 0) return true;
+        if (slice_compare(range->low, shared.high) >= 0) continue;
+        return range->high.size > 0 && slice_compare(range->high, shared.high) <= 0;
+    }
+    return false;
+}
+
+static enum repair_verdict answer_compare(struct repair *repair, node_id from,
+                                          const struct repair_message *message)
+{
+    struct slice rest = message->list;
+    struct key_range range;
+    uint64_t sum;
+    while (repair_range_next(&rest, &range, &sum)) {
+        if (!is_shared(repair, from, &range)) return REPAIR_OTHER_MAP;
+        if (compare_range(repair, &range, sum, &repair->list) != STATUS_OK) return REPAIR_REFUSED;
+    }
+    return REPAIR_OK;
+}
+
+static enum repair_verdict answer_push(struct repair *repair, node_id from,
+                                       const struct repair_message *message)
+{
+    struct slice rest = message->list, key;
+    struct record record;
+    enum repair_verdict verdict = REPAIR_OK;
+    while (repair_record_next(&rest, &key, &record)) {
+        if (!repair->env.owns_with(repair->env.context, from, key))
+            verdict = REPAIR_OTHER_MAP;
+        else if (repair->env.merge(repair->env.context, key, &record) != STATUS_OK)
+            verdict = REPAIR_REFUSED;
+    }
+    return verdict;
+}
+
+static enum repair_verdict answer_fetch(struct repair *repair, node_id from,
+                                        const struct repair_message *message, uint64_t *count)
+{
+    struct slice rest = message->list, key;
+    struct query query = repair->env.query(repair->env.context);
+    query.ranges = NULL;
+    while (repair_key_next(&rest, &key) && repair->list.size < REPAIR_BYTES_AIM) {
+        struct query_hit hit;
+        if (!repair->env.owns_with(repair->env.context, from, key)) return REPAIR_OTHER_MAP;
+        enum status status = query_get(&query, key, &hit);
+        if (status == STATUS_NOT_FOUND) continue;
+        if (status != STATUS_OK) return REPAIR_REFUSED;
+        repair_record_append(&repair->list, key, &hit.record);
+        ++*count;
+    }
+    return buf_status(&repair->list) == STATUS_OK ? REPAIR_OK : REPAIR_REFUSED;
+}
+
+static void answer(struct repair *repair, node_id from, const struct repair_message *message,
+                   struct outbox *outbox)
+{
+    struct repair_message out = {.session = message->session, .step = message->step};
+    buf_clear(&repair->list);
+    switch (message->kind) {
+    case REPAIR_ROOT:
+        out.kind = REPAIR_ROOTED;
+        out.verdict = answer_root(repair, from, message);
+        break;
+    case REPAIR_COMPARE:
+        out.kind = REPAIR_COMPARED;
+        out.verdict = answer_compare(repair, from, message);
+        out.count = message->count;
+        break;
+    case REPAIR_PUSH:
+        out.kind = REPAIR_PUSHED;
+        out.verdict = answer_push(repair, from, message);
+        break;
+    default:
+        out.kind = REPAIR_FETCHED;
+        out.verdict = answer_fetch(repair, from, message, &out.count);
+        break;
+    }
+    bool has_list = out.kind == REPAIR_COMPARED || out.kind == REPAIR_FETCHED;
+    if (has_list && out.verdict != REPAIR_OK) {
+        out.count = 0;
+        buf_clear(&repair->list);
+    }
+    if (has_list) out.list = buf_slice(&repair->list);
+    /* What was pushed counts at the other side: it must stay. */
+    send_message(repair, from, out.kind == REPAIR_PUSHED, &out, outbox);
+}
+
+enum status repair_receive(struct repair *repair, node_id from, struct slice bytes, uint64_t now_ms,
+                           struct outbox *outbox)
+{
+    struct repair_message message;
+    enum status status = repair_message_decode(bytes, &message);
+    if (status != STATUS_OK) {
+        repair->counts.invalid_count++;
+        return status;
+    }
+    bool is_question = message.kind == REPAIR_ROOT || message.kind == REPAIR_COMPARE ||
+                       message.kind == REPAIR_PUSH || message.kind == REPAIR_FETCH;
+    if (is_question && message.kind != REPAIR_ROOT) note_driver(repair, from, now_ms);
+    if (is_question)
+        answer(repair, from, &message, outbox);
+    else
+        answered(repair, from, &message, now_ms, outbox);
+    return STATUS_OK;
+}

@@ -1,0 +1,123 @@
+/* Repair: two owners of the same keys become equal, by comparing digests and descending where they
+ * differ.
+ *
+ * One of the two drives a *session*: it asks, the other answers and keeps nothing. First one digest
+ * over everything they share; where that differs, ranges with their digests, of which the peer says
+ * "equal", cuts into up to sixteen pieces with a digest each, or lists the few keys it has. Pieces
+ * that differ here are asked about in turn; of listed keys those that the peer lacks are sent,
+ * those that differ are sent and fetched, those that are lacking here are fetched. Both sides join
+ * what they get, so that order and repetition do not matter.
+ *
+ *     ROOT        sent: one digest                    ROOTED equal -> done
+ *     COMPARE     sent: ranges from the stack         COMPARED -> records to push, keys to fetch,
+ *                                                     pieces onto the stack
+ *     PUSH        sent: records                       PUSHED: the peer has them durably
+ *     FETCH       sent: keys                          FETCHED: joined here
+ *     then COMPARE again, until the stack is empty -> done
+ *
+ * One message of a session is under way at a time; it is sent again after REPAIR_AGAIN_MS, and the
+ * session is given up after REPAIR_TRIES_MAX.
+ *
+ * Invariants
+ *   1. A session that ends complete has seen every key that both shared at its start equal at both,
+ *      or joined at both and durable at the peer; what was joined here is in a batch.
+ *   2. It sends O(differences x log(keys)) digests, and each differing record at most once each way.
+ *   3. What it keeps is bounded by REPAIR_STACK_BYTES_MAX and two messages.
+ *
+ * Takes `now_ms` (monotonic). Source: Meyer, "Range-Based Set Reconciliation", SRDS 2023; the cuts
+ * here follow the number of words, so that their depth is logarithmic. docs/design/repair.md. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/heap.h"
+#include "base/slice.h"
+#include "cluster/identity.h"
+#include "cluster/outbox.h"
+#include "cluster/rangemap.h"
+#include "cluster/trace.h"
+#include "core/query.h"
+#include "core/record.h"
+
+enum {
+    REPAIR_SESSIONS_MAX = 4, /* That this node drives at a time. */
+    REPAIR_AGAIN_MS = 1000,
+    REPAIR_TRIES_MAX = 5,
+    REPAIR_STACK_BYTES_MAX = 4 << 20,
+};
+
+/* What repair needs of the node. */
+struct repair_env {
+    void *context;
+    struct heap *heap;
+    const struct trace *trace; /* May be NULL. */
+    uint64_t hash_seed;        /* Of record hashes. */
+
+    /* Over what is visible here; its `ranges` are set by the caller. */
+    struct query (*query)(void *context);
+
+    /* Joins a record into the batch under way. */
+    enum status (*merge)(void *context, struct slice key, const struct record *record);
+
+    /* Whether this node holds and should hold `key`, and `peer` too. */
+    bool (*owns_with)(void *context, node_id peer, struct slice key);
+
+    /* Appends what is shared with `peer` (repair_range_append(), sum 0), ascending, disjoint. */
+    void (*shared)(void *context, node_id peer, struct buf *ranges);
+
+    /* Identity of the map that says so. */
+    struct hash128 (*map)(void *context);
+};
+
+struct repair_counts {
+    uint64_t session_count, complete_count, given_up_count, invalid_count;
+    uint64_t sent_bytes, pushed_count, fetched_count, compared_count;
+};
+
+struct repair_session {
+    node_id peer; /* 0: free. */
+    uint64_t number;
+    uint32_t step;
+    uint8_t expected; /* Kind of the answer that is waited for. */
+    uint8_t tries;
+    uint64_t due_ms;
+    struct buf sent;  /* The message under way, without the protocol's byte. */
+    struct buf asked; /* Its list: ranges or keys. */
+    struct buf stack; /* Ranges to ask about: each packed, then its size in four bytes. */
+    struct buf push, fetch;
+    uint64_t push_count, fetch_count;
+};
+
+/* A peer that drives a session with us: the other way round would find the same once more. */
+struct repair_driver {
+    node_id peer;
+    uint64_t until_ms;
+};
+
+struct repair {
+    struct repair_env env;
+    struct repair_driver drivers[REPAIR_SESSIONS_MAX];
+    size_t driver_next;
+    struct repair_session sessions[REPAIR_SESSIONS_MAX];
+    uint64_t number;
+    struct buf list, ranges; /* Scratch. */
+    struct repair_counts counts;
+};
+
+void repair_init(struct repair *repair, const struct repair_env *env);
+void repair_deinit(struct repair *repair);
+
+/* Begins a session, unless there is one with that peer, driven by whichever of us, or no room. True
+ * if it began. */
+bool repair_begin(struct repair *repair, node_id peer, uint64_t now_ms, struct outbox *outbox);
+
+/* A message from `from`. Errors: STATUS_INVALID: it breaks a rule, nothing changed. */
+enum status repair_receive(struct repair *repair, node_id from, struct slice bytes, uint64_t now_ms,
+                           struct outbox *outbox);
+
+/* Sends again what was not answered. */
+void repair_tick(struct repair *repair, uint64_t now_ms, struct outbox *outbox);
+
+/* When repair_tick() is due; UINT64_MAX: never. */
+uint64_t repair_due_ms(const struct repair *repair);

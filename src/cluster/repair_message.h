@@ -1,0 +1,93 @@
+/* Messages of repair: two owners find out where they differ, and exchange what the other lacks.
+ *
+ *     initiator to peer       back                  what
+ *     ROOT sum                ROOTED                is all that we share equal
+ *     COMPARE ranges, sums    COMPARED              each equal, cut in pieces with their sums, or,
+ *                                                   if small, a list of its keys and hashes
+ *     PUSH records            PUSHED                joined here, durably
+ *     FETCH keys              FETCHED records       those of them that I hold
+ *
+ * The peer keeps nothing between two messages. `session` is the initiator's number and comes back
+ * as it was. Sums of pieces and hashes of keys are cut to 64 bits: what collides is found by the
+ * next ROOT, which is not cut. Bytes: docs/format/peer.md. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/slice.h"
+#include "base/status.h"
+#include "cluster/rangemap.h"
+#include "core/query.h"
+#include "core/record.h"
+
+enum repair_kind {
+    REPAIR_ROOT = 1,
+    REPAIR_ROOTED,
+    REPAIR_COMPARE,
+    REPAIR_COMPARED,
+    REPAIR_PUSH,
+    REPAIR_PUSHED,
+    REPAIR_FETCH,
+    REPAIR_FETCHED,
+    REPAIR_KIND_END,
+};
+
+enum {
+    REPAIR_PIECES_MAX = 16,       /* That a range is cut into. */
+    REPAIR_LEAF_MAX = 16,         /* A range of so few keys is listed. */
+    REPAIR_RANGES_MAX = 64,       /* In one COMPARE. */
+    REPAIR_KEYS_MAX = 1024,       /* In one FETCH. */
+    REPAIR_BYTES_AIM = 256 << 10, /* Of records in one message; one more may pass it. */
+};
+
+/* What the peer found of a range. */
+enum repair_finding { REPAIR_EQUAL, REPAIR_CUT, REPAIR_LISTED, REPAIR_FINDING_END };
+
+/* What a ROOT or another question could not be answered for. */
+enum repair_verdict {
+    REPAIR_OK,
+    REPAIR_DIFFERS,   /* ROOTED: not equal. */
+    REPAIR_OTHER_MAP, /* We do not mean the same ranges. */
+    REPAIR_REFUSED,   /* Full, damaged, or not an owner. */
+    REPAIR_VERDICT_END,
+};
+
+/* Slices are borrowed; lists are packed as the appenders below make them. */
+struct repair_message {
+    enum repair_kind kind;
+    uint64_t session;
+    uint32_t step;               /* Of the session; comes back as it was. */
+    struct hash128 map;          /* ROOT: of the map that says what is shared. */
+    struct sum sum;              /* ROOT */
+    enum repair_verdict verdict; /* ROOTED, COMPARED, PUSHED, FETCHED. */
+    struct slice list;
+    uint64_t count;
+};
+
+void repair_message_encode(const struct repair_message *message, struct buf *out);
+
+/* Errors: STATUS_INVALID unless the bytes are what repair_message_encode() writes, with a list
+ * that can be walked to its end. */
+enum status repair_message_decode(struct slice bytes, struct repair_message *message);
+
+/* COMPARE */
+void repair_range_append(struct buf *list, const struct key_range *range, uint64_t sum);
+bool repair_range_next(struct slice *rest, struct key_range *range, uint64_t *sum);
+
+/* COMPARED: for each range a finding, then its parts: cuts, each with the sum of what begins
+ * there (the first begins at the range's low), or keys with the hashes of their records. */
+void repair_finding_append(struct buf *list, enum repair_finding finding, size_t count);
+bool repair_finding_next(struct slice *rest, enum repair_finding *finding, size_t *count);
+void repair_part_append(struct buf *list, struct slice key, uint64_t sum);
+bool repair_part_next(struct slice *rest, struct slice *key, uint64_t *sum);
+
+/* PUSH, FETCHED */
+void repair_record_append(struct buf *list, struct slice key, const struct record *record);
+bool repair_record_next(struct slice *rest, struct slice *key, struct record *record);
+
+/* FETCH */
+void repair_key_append(struct buf *list, struct slice key);
+bool repair_key_next(struct slice *rest, struct slice *key);
