@@ -31,11 +31,13 @@ enum planted_bug {
     BUG_UNCONFIRMED_LISTS,           /* Lists of owners that differ are merged as they are. */
     BUG_VOTES_WITHOUT_ITS_DISK,      /* A registrar votes whoever recorded its start. */
     BUG_PROMISE_BEFORE_DURABLE,      /* A promise is told before it is safe. */
-    BUG_ACCEPTED_VALUES_IGNORED, /* A proposer asks to accept its own value whatever it finds. */
-    BUG_LAST_WRITER_DECIDES,     /* A registrar takes any value for the number, the last stays. */
-    BUG_BALLOT_USED_TWICE,       /* Ballots of two starts of a node can be equal. */
-    BUG_START_KNOWN_BY_COUNTER,  /* Two starts with one counter count as one. */
-    BUG_GENERATIONS_MIXED,       /* A vote of another generation counts. */
+    BUG_ACCEPTED_VALUES_IGNORED,  /* A proposer asks to accept its own value whatever it finds. */
+    BUG_LAST_WRITER_DECIDES,      /* A registrar takes any value for the number, the last stays. */
+    BUG_BALLOT_USED_TWICE,        /* Ballots of two starts of a node can be equal. */
+    BUG_START_KNOWN_BY_COUNTER,   /* Two starts with one counter count as one. */
+    BUG_GENERATIONS_MIXED,        /* A vote of another generation counts. */
+    BUG_REBUTTED_SUSPICION_KILLS, /* A peer that refuted it goes down all the same. */
+    BUG_OLD_BOOT_REPLACES,        /* A card of an earlier boot replaces a newer one. */
     BUG_COUNT,
 };
 
