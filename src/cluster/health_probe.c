@@ -116,8 +116,10 @@ static void ask_helpers(struct health *health, struct health_probe *probe, struc
         if (place != via && can_help(health, place, probe->target)) chosen[count++] = place;
     }
     for (size_t i = 0; i < count; i++) {
-        send_about(health, health->peers[chosen[i]].member.id, HEALTH_RELAY, probe->nonce,
-                   probe->target, outbox);
+        node_id helper = health->peers[chosen[i]].member.id;
+        if (peer->state == HEALTH_ALIVE)
+            TRACE(health->trace, "n%u does not answer, ask n%u", probe->target, helper);
+        send_about(health, helper, HEALTH_RELAY, probe->nonce, probe->target, outbox);
     }
     probe->helpers = (uint8_t)(probe->helpers + count);
 }
@@ -339,6 +341,7 @@ static void take_help(struct health *health, const struct health_message *messag
         return;
     }
     if (probe->helpers == 0 || probe->relayed) return;
+    TRACE(health->trace, "n%u answers n%u", message->target, message->sender.id);
     probe->relayed = true;
     peer->via = message->sender.id;
     health_slower(health, -1);
