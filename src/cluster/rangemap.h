@@ -123,6 +123,13 @@ struct shard {
     uint64_t began; /* Number of the version in which the stage began. */
 };
 
+/* The least key of users that the shard may hold: keys that begin with 00 are a node's own, and in
+ * no shard. */
+static inline struct slice shard_first_key(const struct shard *shard)
+{
+    return shard->low.size == 0 ? SLICE_LITERAL("\x01") : shard->low;
+}
+
 struct rangemap;
 
 /* --- Life --- */
