@@ -130,8 +130,8 @@ static uint64_t distance(uint64_t a, uint64_t b)
 /* Takes the cut if it is more even than the best so far. */
 static enum status take_cut(struct finding *finding, struct slice cut, uint64_t before)
 {
-    uint64_t half = finding->total / 2;
-    if (finding->cut->size > 0 && distance(before, half) >= distance(finding->before, half)) {
+    uint64_t off = distance(2 * before, finding->total);
+    if (finding->cut->size > 0 && off >= distance(2 * finding->before, finding->total)) {
         return STATUS_OK;
     }
     buf_clear(finding->cut);

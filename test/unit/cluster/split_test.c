@@ -133,10 +133,53 @@ TEST_CASE(a_chain_of_single_children_is_skipped)
     EXPECT(heap_used_bytes(&heap) == 0);
 }
 
+static size_t distance(size_t a, size_t b)
+{
+    return a > b ? a - b : b - a;
+}
+
+static bool is_boundary(const struct words *words, size_t rank)
+{
+    return !slice_equal(words->keys[rank - 1], words->keys[rank]);
+}
+
 /* Against all boundaries, tried one by one. */
+static void check_cut(struct words *words, enum status status, struct slice cut, uint64_t before)
+{
+    size_t total = words->count;
+    size_t low = (total * 2 + 4) / 5;
+    size_t high = total - low;
+    if (low > high) low = high = total / 2;
+    size_t inside = 0;
+    size_t lesser = 0; /* Of the most even boundary. */
+    for (size_t rank = 1; rank < total; rank++) {
+        if (!is_boundary(words, rank)) continue;
+        inside += rank >= low && rank <= high;
+        size_t less = rank < total - rank ? rank : total - rank;
+        if (less > lesser) lesser = less;
+    }
+    if (status == STATUS_NOT_FOUND) {
+        EXPECT(inside == 0 && lesser * 100 < total * 15);
+        return;
+    }
+    EXPECT(status == STATUS_OK && before > 0 && before < total);
+    EXPECT(slice_compare(words->keys[before - 1], cut) < 0);
+    EXPECT(slice_starts_with(words->keys[before], cut));
+    EXPECT(cut.size == cut_size(words, before));
+    EXPECT(inside == 0 || (before >= low && before <= high));
+    EXPECT((before < total - before ? before : total - before) * 100 >= total * 15);
+    for (size_t rank = low; rank <= high; rank++) {
+        if (!is_boundary(words, rank)) continue;
+        EXPECT(cut_size(words, rank) >= cut.size);
+        if (cut_size(words, rank) > cut.size) continue;
+        EXPECT(distance(2 * rank, total) >= distance(2 * before, total));
+    }
+}
+
 TEST_CASE(a_cut_is_even_and_as_shallow_as_can_be)
 {
     static struct words words;
+    static struct words repeated;
     struct prng prng = {.state = test_seed};
     struct heap heap;
     struct buf cut;
@@ -144,28 +187,24 @@ TEST_CASE(a_cut_is_even_and_as_shallow_as_can_be)
     buf_init(&cut, &heap);
     for (int round = 0; round < 2000; round++) {
         random_words(&words, &prng);
+        uint64_t before = 0;
         struct split_keys keys = keys_of(&words);
-        uint64_t before;
         enum status status = split_find_cut(&keys, all_keys, &heap, &cut, &before);
-        EXPECT(status == (words.count >= 2 ? STATUS_OK : STATUS_NOT_FOUND));
-        if (status != STATUS_OK) continue;
+        check_cut(&words, status, buf_slice(&cut), before);
 
-        EXPECT(before > 0 && before < words.count);
-        EXPECT(slice_compare(words.keys[before - 1], buf_slice(&cut)) < 0);
-        EXPECT(slice_starts_with(words.keys[before], buf_slice(&cut)));
-        EXPECT(cut.size == cut_size(&words, before));
-        size_t low = (words.count * 2 + 4) / 5;
-        size_t high = words.count - low;
-        if (low > high) low = high = words.count / 2;
-        EXPECT(before >= low && before <= high);
-        uint64_t off = before * 2 > words.count ? before - words.count / 2
-                                                : words.count / 2 - before;
-        for (size_t rank = low; rank <= high; rank++) {
-            EXPECT(cut_size(&words, rank) >= cut.size);
-            uint64_t other = rank > words.count / 2 ? rank - words.count / 2
-                                                    : words.count / 2 - rank;
-            if (cut_size(&words, rank) == cut.size) EXPECT(other >= off);
+        /* As requests are: with repetitions, some of one word, or of the beginning of others. */
+        repeated.count = 0;
+        size_t hot = prng_below(&prng, (uint32_t)words.count);
+        for (size_t i = 2 + prng_below(&prng, 60); i > 0; i--) {
+            bool any = prng_one_in(&prng, 2);
+            struct slice key = words.keys[any ? prng_below(&prng, (uint32_t)words.count) : hot];
+            if (prng_one_in(&prng, 4)) key.size -= prng_below(&prng, (uint32_t)key.size - 2);
+            words_add(&repeated, key.data, key.size);
         }
+        words_sort(&repeated, true);
+        keys = keys_of(&repeated);
+        status = split_find_cut(&keys, all_keys, &heap, &cut, &before);
+        check_cut(&repeated, status, buf_slice(&cut), before);
     }
     buf_deinit(&cut);
     EXPECT(heap_used_bytes(&heap) == 0);
@@ -359,6 +398,25 @@ TEST_CASE(k_factor_cuts_down_to_prefixes_of_the_word)
     maker_deinit(&splits.maker);
 }
 
+/* 60 words, but all except five begin alike: no cut leaves shard_min_bytes on both sides. */
+TEST_CASE(k_factor_leaves_no_crumbs)
+{
+    static struct words words;
+    static struct splits splits;
+    struct rangemap_settings settings = small_settings();
+    settings.k_factor = 1;
+    words.count = 0;
+    for (size_t i = 0; i < 60; i++) {
+        char key[KEY_SIZE_MAX];
+        int size = snprintf(key, sizeof key, "ns%c%cword%03zu", 0, i < 5 ? 'a' : 'b', i);
+        words_add(&words, key, (size_t)size);
+    }
+    words_sort(&words, false);
+    splits_init(&splits, &settings, &words);
+    EXPECT(!step(&splits));
+    maker_deinit(&splits.maker);
+}
+
 TEST_CASE(a_hot_range_is_cut_where_its_requests_are)
 {
     static struct words words, requests;
@@ -394,12 +452,51 @@ TEST_CASE(a_hot_range_is_cut_where_its_requests_are)
     maker_deinit(&splits.maker);
 }
 
-/* Property: whatever words there are and however figures tremble, after some versions nothing
- * changes any more. */
+enum { CUTS_MAX = 1024 };
+
+/* All cuts that there ever were. */
+struct history {
+    size_t count;
+    struct {
+        uint8_t bytes[KEY_SIZE_MAX];
+        size_t size;
+        bool there;
+        size_t made; /* Times. */
+    } cuts[CUTS_MAX];
+};
+
+static void note_cuts(struct history *history, const struct rangemap *map)
+{
+    for (size_t c = 0; c < history->count; c++) {
+        struct slice cut = slice_of(history->cuts[c].bytes, history->cuts[c].size);
+        struct shard shard = rangemap_shard(map, rangemap_find(map, cut));
+        if (history->cuts[c].there) history->cuts[c].there = slice_equal(shard.low, cut);
+    }
+    for (size_t i = 1; i < rangemap_shard_count(map); i++) {
+        struct slice low = rangemap_shard(map, i).low;
+        size_t c = 0;
+        while (c < history->count &&
+               !slice_equal(low, slice_of(history->cuts[c].bytes, history->cuts[c].size))) {
+            c++;
+        }
+        if (c == history->count) {
+            EXPECT(history->count++ < CUTS_MAX && low.size <= KEY_SIZE_MAX);
+            memcpy(history->cuts[c].bytes, low.data, low.size);
+            history->cuts[c].size = low.size;
+        }
+        if (!history->cuts[c].there) history->cuts[c].made++;
+        history->cuts[c].there = true;
+    }
+}
+
+/* Property: whatever words and requests there are, a plan carried out leaves nothing to do after
+ * some versions, and when figures tremble no cut is made a second time. */
 TEST_CASE(nothing_oscillates)
 {
-    static struct words words, requests;
+    static struct words words;
+    static struct words requests;
     static struct splits splits;
+    static struct history history;
     struct prng prng = {.state = test_seed};
     for (int round = 0; round < 60; round++) {
         struct rangemap_settings settings = small_settings();
@@ -417,9 +514,15 @@ TEST_CASE(nothing_oscillates)
         splits_init(&splits, &settings, &words);
         splits.requests = &requests;
         splits.request_load = 1 + prng_below(&prng, 100);
+        settle(&splits, 20);
         splits.noise_percent = 10;
-        for (int version = 0; version < 40; version++) step(&splits);
-        for (int version = 0; version < 20; version++) EXPECT(!step(&splits));
+        memset(&history, 0, sizeof history);
+        note_cuts(&history, splits.maker.map);
+        for (int version = 0; version < 60; version++) {
+            step(&splits);
+            note_cuts(&history, splits.maker.map);
+        }
+        for (size_t c = 0; c < history.count; c++) EXPECT(history.cuts[c].made == 1);
         maker_deinit(&splits.maker);
     }
 }
@@ -462,6 +565,6 @@ TEST_CASE(only_what_is_known_and_still_is_touched)
 TEST_MAIN(TEST(a_chain_of_single_children_is_skipped), TEST(a_cut_is_even_and_as_shallow_as_can_be),
           TEST(a_query_gives_the_keys_by_rank),
           TEST(large_shards_are_cut_and_small_ones_merge_when_words_go),
-          TEST(k_factor_cuts_down_to_prefixes_of_the_word),
+          TEST(k_factor_cuts_down_to_prefixes_of_the_word), TEST(k_factor_leaves_no_crumbs),
           TEST(a_hot_range_is_cut_where_its_requests_are), TEST(nothing_oscillates),
           TEST(only_what_is_known_and_still_is_touched))
