@@ -1,11 +1,12 @@
 #include "node/replica_private.h"
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/math.h"
 #include "base/planted.h"
 #include "core/key.h"
 
-enum { FLOW_INDEX_BITS = 16 };
+enum { FLOW_INDEX_BITS = 16, ENVELOPE_BYTES = 8 };
 
 /* --- Life --- */
 
@@ -22,10 +23,11 @@ static uint64_t slot_owner(const struct identity *self)
 static enum status load(struct replica *replica)
 {
     enum status status = local_load_identity(replica);
-    if (status == STATUS_OK) status = local_load_map(replica);
-    if (status == STATUS_NOT_FOUND) status = local_save_map(replica);
-    if (status != STATUS_OK) return status;
+    bool fresh = status == STATUS_NOT_FOUND;
+    if (status != STATUS_OK && !fresh) return status;
     replica->self.boot++;
+    status = fresh ? local_save_map(replica) : local_load_map(replica);
+    if (status != STATUS_OK) return status;
     store_set_writer(replica->store, replica->self.id, slot_owner(&replica->self));
     status = local_save_identity(replica);
     if (status == STATUS_OK) status = replica_hint_load(replica);
@@ -44,18 +46,21 @@ enum status replica_create(const struct replica_options *options, struct replica
     replica->prng.state = options->seed;
     replica->self = options->self;
     replica->map = rangemap_ref(options->map);
-    replica->time = time;
     outbox_init(&replica->ready, replica->heap);
     outbox_init(&replica->outbox, replica->heap);
-    replica_repair_init(replica);
     buf_init(&replica->held_bytes, replica->heap);
+    buf_init(&replica->envelope, replica->heap);
     buf_init(&replica->message, replica->heap);
     buf_init(&replica->key, replica->heap);
     buf_init(&replica->value, replica->heap);
     buf_init(&replica->entries, replica->heap);
     buf_init(&replica->ranges, replica->heap);
 
-    enum status status = query_scratch_create(replica->heap, &replica->scratch);
+    replica->time = replica_clock_look(replica, time);
+    replica_repair_init(replica);
+    replica->seen = heap_zalloc(replica->heap, sizeof *replica->seen);
+    enum status status = replica->seen == NULL ? STATUS_NOMEM : STATUS_OK;
+    if (status == STATUS_OK) status = query_scratch_create(replica->heap, &replica->scratch);
     if (status == STATUS_OK) status = load(replica);
     if (status != STATUS_OK) {
         replica_destroy(replica);
@@ -81,11 +86,13 @@ void replica_destroy(struct replica *replica)
     for (size_t i = 0; i < replica->flow_capacity; i++) flow_free(replica, &replica->flows[i]);
     heap_free(replica->heap, replica->flows);
     heap_free(replica->heap, replica->held);
+    heap_free(replica->heap, replica->seen);
     replica_hint_free(replica);
     repair_deinit(&replica->repair);
     outbox_deinit(&replica->ready);
     outbox_deinit(&replica->outbox);
     buf_deinit(&replica->held_bytes);
+    buf_deinit(&replica->envelope);
     buf_deinit(&replica->message);
     buf_deinit(&replica->key);
     buf_deinit(&replica->value);
@@ -203,10 +210,20 @@ void replica_take_outbox(struct replica *replica)
     outbox_clear(outbox);
 }
 
+/* Each message begins with what time it is here (8 bytes), then the protocol's byte. */
+static void let_go(struct replica *replica, node_id to, struct slice bytes)
+{
+    struct buf *envelope = &replica->envelope;
+    buf_clear(envelope);
+    buf_append_u64le(envelope, replica->time.wall_ms);
+    buf_append_slice(envelope, bytes);
+    if (buf_status(envelope) == STATUS_OK)
+        replica->sink.send(replica->sink.context, to, buf_slice(envelope));
+}
+
 static void release_message(struct replica *replica, const struct held *held)
 {
-    replica->sink.send(replica->sink.context, held->to,
-                       slice_of(replica->held_bytes.data + held->at, held->size));
+    let_go(replica, held->to, slice_of(replica->held_bytes.data + held->at, held->size));
 }
 
 /* What waited for a batch that is durable now. A flow told of it may write more, which waits in
@@ -246,7 +263,7 @@ static void fail_batch(struct replica *replica, enum status status)
 
 void replica_commit(struct replica *replica, struct replica_time time)
 {
-    replica->time = time;
+    replica->time = replica_clock_look(replica, time);
     /* What waits without having written anything waits for all that was written before. */
     size_t end = replica->held_first + replica->held_count;
     if (replica->held_count > 0 && replica->held[end - 1].sequence == 0) replica_batch(replica);
@@ -265,8 +282,7 @@ void replica_commit(struct replica *replica, struct replica_time time)
         }
     }
     for (size_t i = 0; i < replica->ready.count; i++)
-        replica->sink.send(replica->sink.context, replica->ready.messages[i].to,
-                           outbox_bytes(&replica->ready, i));
+        let_go(replica, replica->ready.messages[i].to, outbox_bytes(&replica->ready, i));
     outbox_clear(&replica->ready);
     /* With an interval between syncs a batch may be visible at once. */
     release(replica);
@@ -275,7 +291,7 @@ void replica_commit(struct replica *replica, struct replica_time time)
 
 void replica_synced(struct replica *replica, struct replica_time time)
 {
-    replica->time = time;
+    replica->time = replica_clock_look(replica, time);
     release(replica);
     replica_commit(replica, time);
 }
@@ -291,6 +307,13 @@ struct flow *replica_flow_find(struct replica *replica, uint64_t label)
     return flow->kind != FLOW_NONE && flow->number == number ? flow : NULL;
 }
 
+/* Numbers of one start have little chance to be those of another, whose answers may still come. */
+static uint64_t first_number(struct replica *replica)
+{
+    uint64_t uses = prng_u32(&replica->prng) >> 3;
+    return uses << FLOW_INDEX_BITS;
+}
+
 static struct flow *flow_take(struct replica *replica)
 {
     size_t index = 0;
@@ -301,7 +324,8 @@ static struct flow *flow_take(struct replica *replica)
         struct flow *flows = heap_realloc(replica->heap, replica->flows, capacity * sizeof *flows);
         if (flows == NULL) return NULL;
         for (size_t i = index; i < capacity; i++)
-            flows[i] = (struct flow){.number = i, .bytes = {.heap = replica->heap}};
+            flows[i] = (struct flow){.number = first_number(replica) + i,
+                                     .bytes = {.heap = replica->heap}};
         replica->flows = flows;
         replica->flow_capacity = capacity;
     }
@@ -393,22 +417,28 @@ bool replica_is_down(const struct replica *replica, node_id id)
     return false;
 }
 
-/* The owners that may take the request, this node aside: those that are up first. */
-static node_id choose_owner(struct replica *replica, const struct request *request)
+/* An owner that may take the request and was not tried yet; 0: none. */
+static node_id choose_owner(struct replica *replica, struct flow *flow)
 {
-    struct shard shard = rangemap_shard(replica->map, rangemap_find(replica->map, request->key));
+    struct shard shard =
+        rangemap_shard(replica->map, rangemap_find(replica->map, flow->request.key));
     const struct owners *owners = shard_read_owners(&shard);
-    node_id up[RANGEMAP_OWNERS_MAX];
+    uint8_t places[RANGEMAP_OWNERS_MAX];
     uint32_t count = 0;
-    for (size_t i = 0; i < owners->count; i++)
-        if (owners->ids[i] != replica->self.id && !replica_is_down(replica, owners->ids[i]))
-            up[count++] = owners->ids[i];
-    return count == 0 ? 0 : up[prng_below(&replica->prng, count)];
+    for (uint8_t i = 0; i < owners->count; i++) {
+        bool other = owners->ids[i] != replica->self.id && (flow->tried & 1 << i) == 0;
+        if (other && !replica_is_down(replica, owners->ids[i])) places[count++] = i;
+    }
+    if (count == 0) return 0;
+    uint8_t place = places[prng_below(&replica->prng, count)];
+    flow->tried |= (uint8_t)(1 << place);
+    return owners->ids[place];
 }
 
 static void forward(struct replica *replica, struct flow *flow)
 {
-    node_id owner = choose_owner(replica, &flow->request);
+    uint64_t now_ms = replica->time.now_ms;
+    node_id owner = now_ms < flow->deadline_ms ? choose_owner(replica, flow) : 0;
     if (owner == 0) {
         replica_fail(replica, flow, REQUEST_NO_HEALTHY_OWNER, STATUS_BUSY);
         return;
@@ -416,10 +446,10 @@ static void forward(struct replica *replica, struct flow *flow)
     flow->kind = FLOW_FORWARD;
     flow->forwarded_to = owner;
     struct data_message message = {
-        .kind = DATA_FORWARD, .flow = flow_label(flow, 0), .request = flow->request};
+        .kind = DATA_FORWARD, .flow = flow_label(flow, flow->tried), .request = flow->request};
     message.request.has_consistency = true;
     message.request.consistency = flow->consistency;
-    message.request.timeout_ms = (uint32_t)(flow->deadline_ms - replica->time.now_ms);
+    message.request.timeout_ms = (uint32_t)(flow->deadline_ms - now_ms);
     replica_send(replica, owner, false, &message);
 }
 
@@ -436,13 +466,14 @@ static void begin(struct replica *replica, struct flow *flow)
     if (!request_is_write(flow->request.kind)) {
         flow->kind = FLOW_READ;
         replica_read_begin(replica, flow);
-    } else if (rangemap_takes(replica->map, replica->self.id, flow->request.key)) {
+    } else if (replica->clock.trusted &&
+               rangemap_takes(replica->map, replica->self.id, flow->request.key)) {
         flow->kind = FLOW_WRITE;
         replica_write_begin(replica, flow);
     } else if (flow->from_client) {
         forward(replica, flow);
     } else {
-        /* Whoever forwarded has another map than we do: it must ask again with a newer one. */
+        /* We own it no more, or do not trust our clock: another owner may. */
         replica_fail(replica, flow, REQUEST_NO_HEALTHY_OWNER, STATUS_STALE);
     }
 }
@@ -465,7 +496,7 @@ static struct flow *flow_start(struct replica *replica, const struct request *re
 void replica_request(struct replica *replica, struct replica_time time, uint64_t id,
                      const struct request *request)
 {
-    replica->time = time;
+    replica->time = replica_clock_look(replica, time);
     struct flow *flow = flow_start(replica, request);
     if (flow == NULL) {
         struct request_reply reply = {.outcome = REQUEST_REFUSED, .status = STATUS_BUSY};
@@ -496,6 +527,10 @@ static void forwarded(struct replica *replica, node_id from, const struct data_m
     struct flow *flow = replica_flow_find(replica, message->flow);
     if (flow == NULL || flow->kind != FLOW_FORWARD || flow->forwarded_to != from) return;
     struct request_reply reply = message->reply;
+    if (reply.outcome == REQUEST_NO_HEALTHY_OWNER && flow->from_client) {
+        forward(replica, flow); /* Nothing was done there. */
+        return;
+    }
     struct request_entry *entries =
         heap_alloc(replica->heap, (message->entry_count + 1) * sizeof *entries);
     if (entries == NULL) return; /* It times out. */
@@ -552,13 +587,14 @@ static void data_message(struct replica *replica, node_id from, struct slice byt
 void replica_message(struct replica *replica, struct replica_time time, node_id from,
                      struct slice bytes)
 {
-    replica->time = time;
-    if (bytes.size == 0 || from == 0 || from == replica->self.id) {
+    replica->time = replica_clock_look(replica, time);
+    if (bytes.size <= ENVELOPE_BYTES || from == 0 || from == replica->self.id) {
         replica->stats.invalid_count++;
         return;
     }
-    struct slice body = slice_from(bytes, 1);
-    switch (bytes.data[0]) {
+    replica_clock_heard(replica, from, load_u64le(bytes.data));
+    struct slice body = slice_from(bytes, ENVELOPE_BYTES + 1);
+    switch (bytes.data[ENVELOPE_BYTES]) {
     case PROTOCOL_DATA:
         data_message(replica, from, body);
         break;
@@ -591,7 +627,7 @@ static void flow_tick(struct replica *replica, struct flow *flow)
 
 void replica_tick(struct replica *replica, struct replica_time time)
 {
-    replica->time = time;
+    replica->time = replica_clock_look(replica, time);
     for (size_t i = 0; i < replica->flow_capacity && replica->flow_count > 0; i++)
         flow_tick(replica, &replica->flows[i]);
     replica_hint_tick(replica);

@@ -14,9 +14,21 @@ void local_key(struct buf *key, enum local_kind kind)
     buf_append_u8(key, (uint8_t)kind);
 }
 
+/* Versions of these count starts and writes, so that they need no clock, which may be wrong. */
+static struct record local_record(struct replica *replica, struct slice value)
+{
+    struct version version = {.time = replica->self.boot << 32 | ++replica->local_count,
+                              .node = replica->self.id};
+    struct record record = record_of_set(version, 0);
+    record.has_payload = true;
+    record.payload = value;
+    return record;
+}
+
 static enum status piece_put(struct replica *replica, struct slice key, size_t piece,
                              struct slice value)
 {
+    struct record record = local_record(replica, value);
     struct buf name;
     struct store_outcome outcome = {.status = STATUS_NOMEM};
     buf_init(&name, replica->heap);
@@ -25,8 +37,7 @@ static enum status piece_put(struct replica *replica, struct slice key, size_t p
     if (buf_status(&name) == STATUS_OK)
         replica_store_write(
             replica,
-            &(struct store_write){
-                .kind = STORE_SET, .key = buf_slice(&name), .has_payload = true, .payload = value},
+            &(struct store_write){.kind = STORE_MERGE, .key = buf_slice(&name), .record = &record},
             &outcome);
     buf_deinit(&name);
     return outcome.status;

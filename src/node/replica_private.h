@@ -1,6 +1,7 @@
 /* The parts of a replica, for the files that make it up.
  *
  *   replica.c         life, time, what goes out and when
+ *   replica_clock.c   which time it is
  *   replica_local.c   what the node keeps for itself, in the store
  *   replica_serve.c   an owner's side: writes to apply, questions to answer
  *   replica_write.c   a coordinator's side of writes
@@ -115,6 +116,7 @@ struct flow {
     enum consistency consistency;
     uint64_t deadline_ms;
     node_id forwarded_to;
+    uint8_t tried; /* Owners that were forwarded to, by place. */
     struct flow_write write;
     struct flow_read read;
 };
@@ -141,6 +143,31 @@ struct peer_hints {
     uint64_t retry_ms;
 };
 
+enum { REPLICA_CLOCK_PEERS = 16 };
+
+/* What time a peer thought it was. */
+struct peer_clock {
+    node_id id; /* 0: none. */
+    uint64_t wall_ms;
+    uint64_t heard_ms; /* In our `now_ms`. */
+};
+
+struct replica_clock {
+    uint64_t anchor_wall_ms, anchor_now_ms;
+    uint64_t now_ms;
+    bool trusted; /* This node may stamp. */
+    struct peer_clock peers[REPLICA_CLOCK_PEERS];
+};
+
+/* Requests that were forwarded to here lately: a message that comes twice is done once. */
+enum { SEEN_SETS = 1024, SEEN_WAYS = 8 };
+
+struct seen {
+    uint64_t label[SEEN_SETS][SEEN_WAYS];
+    node_id from[SEEN_SETS][SEEN_WAYS];
+    uint8_t next[SEEN_SETS];
+};
+
 struct replica {
     struct heap *heap;
     struct store *store;
@@ -149,7 +176,9 @@ struct replica {
     struct prng prng;
     struct identity self;
     struct rangemap *map;
-    struct replica_time time;
+    struct replica_time time; /* As replica_clock_look() gave it. */
+    struct replica_clock clock;
+    struct seen *seen;
     struct query_scratch *scratch;
 
     struct flow *flows;
@@ -162,6 +191,7 @@ struct replica {
     struct buf held_bytes;
 
     bool batch_open;
+    uint64_t local_count; /* Writes of local state since the start. */
     struct peer_hints *hints;
     size_t hint_peer_count;
     uint64_t hint_label;
@@ -171,7 +201,7 @@ struct replica {
     size_t repair_member; /* The last one. */
 
     struct outbox outbox; /* Of a protocol's step, until replica_take_outbox(). */
-    struct buf message, key, value, entries, ranges; /* Scratch. */
+    struct buf envelope, message, key, value, entries, ranges; /* Scratch. */
     struct replica_stats stats;
 };
 
@@ -216,6 +246,14 @@ void replica_fail(struct replica *replica, struct flow *flow, enum request_outco
 
 bool replica_is_down(const struct replica *replica, node_id id);
 struct query replica_query(const struct replica *replica);
+
+/* --- replica_clock.c --- */
+
+/* The time to go by. Sets clock.trusted. */
+struct replica_time replica_clock_look(struct replica *replica, struct replica_time time);
+
+/* What time `from` thought it was when it sent what has come now. */
+void replica_clock_heard(struct replica *replica, node_id from, uint64_t wall_ms);
 
 /* --- replica_local.c --- */
 

@@ -78,7 +78,8 @@ void replica_repair_init(struct replica *replica)
         .map = env_map,
     };
     repair_init(&replica->repair, &env);
-    replica->repair_ms = replica->time.now_ms + REPLICA_REPAIR_MS;
+    /* The first one soon: it also brings what time it is. */
+    replica->repair_ms = replica->time.now_ms + prng_below(&replica->prng, REPLICA_REPAIR_MS / 10);
 }
 
 static bool shares_any(const struct replica *replica, node_id peer)

@@ -303,7 +303,7 @@ void replica_write_failed(struct replica *replica, struct flow *flow, enum statu
 static void move_increment(struct replica *replica, struct flow *flow, node_id to)
 {
     struct data_message message = {
-        .kind = DATA_FORWARD, .flow = flow_label(flow, 0), .request = flow->request};
+        .kind = DATA_FORWARD, .flow = flow_label(flow, 0x8000), .request = flow->request};
     uint64_t now_ms = replica->time.now_ms;
     message.request.has_consistency = true;
     message.request.consistency = flow->consistency;

@@ -72,7 +72,8 @@ struct store {
     struct log *log;
     struct manifest *manifest;
     struct hlc clock;
-    hlc_time ceiling; /* Logged; durable once `ceiling_sequence` is. */
+    uint64_t stamp_ms; /* The time of the batch under way; unlike `now_ms` it may go back. */
+    hlc_time ceiling;  /* Logged; durable once `ceiling_sequence` is. */
     uint64_t ceiling_sequence;
     uint64_t now_ms; /* As last told. */
 

@@ -146,7 +146,7 @@ static enum status apply(struct store *store, struct slice key, const struct rec
 static struct version stamp(struct store *store, const struct store_write *write,
                             const struct record *current)
 {
-    hlc_time time = hlc_tick(&store->clock, store->now_ms);
+    hlc_time time = hlc_tick(&store->clock, store->stamp_ms);
     hlc_time below = write->above.time;
     if (current != NULL) below = u64_max(below, current->version.time);
     return (struct version){u64_max(time, below + 1), store->options.node_id};
@@ -278,7 +278,7 @@ static enum status write_apply(struct store *store, const struct store_write *wr
     /* Stamped above what stands here, far ahead or not: no broken clock of its own. */
     bool restamped = present && time <= current.version.time + 1;
     if (!restamped) {
-        if (hlc_wall_ms(time) > store->now_ms + store->options.clock_skew_max_ms)
+        if (hlc_wall_ms(time) > store->stamp_ms + store->options.clock_skew_max_ms)
             return STATUS_CLOCK_SKEW;
         store->clock.last = u64_max(store->clock.last, time);
     }
@@ -374,6 +374,7 @@ static struct batch_start tip_now(const struct store *store)
 void store_batch_begin(struct store *store, uint64_t now_ms)
 {
     store->now_ms = u64_max(store->now_ms, now_ms);
+    store->stamp_ms = now_ms;
     if (store->batch.capacity > STORE_BATCH_KEEP_BYTES) buf_deinit(&store->batch);
     buf_clear(&store->batch);
     buf_append_slice(&store->batch, buf_slice(&store->owed));

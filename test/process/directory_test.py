@@ -50,7 +50,8 @@ class DirectoryTest(NodeTest):
         self.assertGreater(refused, 0)
         self.wait_for(lambda: run in json.dumps(server.get("/ready")[1]))
         self.assertEqual(server.get("/ready")[0], 503)
-        self.assertEqual(server.log.count(f"level=error event=store.damaged file={run} "), 1)
+        self.wait_for(lambda: f"level=error event=store.damaged file={run} " in server.log)
+        self.assertEqual(server.log.count("event=store.damaged"), 1)
         self.assertEqual(server.ask("POST", "/api/v1/words", {"word": "new one"})[0], 201)
         self.assertEqual(server.get("/search?q=new")[0], 200)
 

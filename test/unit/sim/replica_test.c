@@ -66,7 +66,7 @@ TEST_CASE(a_write_by_a_slow_clock_is_stamped_again_above_what_it_replaces)
 {
     struct rangemap_settings settings = settings_of(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
-    bench->skew_ms[2] = -800;
+    bench->skew_ms[2] = -450;
     EXPECT(bench_put(bench, 1, "w", 1)->reply.outcome == REQUEST_DONE);
     bench_pass(bench, 200);
     /* Node 2 does not hear of this one. */
@@ -79,6 +79,37 @@ TEST_CASE(a_write_by_a_slow_clock_is_stamped_again_above_what_it_replaces)
     struct replica_stats stats;
     replica_stats(bench->nodes[2].replica, &stats);
     EXPECT(stats.restamp_count == 1);
+    bench_destroy(bench);
+}
+
+/* Whoever's clock is wrong leaves the stamping to others, and begins again when it is right. */
+TEST_CASE(a_clock_that_jumps_hides_nothing)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    EXPECT(bench_put(bench, 1, "w", 1)->reply.outcome == REQUEST_DONE);
+    for (int64_t jump = 3600000; jump >= -3600000; jump -= 7200000) {
+        /* From one moment to the next, and a write at once. */
+        bench->skew_ms[2] = jump;
+        EXPECT(bench_put(bench, 2, "w", 2)->reply.outcome == REQUEST_DONE);
+        bench_pass(bench, 5000);
+        EXPECT(bench_put(bench, 2, "w", 3)->reply.outcome == REQUEST_DONE);
+        EXPECT(bench_put(bench, 1, "w", 4)->reply.outcome == REQUEST_DONE);
+        EXPECT(bench_get(bench, 3, "w", CONSISTENCY_QUORUM)->scores[0] == 4);
+        /* A start with a wrong clock. */
+        bench_kill(bench, 2, SIM_DISK_KILLED);
+        bench->nodes[2].world.now_ms = bench_time(bench, 2).wall_ms;
+        bench_restart(bench, 2);
+        EXPECT(bench_put(bench, 2, "w", 5)->reply.outcome == REQUEST_DONE);
+        bench_pass(bench, 5000);
+        EXPECT(bench_put(bench, 2, "w", 6)->reply.outcome == REQUEST_DONE);
+        EXPECT(bench_put(bench, 3, "w", 7)->reply.outcome == REQUEST_DONE);
+        bench->skew_ms[2] = 0;
+        bench_pass(bench, 5000);
+        EXPECT(bench_get(bench, 1, "w", CONSISTENCY_ALL)->scores[0] == 7);
+        for (node_id id = 1; id <= 3; id++) EXPECT(bench_peek(bench, id, "w") == 7);
+        EXPECT(bench_put(bench, 2, "w", 8)->reply.outcome == REQUEST_DONE);
+    }
     bench_destroy(bench);
 }
 
@@ -388,6 +419,7 @@ TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
           TEST(nothing_is_acknowledged_before_enough_disks_have_it),
           TEST(a_node_that_does_not_own_the_key_forwards_to_one_that_does),
           TEST(a_write_by_a_slow_clock_is_stamped_again_above_what_it_replaces),
+          TEST(a_clock_that_jumps_hides_nothing),
           TEST(an_owner_that_missed_a_write_gets_it_as_a_hint),
           TEST(increments_of_all_nodes_add_up), TEST(every_node_gives_the_same_order_page_by_page),
           TEST(a_quorum_sees_what_was_acknowledged_though_one_owner_does_not),
