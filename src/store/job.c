@@ -68,12 +68,13 @@ enum status store_job_step(struct store_job *job, uint64_t *bytes)
     return status;
 }
 
-static void count_job(struct store_job *job)
+/* What was written was, whatever came of it. */
+static void count_job(struct store_job *job, bool done)
 {
     struct store *store = job->store;
     store->totals.run_written_bytes += job->written_bytes;
-    store->totals.flushes += job->kind == STORE_JOB_FLUSH;
-    store->totals.compactions += job->kind == STORE_JOB_COMPACT;
+    store->totals.flushes += done && job->kind == STORE_JOB_FLUSH;
+    store->totals.compactions += done && job->kind == STORE_JOB_COMPACT;
     store->totals.scrubbed_pages += job->page;
 }
 
@@ -119,7 +120,7 @@ enum status store_job_finish(struct store *store, struct store_job *job, enum st
     if (job->commit_begun) manifest_commit_complete(&job->commit, commit_status(job, status));
     job->commit_begun = false;
     leave(job);
-    count_job(job);
+    count_job(job, status == STATUS_OK);
     if (status == STATUS_CORRUPT) note_damage(job);
     if (status == STATUS_FULL) note_full(store);
 

@@ -150,6 +150,24 @@ class DirectoryTest(NodeTest):
         self.assertRegex(log, "read.only")
         self.assertEqual(self.files(), files)
 
+    def test_a_job_that_fails_is_logged_once_and_comes_again(self):
+        server = self.start("--memory-limit", "64MiB")
+        # Where the files of the first two attempts would be.
+        for number in (1, 2):
+            os.mkdir(os.path.join(self.data, "run-%020d.tri" % number))
+        self.fill(server, 600000)  # More than a memory trie takes: it is flushed.
+        flushes = re.compile(r"^trifecta_flushes_total [1-9]", re.M)
+        self.wait_for(lambda: flushes.search(server.ask("GET", "/metrics")[2].decode()))
+        # The second time was no news.
+        failures = re.findall(r"level=warn event=store\.job_failed job=flush status=\S+\n",
+                              server.log)
+        self.assertEqual(len(failures), 1, server.log)
+        self.assertEqual(server.get("/api/v1/count")[1], {"count": 600000})
+        self.assertEqual(server.stop(), 0)
+        for number in (1, 2):
+            os.rmdir(os.path.join(self.data, "run-%020d.tri" % number))
+        self.assertEqual(self.start().get("/api/v1/count")[1], {"count": 600000})
+
     def test_a_full_device_refuses_words_takes_deletes_and_recovers(self):
         os.mkdir(self.data)
         device = os.path.join(self.folder, "device")
