@@ -110,3 +110,25 @@ enum status node_export_step(struct node_export *export, struct node_reader *rea
     if (status != STATUS_OK) return status;
     return step.more ? STATUS_PARTIAL : STATUS_OK;
 }
+
+enum status node_export_try(struct node_export *export, struct node_reader *reader,
+                            const struct node_reply *reply, const struct view *view,
+                            uint64_t now_ms, struct buf *out)
+{
+    struct buf piece;
+    buf_init(&piece, reader->heap);
+    enum status status = node_export_step(export, reader, view, now_ms, &piece);
+    buf_deinit(&piece);
+    buf_clear(&export->last); /* It begins anew. */
+    if (status == STATUS_OK || status == STATUS_PARTIAL) return STATUS_OK;
+    if (status == STATUS_INVALID)
+        node_refuse(reader, reply, PROBLEM_INVALID_PARAMETER,
+                    "a word holds a tab or an end of line, which TSV cannot; ndjson holds every "
+                    "word",
+                    "format", out);
+    else
+        node_refuse(reader, reply, node_problem_of(status),
+                    status == STATUS_CORRUPT ? "a data file is damaged; /ready names it" : NULL,
+                    NULL, out);
+    return status;
+}

@@ -18,6 +18,12 @@ void node_export_destroy(struct node_export *export);
 
 const char *node_export_content_type(const struct node_export *export);
 
+/* Whether the first piece can be made: what is wrong then can still be said. An error is a
+ * refusal, appended to `out`. */
+enum status node_export_try(struct node_export *export, struct node_reader *reader,
+                            const struct node_reply *reply, const struct view *view,
+                            uint64_t now_ms, struct buf *out);
+
 /* Appends about 64 KiB of lines. STATUS_PARTIAL: there is more; STATUS_OK: complete. After an
  * error the answer cannot be completed: break the connection. A word that the format cannot
  * hold (a tab or a line feed in TSV) is STATUS_INVALID. */

@@ -14,6 +14,13 @@ void connection_begin_export(struct connection *connection)
                     &connection->out);
         return;
     }
+    status = node_export_try(connection->export, &loop->reader, &connection->reply,
+                             engine_view(loop->server->engine), loop->wall_ms, &connection->out);
+    if (status != STATUS_OK) {
+        node_export_destroy(connection->export);
+        connection->export = NULL;
+        return;
+    }
     struct http_response response = {
         .status = 200,
         .minor = connection->reply.minor,

@@ -286,7 +286,7 @@ class ConnectionTest(NodeTest):
 
     def test_an_export_that_fails_breaks_the_connection(self):
         server = self.start()
-        self.fill(server, 100)
+        self.fill(server, 10000)
         server.ask("POST", "/api/v1/words", {"word": "words with a\ttab"})
         for version in (b"1.0", b"1.1"):
             with server.dial() as connection:
@@ -295,6 +295,22 @@ class ConnectionTest(NodeTest):
                     stream = connection.makefile("rb")
                     read_answer(stream)
                     stream.read()
+
+    def test_an_export_that_fails_at_once_says_why(self):
+        server = self.start()
+        server.ask("POST", "/api/v1/words", {"word": "a\nb"})
+        with server.dial() as connection:
+            stream = connection.makefile("rb")
+            for _ in range(2):
+                connection.sendall(b"GET /api/v1/export?format=tsv HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                status, headers, body = read_answer(stream)
+                problem = json.loads(body)
+                self.assertEqual((status, problem["code"], problem["field"]),
+                                 (400, "invalid_parameter", "format"))
+                self.assertIn("ndjson", problem["detail"])
+                self.assertEqual(headers["content-type"], "application/problem+json")
+            connection.sendall(b"GET /api/v1/export HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            self.assertEqual(read_answer(stream)[0::2], (200, b'{"word":"a\\nb","score":1}\n'))
 
     def test_an_export_lets_others_have_their_turn(self):
         server = self.start("--threads", "1")
