@@ -4,12 +4,16 @@
 #include "base/math.h"
 #include "proto/json_read.h"
 
-/* A removal may name its word in the query instead of the body. */
-static enum status read_removal(struct node_params *params, struct node_word *word)
+/* Nothing to read is not bad JSON to whoever sent nothing. */
+static enum status refuse_empty(enum node_endpoint endpoint, struct node_param_error *error)
 {
-    if (!(params->given & NODE_PARAM_WORD)) return STATUS_NOT_FOUND;
-    word->word = params->word;
-    return STATUS_OK;
+    if (endpoint == NODE_WORD_REMOVE)
+        *error = (struct node_param_error){PROBLEM_MISSING_FIELD, "word",
+                                           "the parameter, or a body, names the word to delete"};
+    else
+        *error = (struct node_param_error){PROBLEM_INVALID_JSON, NULL,
+                                           "there is no body: an object with a word was expected"};
+    return STATUS_INVALID;
 }
 
 static unsigned fields_of(enum node_endpoint endpoint)
@@ -50,7 +54,10 @@ enum status node_word_read(struct node_reader *reader, enum node_endpoint endpoi
         node_params_read(request->query, allowed, &reader->decoded, &params, error);
     if (status != STATUS_OK) return status;
     word->ns = params.ns;
-    if (endpoint == NODE_WORD_REMOVE && read_removal(&params, word) == STATUS_OK) return STATUS_OK;
+    /* A removal may name its word in the query instead of the body. */
+    bool named = params.given & NODE_PARAM_WORD;
+    word->word = params.word;
+    if (body.size == 0) return named ? STATUS_OK : refuse_empty(endpoint, error);
 
     struct word_input input;
     struct problem problem = {.code = PROBLEM_INTERNAL};
@@ -67,6 +74,11 @@ enum status node_word_read(struct node_reader *reader, enum node_endpoint endpoi
             problem.field.size == 0 ? NULL : (const char *)reader->cursor.data,
             problem.detail,
         };
+        return STATUS_INVALID;
+    }
+    if (named && !slice_equal(params.word, input.word)) {
+        *error = (struct node_param_error){PROBLEM_INVALID_PARAMETER, "word",
+                                           "the parameter and the body name different words"};
         return STATUS_INVALID;
     }
     node_word_of_input(&input, endpoint == NODE_WORD_INCREMENT, now_ms, word);

@@ -115,6 +115,43 @@ TEST_CASE(bodies_of_writes)
     teardown(&bench);
 }
 
+#define DELETE(query) "DELETE /api/v1/words" query " HTTP/1.1\r\nHost: a\r\n\r\n"
+
+TEST_CASE(a_removal_names_one_word_in_one_way_or_both)
+{
+    struct bench bench;
+    setup(&bench);
+    ask(&bench, POST(WORDS), "{\"word\":\"a\"}");
+    ask(&bench, POST(WORDS), "{\"word\":\"b\"}");
+    EXPECT(is_refused(&bench, ask(&bench, DELETE("?word=a"), "{\"word\":\"b\"}"), "400",
+                      "invalid_parameter", "word"));
+    EXPECT(is_refused(&bench, ask(&bench, DELETE("?word=a"), "b"), "400", "invalid_json", NULL));
+    EXPECT(is_refused(&bench, ask(&bench, DELETE("?word=a"), "{\"word\":\"a\",\"x\":1}"), "400",
+                      "unknown_field", "x"));
+    EXPECT(is_refused(&bench, ask(&bench, DELETE(""), ""), "400", "missing_field", "word"));
+    ask(&bench, GET(WORDS "?word=a"), "");
+    EXPECT(status_is(&bench, "200"));
+    ask(&bench, DELETE("?word=a"), "{\"word\":\"a\"}");
+    EXPECT(status_is(&bench, "200"));
+    ask(&bench, GET(WORDS "?word=a"), "");
+    EXPECT(status_is(&bench, "404"));
+    ask(&bench, DELETE("?word=b"), "");
+    EXPECT(status_is(&bench, "200"));
+    ask(&bench, GET(WORDS "?word=b"), "");
+    EXPECT(status_is(&bench, "404"));
+    teardown(&bench);
+}
+
+TEST_CASE(who_sends_no_body_is_told_so)
+{
+    struct bench bench;
+    setup(&bench);
+    struct slice body = ask(&bench, POST(WORDS), "");
+    EXPECT(is_refused(&bench, body, "400", "invalid_json", NULL));
+    EXPECT(memmem(body.data, body.size, "there is no body", 16) != NULL);
+    teardown(&bench);
+}
+
 /* A body with one string of a given size in it. */
 static struct slice ask_with(struct bench *bench, const char *before, size_t size,
                              const char *after)
@@ -205,7 +242,7 @@ TEST_CASE(parameters_of_every_route)
         {POST(WORDS "?ns=/"), "invalid_namespace", "ns"},
         {POST(WORDS "/increment?word=a"), "unknown_parameter", "word"},
         {"DELETE /api/v1/words?word=&ns=a HTTP/1.1\r\nHost: a\r\n\r\n", "invalid_word", "word"},
-        {"DELETE /api/v1/words HTTP/1.1\r\nHost: a\r\n\r\n", "invalid_json", NULL},
+        {DELETE(""), "missing_field", "word"},
     };
     struct bench bench;
     setup(&bench);
@@ -395,7 +432,8 @@ TEST_CASE(lines_that_are_too_long_cost_themselves_alone)
     teardown(&bench);
 }
 
-TEST_MAIN(TEST(a_problem_says_what_where_and_for_which_request), TEST(bodies_of_writes),
+TEST_MAIN(TEST(a_removal_names_one_word_in_one_way_or_both), TEST(who_sends_no_body_is_told_so),
+          TEST(a_problem_says_what_where_and_for_which_request), TEST(bodies_of_writes),
           TEST(sizes_up_to_their_limit_and_one_beyond), TEST(parameters_of_every_route),
           TEST(cursors_that_are_not_ours),
           TEST(a_sum_that_is_no_number_is_refused_and_changes_nothing),
