@@ -238,6 +238,10 @@ static enum cli_exit take_flag(struct line *line, int count, const char *const *
 
 static enum cli_exit take_word(struct line *line, const char *word)
 {
+    if (line->command == NULL && strcmp(word, "help") == 0) {
+        line->globals[GLOBAL_HELP] = "";
+        return CLI_DONE;
+    }
     if (line->command == NULL) {
         line->command = cli_command_find(word);
         return line->command == NULL ? unknown_command(word) : CLI_DONE;

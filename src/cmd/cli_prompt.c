@@ -147,7 +147,6 @@ static enum cli_exit run_line(struct cli *cli, char *line)
     int count = take_apart(line, words);
     if (count < 0) return cli_usage_error("a quote is open, or there are too many words");
     if (count == 0) return CLI_DONE;
-    if (strcmp(words[0], "help") == 0) words[0] = "--help";
     /* Flags of one line hold for that line alone; the connection stays unless it names a node. */
     struct cli once = *cli;
     once.is_prompt = true;

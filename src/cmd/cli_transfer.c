@@ -4,9 +4,11 @@
 #include "cmd/progress.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { EXPORT_FORMAT, EXPORT_PREFIX, EXPORT_OUTPUT };
 enum { IMPORT_FORMAT, IMPORT_CONSISTENCY };
@@ -135,12 +137,16 @@ enum cli_exit cli_import(struct cli *cli, const struct cli_arguments *arguments)
     const char *path = arguments->words[0];
     struct stat about;
     struct stream stream = {.file = stdin};
-    const char *content_type = content_type_of(path, arguments->flags[IMPORT_FORMAT]);
-    if (content_type == NULL) return CLI_USAGE;
+    /* Before the question what is in it: a name that is mistyped has no format either. */
     if (strcmp(path, "-") != 0) stream.file = fopen(path, "rb");
     if (stream.file == NULL) {
         fprintf(stderr, "trifecta: %s: %s\n", path, strerror(errno));
         return CLI_FAILED;
+    }
+    const char *content_type = content_type_of(path, arguments->flags[IMPORT_FORMAT]);
+    if (content_type == NULL) {
+        if (stream.file != stdin) fclose(stream.file);
+        return CLI_USAGE;
     }
     bool sized = fstat(fileno(stream.file), &about) == 0 && S_ISREG(about.st_mode);
     progress_begin(&stream.progress, sized ? (uint64_t)about.st_size : 0);
@@ -211,6 +217,32 @@ static enum cli_exit receive(struct cli *cli, const char *prefix, const char *fo
     return code;
 }
 
+/* Makes the name of a file durable. */
+static bool sync_directory_of(const char *path)
+{
+    char directory[4096];
+    const char *slash = strrchr(path, '/');
+    size_t size = slash == NULL ? 1 : slash == path ? 1 : (size_t)(slash - path);
+    if (size >= sizeof directory) return false;
+    memcpy(directory, slash == NULL ? "." : path, size);
+    directory[size] = '\0';
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return false;
+    bool synced = fsync(fd) == 0;
+    close(fd);
+    return synced;
+}
+
+/* What is said to be exported is on the disk, under its name. */
+static bool put_in_place(FILE *file, const char *partial, const char *path)
+{
+    bool synced = fsync(fileno(file)) == 0;
+    int error = errno;
+    bool closed = fclose(file) == 0;
+    if (!synced) errno = error;
+    return synced && closed && rename(partial, path) == 0 && sync_directory_of(path);
+}
+
 /* Writes beside `path` and puts it there when it is complete. */
 static enum cli_exit receive_to(struct cli *cli, const char *prefix, const char *format,
                                 const char *path)
@@ -226,8 +258,9 @@ static enum cli_exit receive_to(struct cli *cli, const char *prefix, const char 
         return CLI_FAILED;
     }
     enum cli_exit code = receive(cli, prefix, format, &stream);
-    bool closed = fclose(stream.file) == 0;
-    if (code == CLI_DONE && (!closed || rename(partial, path) != 0)) {
+    if (code != CLI_DONE) {
+        fclose(stream.file);
+    } else if (!put_in_place(stream.file, partial, path)) {
         fprintf(stderr, "trifecta: %s: %s\n", path, strerror(errno));
         code = CLI_FAILED;
     }

@@ -359,26 +359,70 @@ static void print_leaves(const struct cli *cli, const char *prefix, const json_t
     }
 }
 
-enum cli_exit cli_status(struct cli *cli, const struct cli_arguments *arguments)
+/* A node that is not ready answers 503, with its reasons. */
+static enum cli_exit ask_ready(struct cli *cli, json_t **answer, bool *answered)
 {
     struct http_response response;
     struct http_request request = {.method = "GET", .timeout_ms = cli->timeout_ms};
-    struct buf ready_path;
-    buf_init(&ready_path, &cli->heap);
-    buf_append_text(&ready_path, "/ready");
-    /* A node that is not ready answers 503 with its reasons, said on standard error. */
-    enum cli_exit ready = cli_send(cli, &request, &ready_path, &response);
-    bool answered = ready == CLI_DONE || response.status == 503;
+    struct buf path;
+    buf_init(&path, &cli->heap);
+    buf_append_text(&path, "/ready");
+    enum cli_exit code = cli_send(cli, &request, &path, &response);
+    *answered = code == CLI_DONE || response.status == 503;
+    *answer = json_loadb((const char *)response.body.data, response.body.size, 0, NULL);
     buf_deinit(&response.body);
-    buf_deinit(&ready_path);
-    if (!answered) return ready;
+    buf_deinit(&path);
+    return code;
+}
 
-    json_t *answer;
+static void print_ready(const struct cli *cli, const json_t *ready, bool is_ready)
+{
+    size_t index;
+    json_t *reason;
+    printf("%-40s %s\n", "ready", is_ready ? "yes" : "no");
+    json_array_foreach(json_object_get(ready, "reasons"), index, reason)
+    {
+        printf("%-40s ", "reason");
+        cli_print_value(cli, reason);
+        putchar('\n');
+    }
+}
+
+/* The figures, and what /ready said, in one object. */
+static void print_status(const json_t *ready, bool is_ready, json_t *figures)
+{
+    json_t *reasons = json_object_get(ready, "reasons");
+    json_t *all = json_pack("{s:b, s:o}", "ready", is_ready, "reasons",
+                            reasons == NULL ? json_array() : json_incref(reasons));
+    json_object_update(all, figures);
+    char *text = json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(15));
+    if (text != NULL) puts(text);
+    free(text);
+    json_decref(all);
+}
+
+enum cli_exit cli_status(struct cli *cli, const struct cli_arguments *arguments)
+{
+    json_t *ready, *figures;
+    bool answered, as_json = cli->json;
+    cli->json = false; /* The two answers are printed together. */
+    enum cli_exit code = ask_ready(cli, &ready, &answered);
+    bool is_ready = code == CLI_DONE;
+    if (!answered) {
+        cli->json = as_json;
+        json_decref(ready);
+        return code;
+    }
     struct buf path = cli_path(cli, "/api/v1/stats");
-    if (!cli->json) printf("%-40s %s\n", "ready", ready == CLI_DONE ? "yes" : "no");
-    enum cli_exit code = cli_call(cli, "GET", &path, NULL, &answer, NULL);
-    if (code == CLI_DONE && !cli->json) print_leaves(cli, "", answer);
-    json_decref(answer);
+    if (!as_json) print_ready(cli, ready, is_ready);
+    code = cli_call(cli, "GET", &path, NULL, &figures, NULL);
+    cli->json = as_json;
+    if (code == CLI_DONE && as_json)
+        print_status(ready, is_ready, figures);
+    else if (code == CLI_DONE)
+        print_leaves(cli, "", figures);
+    json_decref(ready);
+    json_decref(figures);
     if (code != CLI_DONE) return code;
-    return ready == CLI_DONE ? CLI_DONE : CLI_FAILED;
+    return is_ready ? CLI_DONE : CLI_FAILED;
 }

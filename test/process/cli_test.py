@@ -106,7 +106,7 @@ class CliTest(unittest.TestCase):
                 (["add", "a", "--ttl", "5y"],
                  "--ttl: '5y' is not a duration, as in 500ms, 30s, 5m, 2h or 7d"),
                 (["watch"], "unknown command 'watch'; see --help"),
-                (["import", "words"], "words: which format? --format ndjson, csv or tsv"),
+                (["import", "/dev/null"], "/dev/null: which format? --format ndjson, csv or tsv"),
                 ([], "what is to be done? See trifecta --help")):
             self.assertEqual(self.expect(2, b"", *arguments),
                              b"trifecta: " + message.encode() + b"\n")
@@ -117,6 +117,8 @@ class CliTest(unittest.TestCase):
         for name in (b"search", b"import", b"bench", b"completion", b"--url"):
             self.assertIn(name, text)
         self.assertIn(b"--consistency", self.run_cli("incr", "--help").stdout)
+        self.assertEqual(self.run_cli("help").stdout, text)
+        self.assertEqual(self.run_cli("help", "incr").stdout, self.run_cli("incr", "--help").stdout)
         for shell in ("bash", "zsh", "fish"):
             script = self.run_cli("completion", shell)
             self.assertEqual(script.returncode, 0)
@@ -126,6 +128,12 @@ class CliTest(unittest.TestCase):
             b"\nCOMP_WORDS=(trifecta se); COMP_CWORD=1; _trifecta; echo ${COMPREPLY[@]}")
         done = subprocess.run(["bash"], input=script, capture_output=True, check=True)
         self.assertEqual(done.stdout, b"--limit\nsearch\n")
+
+    def test_a_file_that_is_not_there_is_named(self):
+        for name in ("nowhere", "nowhere.tsv"):
+            self.assertEqual(self.expect(1, b"", "import", name),
+                             b"trifecta: %s: No such file or directory\n" % name.encode())
+        self.assertEqual(self.node.seen, [])
 
     def test_files_are_imported_and_exported(self):
         with tempfile.TemporaryDirectory() as directory:
@@ -158,6 +166,15 @@ class CliTest(unittest.TestCase):
         result = self.run_cli("status")
         self.assertEqual(result.returncode, 0)
         self.assertRegex(result.stdout, rb"(?s)ready +yes\nstore\.words +1\n")
+        result = self.run_cli("status", "--json")
+        self.assertEqual((result.returncode, json.loads(result.stdout)),
+                         (0, {"ready": True, "reasons": [], "store": {"words": 1}}))
+        self.node.unready = ["it stops"]
+        result = self.run_cli("status", "--json")
+        self.assertEqual((result.returncode, json.loads(result.stdout)),
+                         (1, {"ready": False, "reasons": ["it stops"], "store": {"words": 1}}))
+        result = self.run_cli("status")
+        self.assertRegex(result.stdout, rb"(?s)ready +no\nreason +it stops\nstore\.words +1\n")
 
     def test_a_bench_measures(self):
         self.node.words = {b"a": {"score": 1}}

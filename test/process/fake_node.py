@@ -64,7 +64,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             ("POST", "/api/v1/words"): self.add, ("DELETE", "/api/v1/words"): self.remove,
             ("POST", "/api/v1/words/increment"): self.increment,
             ("POST", "/api/v1/import"): self.take, ("GET", "/api/v1/export"): self.give,
-            ("GET", "/ready"): lambda: self.answer(200, {"status": "ready"}),
+            ("GET", "/ready"): self.ready,
             ("GET", "/api/v1/stats"): lambda: self.answer(200, {"store": {"words": len(node.words)}}),
         }
         handler = names.get((self.command, target.path))
@@ -73,6 +73,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return handler()
 
     do_GET = do_POST = do_DELETE = handle_any
+
+    def ready(self):
+        reasons = self.server.node.unready
+        self.answer(503 if reasons else 200, {"status": "not ready" if reasons else "ready",
+                                              "reasons": reasons})
 
     def matching(self):
         prefix = self.query.get("q", b"")
@@ -157,6 +162,7 @@ class Node:
 
     def __init__(self):
         self.words, self.seen, self.refuse, self.break_after = {}, [], None, None
+        self.unready = []  # Reasons.
         server = Server(("127.0.0.1", 0), Handler)
         server.node = self
         self.url = "http://127.0.0.1:%d" % server.server_address[1]
