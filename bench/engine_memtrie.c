@@ -156,6 +156,7 @@ struct open_part {
 
 struct expanded {
     memtrie_node node;
+    uint16_t place;
     size_t parent;
 };
 
@@ -218,9 +219,8 @@ static void top_key(struct top *top, const struct open_part *found)
     buf_clear(&top->key);
     buf_append_slice(&top->key, buf_slice(&top->path));
     while (depth-- > 0) {
-        memtrie_node part = depth == 0 ? found->part.node
-                                       : top->expanded[chain[depth - 1] - 1].node;
-        memtrie_append_edge(top->trie, top->expanded[chain[depth] - 1].node, part, &top->key);
+        uint16_t place = depth == 0 ? found->part.place : top->expanded[chain[depth - 1] - 1].place;
+        memtrie_append_edge(top->trie, top->expanded[chain[depth] - 1].node, place, &top->key);
     }
     struct record record;
     memtrie_append_suffix(top->trie, found->part.node, &top->key);
@@ -245,8 +245,10 @@ static size_t top_search(struct top *top, memtrie_root root, struct slice low, s
             continue;
         }
         CHECK(top->expanded_count < EXPANDED_MAX);
-        top->expanded[top->expanded_count++] = (struct expanded){best.part.node, best.parent};
-        size_t count = memtrie_expand(top->trie, best.part.node, (struct best){0}, parts);
+        top->expanded[top->expanded_count++] =
+            (struct expanded){best.part.node, best.part.place, best.parent};
+        struct memtrie_expansion all = memtrie_expand(top->trie, best.part.node);
+        size_t count = memtrie_expand_next(&all, (struct best){0}, MEMTRIE_PART_COUNT_MAX, parts);
         for (size_t i = 0; i < count; i++) top_push(top, &parts[i], top->expanded_count);
     }
     return found;

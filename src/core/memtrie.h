@@ -118,11 +118,12 @@ struct sum memtrie_sum(const struct memtrie *trie, memtrie_root root, struct sli
                        struct slice high);
 
 /* --- Best first ---
- * The search keeps a heap of nodes by their bound; these three are all it needs. */
+ * The search keeps a heap of nodes by their bound; these are all it needs. */
 
 struct memtrie_part {
     memtrie_node node;
     struct best best;
+    uint16_t place; /* Among the parts of the node above, ascending with keys. */
     bool is_entry;
 };
 
@@ -139,16 +140,30 @@ enum status memtrie_cover(const struct memtrie *trie, memtrie_root root, struct 
                                                const struct memtrie_part *part),
                           void *context);
 
-/* The parts of a subtree that have something live and do not come after `last` (none: all
- * of them), in key order. */
-size_t memtrie_expand(const struct memtrie *trie, memtrie_node node, struct best last,
-                      struct memtrie_part parts[MEMTRIE_PART_COUNT_MAX]);
+/* The parts of a subtree, those that may be the best first, some at a time. */
+struct memtrie_expansion {
+    const struct memtrie *trie;
+    memtrie_node node;
+    unsigned bound; /* Private: parts with this bound and above were given. */
+};
 
-/* Starts loading what memtrie_expand() of a part of another node will read. */
-void memtrie_prefetch_parts(const struct memtrie *trie, memtrie_node node);
+struct memtrie_expansion memtrie_expand(const struct memtrie *trie, memtrie_node node);
 
-/* Appends the bytes between the path above `node` and the path above its part `part`. */
-void memtrie_append_edge(const struct memtrie *trie, memtrie_node node, memtrie_node part,
+/* More parts that have something live and do not come after `last` (none: all of them), in key
+ * order among themselves: at least `wanted` of the best that are left, or all where there are
+ * not so many or where `last` is given. Those not given yet have a lower score than each of
+ * these but an entry that ends in the node itself, which is always among the first. 0: there
+ * are no more.
+ *
+ * Cost: a byte for each part, and the first line of those that it reads: few but what it gives. */
+size_t memtrie_expand_next(struct memtrie_expansion *expansion, struct best last, size_t wanted,
+                           struct memtrie_part parts[MEMTRIE_PART_COUNT_MAX]);
+
+/* Starts loading what expanding a part of another node will read, with a `last` like this. */
+void memtrie_prefetch_parts(const struct memtrie *trie, memtrie_node node, struct best last);
+
+/* Appends the bytes between the path above `node` and the path above its part at `place`. */
+void memtrie_append_edge(const struct memtrie *trie, memtrie_node node, uint16_t place,
                          struct buf *key);
 
 /* For an entry: appends the rest of its key. */

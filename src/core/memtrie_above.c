@@ -51,23 +51,28 @@ struct replaced {
 
 /* The best of all parts, the replaced one as it is now. */
 static struct best parts_best_after(const struct memtrie_change *change,
-                                    const struct memtrie_inner *inner, int index, arena_ref part)
+                                    const struct memtrie_inner *inner, int index,
+                                    const struct replaced *part)
 {
     arena_ref children[MEMTRIE_CHILD_COUNT_MAX];
+    uint8_t bounds[MEMTRIE_CHILD_COUNT_MAX];
     size_t child_count = memtrie_child_count(inner);
     memcpy(children, memtrie_children(inner), child_count * sizeof *children);
+    memcpy(bounds, memtrie_child_bounds(inner), child_count);
     arena_ref terminal = memtrie_terminal(inner);
-    if (index == MEMTRIE_TERMINAL)
-        terminal = part;
-    else
-        children[index] = part;
-    return memtrie_parts_best(change->trie, terminal, children, child_count);
+    if (index == MEMTRIE_TERMINAL) {
+        terminal = part->ref;
+    } else {
+        children[index] = part->ref;
+        bounds[index] = memtrie_bound_of(part->after.score_order);
+    }
+    return memtrie_parts_best(change->trie, terminal, children, bounds, child_count);
 }
 
 /* Writes the new state of a node whose layout changes. A sum that is the node's first is
  * found by a walk of all that is below it now. */
 static void step_rewrite(struct memtrie_change *change, const struct memtrie_step *step,
-                         struct best best, arena_ref part)
+                         struct best best, const struct replaced *part)
 {
     struct memtrie_draft draft;
     memtrie_draft_read(&draft, step->inner);
@@ -75,10 +80,7 @@ static void step_rewrite(struct memtrie_change *change, const struct memtrie_ste
     draft.live_count += (uint32_t)change->live_delta;
     draft.sum = sum_add(draft.sum, change->sum_delta);
     draft.best = best;
-    if (step->index == MEMTRIE_TERMINAL)
-        draft.terminal = part;
-    else
-        draft.children[step->index] = part;
+    memtrie_draft_set(&draft, step->index, part->ref, part->after);
     memtrie_draft_write(&draft, change->trie->batch, step->target);
 
     if (memtrie_has(step->inner, MEMTRIE_HAS_SUM) || !memtrie_has(step->target, MEMTRIE_HAS_SUM))
@@ -96,8 +98,7 @@ static struct best step_best(const struct memtrie_change *change, const struct m
     struct best best = memtrie_inner_best(step->inner);
     if (best_compare(part->after, best) <= 0) return part->after;
     if (best_compare(part->before, best) != 0) return best;
-    return parts_best_after(change, step->inner, step->index,
-                            part->ref); /* Perhaps it got worse. */
+    return parts_best_after(change, step->inner, step->index, part); /* Perhaps it got worse. */
 }
 
 /* Writes one node above; `part` goes in as the replaced part and comes out as the node
@@ -111,11 +112,12 @@ static void step_write(struct memtrie_change *change, struct memtrie_step *step,
     struct best after = part->same_best ? before : step_best(change, step, part);
 
     if (target != inner && memtrie_change_head(change, inner) != inner->head) {
-        step_rewrite(change, step, after, part->ref);
+        step_rewrite(change, step, after, part);
     } else {
         if (target != inner) memcpy(target, inner, memtrie_bytes(inner));
         memtrie_change_count(target, change, after);
         if (!part->same_ref) memtrie_set_part(target, step->index, part->ref);
+        if (!part->same_best) memtrie_set_bound(target, step->index, part->after);
     }
     part->same_ref = target == inner;
     if (!part->same_ref) memtrie_discard_inner(change->trie, step->ref);
@@ -149,12 +151,15 @@ static void steps_count(struct memtrie_change *change, arena_ref node, struct be
     if (change->depth == 0) return;
     const struct memtrie_step *parent = &change->steps[change->depth - 1];
     memtrie_set_part(parent->inner, parent->index, node);
+    memtrie_set_bound(parent->inner, parent->index, best);
     bool is_best = true; /* Of what is below, so far. */
     for (size_t i = change->depth; i-- > 0;) {
         struct memtrie_inner *inner = change->steps[i].inner;
         struct best now = memtrie_inner_best(inner);
         is_best = is_best && best_compare(best, now) < 0;
         memtrie_change_count(inner, change, is_best ? best : now);
+        if (is_best && i > 0)
+            memtrie_set_bound(change->steps[i - 1].inner, change->steps[i - 1].index, best);
     }
 }
 

@@ -19,6 +19,7 @@ void memtrie_draft_read(struct memtrie_draft *draft, const struct memtrie_inner 
     draft->best = memtrie_inner_best(inner);
     draft->terminal = memtrie_terminal(inner);
     draft->child_count = memtrie_child_count(inner);
+    memcpy(draft->bounds, memtrie_child_bounds(inner), draft->child_count);
     memcpy(draft->bytes, memtrie_child_bytes(inner), draft->child_count);
     memcpy(draft->children, memtrie_children(inner), draft->child_count * sizeof(arena_ref));
     if (memtrie_has(inner, MEMTRIE_HAS_SUM)) memcpy(&draft->sum, inner + 1, sizeof draft->sum);
@@ -55,6 +56,7 @@ void memtrie_draft_write(const struct memtrie_draft *draft, uint32_t batch, void
     if (head & MEMTRIE_HAS_TERMINAL)
         at = memtrie_put_bytes(at, &draft->terminal, sizeof(arena_ref));
     at = memtrie_put_bytes(at, draft->children, draft->child_count * sizeof(arena_ref));
+    at = memtrie_put_bytes(at, draft->bounds, draft->child_count);
     at = memtrie_put_bytes(at, draft->bytes, draft->child_count);
     for (int i = 0; i < 3; i++)
         at = memtrie_put_bytes(at, draft->prefix[i].data, draft->prefix[i].size);
@@ -68,26 +70,39 @@ arena_ref memtrie_draft_make(struct memtrie_change *change, const struct memtrie
     return ref;
 }
 
-static void draft_insert(struct memtrie_draft *draft, size_t index, uint8_t byte, arena_ref child)
+static void draft_insert(struct memtrie_draft *draft, size_t index, uint8_t byte, arena_ref child,
+                         struct best best)
 {
     size_t after = draft->child_count - index;
     memmove(draft->bytes + index + 1, draft->bytes + index, after);
+    memmove(draft->bounds + index + 1, draft->bounds + index, after);
     memmove(draft->children + index + 1, draft->children + index, after * sizeof(arena_ref));
     draft->bytes[index] = byte;
-    draft->children[index] = child;
     draft->child_count++;
+    memtrie_draft_set(draft, (int)index, child, best);
+}
+
+void memtrie_draft_set(struct memtrie_draft *draft, int index, arena_ref part, struct best best)
+{
+    if (index == MEMTRIE_TERMINAL) {
+        draft->terminal = part;
+        return;
+    }
+    draft->children[index] = part;
+    draft->bounds[index] = memtrie_bound_of(best.score_order);
 }
 
 void memtrie_draft_delete(struct memtrie_draft *draft, size_t index)
 {
     size_t after = draft->child_count - index - 1;
     memmove(draft->bytes + index, draft->bytes + index + 1, after);
+    memmove(draft->bounds + index, draft->bounds + index + 1, after);
     memmove(draft->children + index, draft->children + index + 1, after * sizeof(arena_ref));
     draft->child_count--;
 }
 
-/* Adds a part below the branch byte `rest` begins with; an empty `rest`: as terminal. */
-void memtrie_draft_add(struct memtrie_draft *draft, struct slice rest, arena_ref part)
+void memtrie_draft_add(struct memtrie_draft *draft, struct slice rest, arena_ref part,
+                       struct best best)
 {
     size_t index = 0;
     if (rest.size == 0) {
@@ -95,5 +110,5 @@ void memtrie_draft_add(struct memtrie_draft *draft, struct slice rest, arena_ref
         return;
     }
     while (index < draft->child_count && draft->bytes[index] < rest.data[0]) index++;
-    draft_insert(draft, index, rest.data[0], part);
+    draft_insert(draft, index, rest.data[0], part, best);
 }

@@ -10,6 +10,7 @@ struct memtrie_draft {
     struct sum sum;
     arena_ref terminal;
     size_t child_count;
+    uint8_t bounds[MEMTRIE_CHILD_COUNT_MAX];
     uint8_t bytes[MEMTRIE_CHILD_COUNT_MAX];
     arena_ref children[MEMTRIE_CHILD_COUNT_MAX];
 };
@@ -18,8 +19,13 @@ struct memtrie_draft {
 void memtrie_draft_init(struct memtrie_draft *draft, struct slice prefix);
 void memtrie_draft_read(struct memtrie_draft *draft, const struct memtrie_inner *inner);
 
-/* Adds a part below the branch byte `rest` begins with; an empty `rest`: as terminal. */
-void memtrie_draft_add(struct memtrie_draft *draft, struct slice rest, arena_ref part);
+/* Adds a part, whose best is `best`, below the branch byte that `rest` begins with; an empty
+ * `rest`: as terminal. */
+void memtrie_draft_add(struct memtrie_draft *draft, struct slice rest, arena_ref part,
+                       struct best best);
+
+/* Replaces the part at `index`. */
+void memtrie_draft_set(struct memtrie_draft *draft, int index, arena_ref part, struct best best);
 void memtrie_draft_delete(struct memtrie_draft *draft, size_t index);
 
 /* To `out`, which has the room. */

@@ -18,21 +18,38 @@ static unsigned not_less_bits(const uint8_t *bytes, uint8_t byte)
     return (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_max_epu8(values, limit), values));
 }
 
+/* The same of bytes [at, at + 16) of `count`, none past their end. What is loaded are the last
+ * 16 bytes that end with them, so never more than the node: at worst they begin within its
+ * fixed part. */
+static unsigned not_less_at(const uint8_t *bytes, size_t at, size_t count, uint8_t byte)
+{
+    if (at + 16 <= count) return not_less_bits(bytes + at, byte);
+    return not_less_bits(bytes + count - 16, byte) >> (16 - (count - at));
+}
+
 size_t memtrie_child_index(const struct memtrie_inner *inner, uint8_t byte)
 {
     size_t count = memtrie_child_count(inner);
     const uint8_t *bytes = memtrie_child_bytes(inner);
-    size_t at = 0;
-    for (; at + 16 <= count; at += 16) {
-        unsigned bits = not_less_bits(bytes + at, byte);
+    for (size_t at = 0; at < count; at += 16) {
+        unsigned bits = not_less_at(bytes, at, count, byte);
         if (bits != 0) return at + (size_t)__builtin_ctz(bits);
     }
-    if (at == count) return count;
+    return count;
+}
 
-    /* The last 16 bytes that end with the child bytes: never past the node's end, and at
-     * worst they begin within its fixed part. */
-    unsigned bits = not_less_bits(bytes + count - 16, byte) >> (16 - (count - at));
-    return bits == 0 ? count : at + (size_t)__builtin_ctz(bits);
+size_t memtrie_children_within(const struct memtrie_inner *inner, unsigned low, unsigned high,
+                               uint8_t indices[MEMTRIE_CHILD_COUNT_MAX])
+{
+    size_t count = memtrie_child_count(inner), found = 0;
+    const uint8_t *bounds = memtrie_child_bounds(inner);
+    for (size_t at = 0; at < count; at += 16) {
+        unsigned bits = not_less_at(bounds, at, count, (uint8_t)low);
+        if (high <= MEMTRIE_BOUND_MAX) bits &= ~not_less_at(bounds, at, count, (uint8_t)high);
+        for (; bits != 0; bits &= bits - 1)
+            indices[found++] = (uint8_t)(at + (size_t)__builtin_ctz(bits));
+    }
+    return found;
 }
 #else
 size_t memtrie_child_index(const struct memtrie_inner *inner, uint8_t byte)
@@ -43,18 +60,31 @@ size_t memtrie_child_index(const struct memtrie_inner *inner, uint8_t byte)
     while (at < count && bytes[at] < byte) at++;
     return at;
 }
+
+size_t memtrie_children_within(const struct memtrie_inner *inner, unsigned low, unsigned high,
+                               uint8_t indices[MEMTRIE_CHILD_COUNT_MAX])
+{
+    size_t count = memtrie_child_count(inner), found = 0;
+    const uint8_t *bounds = memtrie_child_bounds(inner);
+    for (size_t i = 0; i < count; i++)
+        if (bounds[i] >= low && bounds[i] < high) indices[found++] = (uint8_t)i;
+    return found;
+}
 #endif
 
 struct best memtrie_parts_best(const struct memtrie *trie, arena_ref terminal,
-                               const arena_ref *children, size_t child_count)
+                               const arena_ref *children, const uint8_t *bounds, size_t child_count)
 {
     struct best best = {0};
-    for (size_t i = 0; i < child_count; i++) memtrie_prefetch(trie, children[i]);
+    uint8_t greatest = 1; /* Where nothing is live there is nothing to find. */
+    for (size_t i = 0; i < child_count; i++)
+        if (bounds[i] > greatest) greatest = bounds[i];
+    for (size_t i = 0; i < child_count; i++)
+        if (bounds[i] == greatest) memtrie_prefetch(trie, children[i]);
     if (terminal != 0) best = memtrie_best(arena_at(&trie->arena, terminal));
-    for (size_t i = 0; i < child_count; i++) {
-        const void *child = arena_at(&trie->arena, children[i]);
-        best = best_first(best, memtrie_best(child));
-    }
+    for (size_t i = 0; i < child_count; i++)
+        if (bounds[i] == greatest)
+            best = best_first(best, memtrie_best(arena_at(&trie->arena, children[i])));
     return best;
 }
 

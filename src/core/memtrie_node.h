@@ -3,7 +3,7 @@
  *   inner    0 head  1 children - 1  2 prefix size u16  4 best's node u16  8 batch u32
  *            12 current count u32  16 best's score order u64  24 best's time u64
  *            32 [sum 16] [live count u32] [terminal u32]  child references u32 each
- *            child bytes, ascending  prefix
+ *            child bounds u8 each  child bytes, ascending  prefix
  *   small    0 head  1 suffix size  2 version's node u16  4 score u32  8 version's time u64
  *            16 suffix
  *   wide     0 head  2 created's node u16  4 suffix size u32  8 created's time u64
@@ -15,7 +15,9 @@
  * exactly the room its content needs: each batch copies the nodes that it touches, so
  * spare room would hardly ever be used. The sum is there from MEMTRIE_SUM_COUNT_MIN
  * current entries on, the live count where it differs from the current count, the
- * terminal (the leaf of the key that ends here) where there is one.
+ * terminal (the leaf of the key that ends here) where there is one. A child's bound is
+ * memtrie_bound_of() its best: a search opens only children whose bound says that they may
+ * count.
  *
  * Leaves never change. Small and wide ones are plain records or tombstones, created at
  * their version; a small one's score is an integer below 2^32. */
@@ -137,7 +139,7 @@ static inline size_t memtrie_optional_bytes(unsigned head)
 static inline size_t memtrie_inner_bytes(unsigned head, size_t child_count, size_t prefix_size)
 {
     return sizeof(struct memtrie_inner) + memtrie_optional_bytes(head) +
-           child_count * (sizeof(arena_ref) + 1) + prefix_size;
+           child_count * (sizeof(arena_ref) + 2) + prefix_size;
 }
 
 static inline const arena_ref *memtrie_children(const struct memtrie_inner *inner)
@@ -145,9 +147,14 @@ static inline const arena_ref *memtrie_children(const struct memtrie_inner *inne
     return (const void *)((const uint8_t *)(inner + 1) + memtrie_optional_bytes(inner->head));
 }
 
-static inline const uint8_t *memtrie_child_bytes(const struct memtrie_inner *inner)
+static inline const uint8_t *memtrie_child_bounds(const struct memtrie_inner *inner)
 {
     return (const uint8_t *)(memtrie_children(inner) + memtrie_child_count(inner));
+}
+
+static inline const uint8_t *memtrie_child_bytes(const struct memtrie_inner *inner)
+{
+    return memtrie_child_bounds(inner) + memtrie_child_count(inner);
 }
 
 static inline struct slice memtrie_prefix(const struct memtrie_inner *inner)
@@ -181,6 +188,32 @@ static inline void memtrie_set_part(struct memtrie_inner *inner, int index, aren
     memcpy(children + (ptrdiff_t)index * (ptrdiff_t)sizeof part, &part, sizeof part);
 }
 
+enum {
+    /* A quarter of an octave a step, from 2^-15 on: scores below share bound 1, and those from
+     * 2^48.75 on bound 255. */
+    MEMTRIE_BOUND_SHIFT = 50,
+    MEMTRIE_BOUND_BASE = 0x2000 + ((1023 - 16) << 2) + 2,
+    MEMTRIE_BOUND_MAX = 255,
+};
+
+/* What is kept of a child's best beside its reference: a better score never has a lower bound.
+ * 0: there is none. */
+static inline uint8_t memtrie_bound_of(uint64_t score_order)
+{
+    int64_t step = (int64_t)(score_order >> MEMTRIE_BOUND_SHIFT) - MEMTRIE_BOUND_BASE;
+    if (step < 1) return score_order != 0;
+    return (uint8_t)(step < MEMTRIE_BOUND_MAX ? step : MEMTRIE_BOUND_MAX);
+}
+
+/* Notes the best of the part at `index`; a terminal has no bound. */
+static inline void memtrie_set_bound(struct memtrie_inner *inner, int index, struct best best)
+{
+    if (index == MEMTRIE_TERMINAL) return;
+    uint8_t *bounds = (uint8_t *)(inner + 1) + memtrie_optional_bytes(inner->head) +
+                      memtrie_child_count(inner) * sizeof(arena_ref);
+    bounds[index] = memtrie_bound_of(best.score_order);
+}
+
 /* Index of the first part. */
 static inline int memtrie_first_index(const struct memtrie_inner *inner)
 {
@@ -197,6 +230,11 @@ static inline uint32_t memtrie_inner_live(const struct memtrie_inner *inner)
     if (!memtrie_has(inner, MEMTRIE_HAS_LIVE)) return inner->current_count;
     return memtrie_children(inner)[memtrie_has(inner, MEMTRIE_HAS_TERMINAL) ? -2 : -1];
 }
+
+/* The children with a bound in [low, high): writes their indices, ascending, and says how many.
+ * `high` may be 256. */
+size_t memtrie_children_within(const struct memtrie_inner *inner, unsigned low, unsigned high,
+                               uint8_t indices[MEMTRIE_CHILD_COUNT_MAX]);
 
 /* Index of the first child whose byte is not less than `byte`; may be the child count. */
 size_t memtrie_child_index(const struct memtrie_inner *inner, uint8_t byte);
@@ -273,9 +311,11 @@ static inline struct best memtrie_best(const void *node)
     return (struct best){score_order_of(wide->score), wide->time, wide->node};
 }
 
-/* The first of the bests of all parts of an inner node. */
+/* The first of the bests of all parts of an inner node. Reads only children of the greatest
+ * bound: all others come after them. */
 struct best memtrie_parts_best(const struct memtrie *trie, arena_ref terminal,
-                               const arena_ref *children, size_t child_count);
+                               const arena_ref *children, const uint8_t *bounds,
+                               size_t child_count);
 
 static inline uint32_t memtrie_live(const void *node)
 {

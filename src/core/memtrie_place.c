@@ -104,22 +104,26 @@ static arena_ref place_split(struct memtrie_change *change, const struct memtrie
     draft.live_count = memtrie_live(old) + memtrie_live(new_leaf_at);
     draft.best = best_first(memtrie_best(old), memtrie_best(new_leaf_at));
     draft.sum = memtrie_change_sum(change, change->place, change->at, draft.current_count);
-    memtrie_draft_add(&draft, rest, new_leaf);
-    memtrie_draft_add(&draft, old_rest, moved);
+    memtrie_draft_add(&draft, rest, new_leaf, memtrie_best(new_leaf_at));
+    memtrie_draft_add(&draft, old_rest, moved, memtrie_best(old));
     return memtrie_draft_make(change, &draft);
 }
 
 /* Writes a copy of `inner` with one more child; counts, best and sum are as they were. */
 static void inner_widen(const struct memtrie_inner *inner, size_t index, uint8_t byte,
-                        arena_ref child, void *out)
+                        arena_ref child, uint8_t bound, void *out)
 {
     size_t fixed = sizeof *inner + memtrie_optional_bytes(inner->head);
     size_t after = memtrie_child_count(inner) - index;
     const arena_ref *children = memtrie_children(inner);
+    const uint8_t *bounds = memtrie_child_bounds(inner);
     const uint8_t *bytes = memtrie_child_bytes(inner);
     uint8_t *at = memtrie_put_bytes(out, inner, fixed + index * sizeof child);
     at = memtrie_put_bytes(at, &child, sizeof child);
     at = memtrie_put_bytes(at, children + index, after * sizeof child);
+    at = memtrie_put_bytes(at, bounds, index);
+    *at++ = bound;
+    at = memtrie_put_bytes(at, bounds + index, after);
     at = memtrie_put_bytes(at, bytes, index);
     *at++ = byte;
     memtrie_put_bytes(at, bytes + index, after + inner->prefix_size);
@@ -135,10 +139,10 @@ static arena_ref place_widen(struct memtrie_change *change, uint8_t byte, arena_
     arena_ref ref = memtrie_change_make(change, size);
     if (ref == 0) return 0;
     struct memtrie_inner *inner = memtrie_change_node(change, ref);
-    inner_widen(place, (size_t)change->index, byte, leaf, inner);
-    struct best best =
-        best_first(memtrie_inner_best(place), memtrie_best(memtrie_change_node(change, leaf)));
-    memtrie_change_count(inner, change, best);
+    struct best best = memtrie_best(memtrie_change_node(change, leaf));
+    inner_widen(place, (size_t)change->index, byte, leaf, memtrie_bound_of(best.score_order),
+                inner);
+    memtrie_change_count(inner, change, best_first(memtrie_inner_best(place), best));
     memtrie_change_part_with_inner(change, change->place);
     return ref;
 }
@@ -160,7 +164,7 @@ static arena_ref place_extend(struct memtrie_change *change, const struct memtri
     draft.live_count += memtrie_live(new_leaf_at);
     draft.best = best_first(draft.best, memtrie_best(new_leaf_at));
     draft.sum = memtrie_change_sum(change, change->place, change->at, draft.current_count);
-    memtrie_draft_add(&draft, rest, new_leaf);
+    memtrie_draft_add(&draft, rest, new_leaf, memtrie_best(new_leaf_at));
     memtrie_change_part_with_node(change, change->place);
     return memtrie_draft_make(change, &draft);
 }
@@ -239,8 +243,8 @@ enum status memtrie_place_shrink(struct memtrie_change *change, arena_ref *node)
         *node = merge_last(change, &draft);
     } else {
         if (best_compare(gone, draft.best) == 0)
-            draft.best =
-                memtrie_parts_best(change->trie, draft.terminal, draft.children, draft.child_count);
+            draft.best = memtrie_parts_best(change->trie, draft.terminal, draft.children,
+                                            draft.bounds, draft.child_count);
         draft.sum = memtrie_change_sum(change, change->place, change->at, draft.current_count);
         *node = memtrie_draft_make(change, &draft);
     }

@@ -374,7 +374,8 @@ struct cover_sink {
 static struct memtrie_part part_of(const struct memtrie *trie, memtrie_node node)
 {
     const void *at = node_at(trie, node);
-    return (struct memtrie_part){node, memtrie_best(at), memtrie_kind(at) != MEMTRIE_INNER};
+    return (struct memtrie_part){
+        .node = node, .best = memtrie_best(at), .is_entry = memtrie_kind(at) != MEMTRIE_INNER};
 }
 
 static enum status cover_late(struct cover_sink *cover)
@@ -436,75 +437,4 @@ enum status memtrie_cover(const struct memtrie *trie, memtrie_root root, struct 
     buf_deinit(&cover.late);
     buf_deinit(&cover.path);
     return status;
-}
-
-size_t memtrie_expand(const struct memtrie *trie, memtrie_node node, struct best last,
-                      struct memtrie_part parts[MEMTRIE_PART_COUNT_MAX])
-{
-    const struct memtrie_inner *inner = memtrie_node_at(trie, node);
-    CHECK(memtrie_kind(inner) == MEMTRIE_INNER);
-    size_t child_count = memtrie_child_count(inner);
-    const arena_ref *children = memtrie_children(inner);
-    for (size_t i = 0; i < child_count; i++) memtrie_prefetch(trie, children[i]);
-
-    size_t count = 0;
-    for (int i = memtrie_first_index(inner); i < (int)child_count; i++) {
-        arena_ref part = memtrie_part(inner, i);
-        const void *at = node_at(trie, part);
-        struct best best = memtrie_best(at);
-        /* Most parts end here, in a search whose limit is nearly reached. */
-        if (best.score_order < last.score_order || best_is_none(best)) continue;
-        if (best.score_order == last.score_order && best_compare(best, last) > 0) continue;
-        parts[count++] = (struct memtrie_part){part, best, memtrie_kind(at) != MEMTRIE_INNER};
-    }
-    return count;
-}
-
-void memtrie_prefetch_parts(const struct memtrie *trie, memtrie_node node)
-{
-    enum { LINE_BYTES = 64 };
-    const uint8_t *at = node_at(trie, node);
-    const struct memtrie_inner *inner = (const void *)at;
-    size_t child_count = memtrie_child_count(inner);
-    const arena_ref *children = memtrie_children(inner);
-
-    /* The node's first line is there, for its best was read. References behind it are not: to
-     * wait for them would undo what this is for. */
-    const uint8_t *line_end =
-        (const uint8_t *)((uintptr_t)at / LINE_BYTES * LINE_BYTES + LINE_BYTES);
-    for (size_t i = 0; i < child_count && (const uint8_t *)&children[i] < line_end; i++)
-        memtrie_prefetch(trie, children[i]);
-    const uint8_t *end = (const uint8_t *)(children + child_count);
-    for (const uint8_t *line = line_end; line < end; line += LINE_BYTES) __builtin_prefetch(line);
-}
-
-void memtrie_append_edge(const struct memtrie *trie, memtrie_node node, memtrie_node part,
-                         struct buf *key)
-{
-    const struct memtrie_inner *inner = memtrie_node_at(trie, node);
-    CHECK(memtrie_kind(inner) == MEMTRIE_INNER);
-    buf_append_slice(key, memtrie_prefix(inner));
-    if (part == memtrie_terminal(inner)) return;
-
-    const arena_ref *children = memtrie_children(inner);
-    size_t index = 0;
-    while (children[index] != part) {
-        index++;
-        CHECK(index < memtrie_child_count(inner));
-    }
-    buf_append_u8(key, memtrie_child_bytes(inner)[index]);
-}
-
-void memtrie_append_suffix(const struct memtrie *trie, memtrie_node entry, struct buf *key)
-{
-    const void *leaf = node_at(trie, entry);
-    CHECK(memtrie_kind(leaf) != MEMTRIE_INNER);
-    buf_append_slice(key, memtrie_suffix(leaf));
-}
-
-void memtrie_entry_record(const struct memtrie *trie, memtrie_node entry, struct record *record)
-{
-    const void *leaf = node_at(trie, entry);
-    CHECK(memtrie_kind(leaf) != MEMTRIE_INNER);
-    memtrie_leaf_record(trie, leaf, record);
 }

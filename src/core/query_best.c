@@ -145,12 +145,13 @@ struct opened {
 
 /* Starts loading what the expansion of an item will read. What is pushed is among the best
  * known, so it will be expanded as a rule; by then the lines of several have come at once. */
-static void prefetch_below(const struct best_source *source, const struct best_item *item)
+static void prefetch_below(const struct best_source *source, const struct best_item *item,
+                           struct best last)
 {
     const struct layer *layer = source->layer;
     if (item->is_entry) return;
     if (layer->packed == NULL) {
-        memtrie_prefetch_parts(layer->memtrie, item->node);
+        memtrie_prefetch_parts(layer->memtrie, item->node, last);
         return;
     }
     unsigned level = item->level - 1;
@@ -177,7 +178,7 @@ static enum status push(struct best_search *search, struct best_source *source,
              best_compare(part->best, search->last) < 0))
             floor_insert(search, part->best);
     }
-    prefetch_below(source, part);
+    prefetch_below(source, part, search->last);
     if (!is_heir) return heap_push(search, source, part);
     opened->on_top = false;
     heap_replace(search, source, part);
@@ -325,23 +326,32 @@ static enum status seed_memory(struct best_search *search, struct best_source *s
 static enum status expand_memory(struct best_search *search, struct best_source *source,
                                  struct opened *opened)
 {
-    memtrie_node node = opened->item.node;
-    enum status status =
-        add_trail(search, (struct best_trail){.node = node, .above = opened->item.above});
-    if (status != STATUS_OK) return status;
+    const struct best_item *item = &opened->item;
+    enum status status = add_trail(search, (struct best_trail){.node = item->node,
+                                                               .above = item->above,
+                                                               .place = (uint16_t)item->place});
 
+    /* As long as the floor is not full, it has room for so many: the best parts go first, so that
+     * the others are as a rule not even read. */
+    struct memtrie_expansion expansion = memtrie_expand(source->layer->memtrie, item->node);
     struct memtrie_part parts[MEMTRIE_PART_COUNT_MAX];
-    size_t count = memtrie_expand(source->layer->memtrie, node, search->last, parts);
-    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-        struct best_item part = {
-            .best = parts[i].best,
-            .place = i,
-            .node = parts[i].node,
-            .above = (uint32_t)(search->trail_count - 1),
-            .is_entry = parts[i].is_entry,
-            .is_exact = true,
-        };
-        status = push(search, source, opened, &part);
+    while (status == STATUS_OK) {
+        size_t wanted = MEMTRIE_PART_COUNT_MAX;
+        if (search->floor_limit > search->floor_count)
+            wanted = search->floor_limit - search->floor_count;
+        size_t count = memtrie_expand_next(&expansion, search->last, wanted, parts);
+        if (count == 0) break;
+        for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+            struct best_item part = {
+                .best = parts[i].best,
+                .place = parts[i].place,
+                .node = parts[i].node,
+                .above = (uint32_t)(search->trail_count - 1),
+                .is_entry = parts[i].is_entry,
+                .is_exact = true,
+            };
+            status = push(search, source, opened, &part);
+        }
     }
     return status;
 }

@@ -37,6 +37,7 @@ struct best_bounds {
 struct best_trail {
     memtrie_node node; /* 0: a start; its path lies in `paths`. */
     uint32_t above;
+    uint16_t place; /* Among the parts of the node above. */
     size_t path_start, path_size;
 };
 

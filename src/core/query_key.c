@@ -23,8 +23,9 @@ static enum status spell_path(struct best_search *search, const struct best_sour
     if (start->path_size > 0)
         buf_append(key, search->paths.data + start->path_start, start->path_size);
     for (size_t i = size - 1; i-- > 0;) {
-        memtrie_node part = i == 0 ? item->node : search->trails[search->chain[i - 1]].node;
-        memtrie_append_edge(trie, search->trails[search->chain[i]].node, part, key);
+        uint16_t place = i == 0 ? (uint16_t)item->place
+                                : search->trails[search->chain[i - 1]].place;
+        memtrie_append_edge(trie, search->trails[search->chain[i]].node, place, key);
     }
     return buf_status(key);
 }

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/prng.h"
-#include "core/memtrie.h"
+#include "core/memtrie_node.h"
 #include "test.h"
 
 /* Never changed once made, so that old states of the model are arrays of pointers. */
@@ -376,6 +376,55 @@ static inline void cover_skip_dead(struct check_cover *check)
         check->next++;
 }
 
+/* All parts of a node at once, in key order, each with the bound that its best has. Asked for
+ * some at a time, with and without an end, it gives the same. */
+static inline size_t check_expansion(const struct memtrie *trie, memtrie_node node,
+                                     struct memtrie_part parts[MEMTRIE_PART_COUNT_MAX])
+{
+    struct memtrie_expansion all = memtrie_expand(trie, node);
+    size_t count = memtrie_expand_next(&all, (struct best){0}, MEMTRIE_PART_COUNT_MAX, parts);
+    const struct memtrie_inner *inner = arena_at(&trie->arena, node);
+    for (size_t i = 0; i < memtrie_child_count(inner); i++) {
+        const void *child = arena_at(&trie->arena, memtrie_children(inner)[i]);
+        EXPECT(memtrie_child_bounds(inner)[i] == memtrie_bound_of(memtrie_best(child).score_order));
+    }
+
+    struct memtrie_part *some = malloc(MEMTRIE_PART_COUNT_MAX * sizeof *some);
+    for (size_t wanted = 1; wanted < 12; wanted += 5) {
+        struct memtrie_expansion expansion = memtrie_expand(trie, node);
+        bool given[MEMTRIE_PART_COUNT_MAX] = {false};
+        size_t total = 0, found;
+        struct best last = {.score_order = UINT64_MAX}; /* Of those that were given. */
+        while ((found = memtrie_expand_next(&expansion, (struct best){0}, wanted, some)) > 0) {
+            struct best least = last;
+            for (size_t i = 0; i < found; i++) {
+                EXPECT(i == 0 || some[i - 1].place < some[i].place);
+                EXPECT(!given[some[i].place] && some[i].best.score_order < last.score_order);
+                given[some[i].place] = true;
+                if (some[i].place != 0 && best_compare(some[i].best, least) > 0)
+                    least = some[i].best;
+            }
+            total += found;
+            last = least;
+            EXPECT(found >= wanted || total == count);
+        }
+        EXPECT(total == count);
+    }
+    for (size_t at = 0; at < count; at += 1 + count / 3) {
+        struct memtrie_expansion expansion = memtrie_expand(trie, node);
+        size_t found = memtrie_expand_next(&expansion, parts[at].best, 1, some), expected = 0;
+        for (size_t i = 0; i < count; i++) {
+            if (best_compare(parts[i].best, parts[at].best) > 0) continue;
+            EXPECT(expected < found && some[expected].place == parts[i].place);
+            expected++;
+        }
+        EXPECT(found == expected);
+        EXPECT(memtrie_expand_next(&expansion, parts[at].best, 1, some) == 0);
+    }
+    free(some);
+    return count;
+}
+
 /* Expands a part wholly, in order, and holds each entry against the model; each part's
  * best must be that of the entries below it. */
 static inline void check_part(struct check_cover *check, struct slice path,
@@ -408,7 +457,7 @@ static inline void check_part(struct check_cover *check, struct slice path,
             buf_deinit(&item.path);
             continue;
         }
-        size_t count = memtrie_expand(check->trie, item.part.node, (struct best){0}, parts);
+        size_t count = check_expansion(check->trie, item.part.node, parts);
         EXPECT(count > 0 && open_count + count <= OPEN_MAX);
         struct best best = {0};
         for (size_t i = count; i-- > 0;) {
@@ -417,7 +466,7 @@ static inline void check_part(struct check_cover *check, struct slice path,
             *below = (struct item){.part = parts[i]};
             buf_init(&below->path, check->heap);
             buf_append_slice(&below->path, buf_slice(&item.path));
-            memtrie_append_edge(check->trie, item.part.node, parts[i].node, &below->path);
+            memtrie_append_edge(check->trie, item.part.node, parts[i].place, &below->path);
         }
         EXPECT(best_compare(best, item.part.best) == 0);
         buf_deinit(&item.path);
