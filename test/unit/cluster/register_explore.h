@@ -42,6 +42,7 @@ struct explore_options {
     unsigned learners;         /* Registrars that are told decisions: the first ones. */
     unsigned fragile;          /* Registrars that may crash: the first ones. All are alike. */
     bool boots_rule_off;
+    bool tells; /* How it came to the first finding. */
 };
 
 /* What was found: any of these is a bug. */
@@ -75,6 +76,12 @@ struct explore_message {
     struct buf bytes;
 };
 
+/* An event at a node, in an earlier state. */
+struct explore_step {
+    uint32_t from;
+    uint16_t node, event;
+};
+
 /* A value accepted under a ballot. */
 struct explore_vote {
     struct ballot ballot;
@@ -104,10 +111,12 @@ struct explore {
     uint32_t local_table_size;
 
     uint32_t (*states)[EXPLORE_NODES];
+    struct explore_step *steps; /* How each state was first reached. */
     uint64_t state_count, state_capacity;
     uint32_t *state_table; /* Index plus one. */
     uint64_t state_table_size;
 
+    uint32_t visiting;
     uint64_t transitions;
     struct explore_findings findings;
 };
@@ -603,7 +612,8 @@ static inline void explore_state_table_grow(struct explore *explore)
 }
 
 /* Visits it later, unless it was seen. */
-static inline void explore_add(struct explore *explore, const uint32_t state[EXPLORE_NODES])
+static inline void explore_add(struct explore *explore, const uint32_t state[EXPLORE_NODES],
+                               struct explore_step step)
 {
     if (explore->state_count * 2 >= explore->state_table_size) explore_state_table_grow(explore);
     uint64_t mask = explore->state_table_size - 1;
@@ -616,17 +626,27 @@ static inline void explore_add(struct explore *explore, const uint32_t state[EXP
         explore->state_capacity = explore->state_capacity == 0 ? 1 << 15
                                                                : explore->state_capacity * 2;
         explore->states = explore_grow(explore, explore->states, explore->state_capacity * size);
+        explore->steps =
+            explore_grow(explore, explore->steps, explore->state_capacity * sizeof *explore->steps);
     }
     CHECK(explore->state_count < UINT32_MAX);
+    explore->steps[explore->state_count] = step;
     memcpy(explore->states[explore->state_count++], state, size);
     explore->state_table[at] = (uint32_t)explore->state_count;
     explore_judge(explore, state);
+}
+
+static inline bool explore_found(const struct explore *explore)
+{
+    const struct explore_findings *findings = &explore->findings;
+    return findings->two_chosen + findings->learned_unchosen + findings->promises_fallen > 0;
 }
 
 /* A disk that nobody waits to see fail is quick: to be late is to have sent late. */
 static inline void explore_try(struct explore *explore, uint32_t state[EXPLORE_NODES], int node,
                                unsigned event, bool quick)
 {
+    if (explore_found(explore)) return;
     uint32_t before = state[node];
     uint32_t after = explore_next(explore, before, event);
     if (quick && explore->locals[after]->waiting) {
@@ -635,7 +655,8 @@ static inline void explore_try(struct explore *explore, uint32_t state[EXPLORE_N
     if (after == before) return;
     explore->transitions++;
     state[node] = after;
-    explore_add(explore, state);
+    struct explore_step step = {explore->visiting, (uint16_t)node, (uint16_t)event};
+    explore_add(explore, state, step);
     state[node] = before;
 }
 
@@ -733,10 +754,53 @@ static inline void explore_begin(struct explore *explore)
         explore_write_disk(locals[i]);
     }
     for (int i = 0; i < EXPLORE_NODES; i++) state[i] = explore_local_number(explore, locals[i]);
-    explore_add(explore, state);
+    explore_add(explore, state, (struct explore_step){0});
 }
 
-/* Visits all states; `*states` and `*transitions` are counts. */
+/* --- What was found --- */
+
+static inline void explore_tell_message(const struct explore_message *message)
+{
+    static const char *const register_kinds[] = {"",         "prepare", "promise", "accept",
+                                                 "accepted", "refused", "decided", "place"};
+    static const char *const boots_kinds[] = {"", "ask", "recorded", "refused"};
+    struct slice bytes = buf_slice(&message->bytes);
+    struct register_message said;
+    if (register_message_decode(bytes, &said) != STATUS_OK) {
+        fprintf(stderr, "boots %s of n%u", boots_kinds[bytes.data[1]], (unsigned)message->from);
+        return;
+    }
+    fprintf(stderr, "%s %llu.%u of n%u", register_kinds[said.kind],
+            (unsigned long long)said.ballot.round, (unsigned)said.ballot.node,
+            (unsigned)message->from);
+    if (said.value.delta.size > 0) fprintf(stderr, ", value %u", said.value.delta.data[0]);
+}
+
+/* The way to the state that was added last, which is the one with the finding: searching
+ * breadth first, there is none shorter. */
+static inline void explore_tell(const struct explore *explore)
+{
+    static const char *const events[] = {"ends its wait", "syncs", "crashes, and restarts",
+                                         "restarts without its disk", "restarts rolled back"};
+    enum { STEPS_MAX = 200 };
+    uint32_t way[STEPS_MAX];
+    unsigned count = 0;
+    uint32_t at = (uint32_t)explore->state_count - 1;
+    for (; at != 0 && count < STEPS_MAX; at = explore->steps[at].from) way[count++] = at;
+    while (count-- > 0) {
+        const struct explore_step *step = &explore->steps[way[count]];
+        fprintf(stderr, "  n%u ", step->node + 1u);
+        if (step->event >= EXPLORE_MESSAGES_MAX) {
+            fprintf(stderr, "%s", events[step->event - EXPLORE_MESSAGES_MAX]);
+        } else {
+            fprintf(stderr, "gets ");
+            explore_tell_message(&explore->messages[step->event]);
+        }
+        fprintf(stderr, "\n");
+    }
+}
+
+/* Visits all states, or those up to the first finding. */
 static inline struct explore_findings explore_all(const struct explore_options *options,
                                                   const char *name)
 {
@@ -748,7 +812,11 @@ static inline struct explore_findings explore_all(const struct explore_options *
         explore->old_disks[i].state.heap = &explore->heap;
     }
     explore_begin(explore);
-    for (uint64_t i = 0; i < explore->state_count; i++) explore_visit(explore, i);
+    for (uint64_t i = 0; i < explore->state_count && !explore_found(explore); i++) {
+        explore->visiting = (uint32_t)i;
+        explore_visit(explore, i);
+    }
+    if (explore_found(explore) && options->tells) explore_tell(explore);
     printf("%s: %llu states, %llu transitions, %u states of single nodes, %u messages\n", name,
            (unsigned long long)explore->state_count, (unsigned long long)explore->transitions,
            explore->local_count, explore->message_count);
@@ -766,6 +834,7 @@ static inline struct explore_findings explore_all(const struct explore_options *
     heap_free(&explore->heap, explore->local_keys);
     heap_free(&explore->heap, explore->local_table);
     heap_free(&explore->heap, explore->states);
+    heap_free(&explore->heap, explore->steps);
     heap_free(&explore->heap, explore->state_table);
     EXPECT(heap_used_bytes(&explore->heap) == 0);
     free(explore);
