@@ -319,8 +319,9 @@ static inline void world_receive(struct world *world, struct world_node *at, nod
     outbox_init(&outbox, &world->heap);
     if (bytes.data[0] == PROTOCOL_REGISTER) {
         struct ballot before = at->node.acceptor.promised;
-        EXPECT(register_receive(&at->node, from, bytes, world->now_ms, &at->prng, &outbox, &news) ==
-               STATUS_OK);
+        enum status status =
+            register_receive(&at->node, from, bytes, world->now_ms, &at->prng, &outbox, &news);
+        EXPECT(status == STATUS_OK || world->conflicts_allowed);
         EXPECT(ballot_compare(at->node.acceptor.promised, before) >= 0);
     } else if (bytes.data[0] == PROTOCOL_BOOTS) {
         EXPECT(boots_receive(&at->boots, from, bytes, &outbox, &boots_news) == STATUS_OK);
