@@ -38,6 +38,8 @@ enum planted_bug {
     BUG_GENERATIONS_MIXED,        /* A vote of another generation counts. */
     BUG_REBUTTED_SUSPICION_KILLS, /* A peer that refuted it goes down all the same. */
     BUG_OLD_BOOT_REPLACES,        /* A card of an earlier boot replaces a newer one. */
+    BUG_DEATH_BY_HEARSAY,         /* Who is said to be down is, without time to refute it. */
+    BUG_ACKNOWLEDGED_BY_ANY_BOOT, /* A card counts although its process is known to be gone. */
     BUG_COUNT,
 };
 

@@ -387,6 +387,7 @@ static void take_opinion(struct health *health, node_id from, bool trusted,
     }
     health_suspect(health, peer, opinion->accuser);
     if (opinion->down) confirm_fully(health, peer, opinion->accuser);
+    if (opinion->down && planted(BUG_DEATH_BY_HEARSAY)) health_kill(health, peer);
 }
 
 bool health_take_sender(struct health *health, const struct health_message *message)
