@@ -113,9 +113,9 @@ void health_set_map(struct health *health, uint64_t generation, uint64_t known,
  * it is; cards follow when it has doubled or halved, and not often. */
 void health_set_load(struct health *health, uint32_t depth, uint32_t p95_us);
 
-/* What live traffic shows: an answer of `peer`, and how long its queue was; or none. */
-void health_heard(struct health *health, node_id peer, uint32_t latency_us, uint32_t depth);
-void health_failed(struct health *health, node_id peer, enum health_failure failure);
+/* What live traffic shows: an answer of a peer, and how long its queue was; or none. */
+void health_heard(struct health *health, node_id id, uint32_t latency_us, uint32_t depth);
+void health_failed(struct health *health, node_id id, enum health_failure failure);
 
 /* Time went on: sends what is due. */
 void health_tick(struct health *health, uint64_t now_ms, struct prng *prng, struct outbox *outbox);
@@ -133,7 +133,7 @@ const struct health_table *health_cache(const struct health *health);
 struct health_view health_of(const struct health *health, node_id peer);
 
 /* The newest card of a peer, or NULL. */
-const struct health_card *health_card_of(const struct health *health, node_id peer);
+const struct health_card *health_card_of(const struct health *health, node_id id);
 
 /* The least map number that these members acknowledged, by cards of the disk the list names and
  * of the newest boot that was ever heard of; 0 when one of them lacks such a card.

@@ -148,9 +148,9 @@ void health_end(struct health *health, struct outbox *outbox);
 
 void health_queues_init(struct health *health);
 /* Queues a fact that was told `sends` times. */
-void health_tell(struct health *health, struct health_peer *peer, enum health_fact fact,
+void health_tell(struct health *health, struct health_peer *peer, enum health_fact kind,
                  enum health_queue queue, unsigned sends);
-void health_hush(struct health *health, struct health_peer *peer, enum health_fact fact);
+void health_hush(struct health *health, struct health_peer *peer, enum health_fact kind);
 
 /* Appends opinions and cards: what is to be said of the receiver and of `about` (0: nobody), then as
  * far as `room` bytes go who lives and who does not, then other cards, those told least often

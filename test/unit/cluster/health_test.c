@@ -368,7 +368,7 @@ TEST_CASE(the_least_acknowledged_number_trusts_the_newest_boot_of_the_right_disk
     EXPECT(health_acknowledged_min(fixture.health, members, 1) == 10); /* This node's own. */
     EXPECT(health_acknowledged_min(fixture.health, members, MEMBERS) == 0);
     EXPECT(health_acknowledged_min(fixture.health, members, 0) == 0);
-    for (node_id id = 2; id <= MEMBERS; id++) give_numbers(&fixture, id, 1, 10U + id);
+    for (unsigned id = 2; id <= MEMBERS; id++) give_numbers(&fixture, (node_id)id, 1, 10U + id);
     EXPECT(health_acknowledged_min(fixture.health, members, MEMBERS) == 10);
     health_set_map(fixture.health, GENERATION, 20, 20);
     EXPECT(health_acknowledged_min(fixture.health, members, MEMBERS) == 12);
@@ -439,7 +439,8 @@ TEST_CASE(who_fails_live_traffic_is_probed_out_of_turn)
     struct fixture fixture;
     begin(&fixture);
     run(&fixture, HEALTH_TICK_MS);
-    for (node_id id = 2; id <= MEMBERS; id++) health_failed(fixture.health, id, HEALTH_TIMEOUT);
+    for (unsigned id = 2; id <= MEMBERS; id++)
+        health_failed(fixture.health, (node_id)id, HEALTH_TIMEOUT);
     run(&fixture, HEALTH_TICK_MS);
     EXPECT(health_counts(fixture.health)->sent_count >= MEMBERS - 1);
     end(&fixture);
