@@ -28,6 +28,8 @@ static enum status load(struct replica *replica)
     replica->self.boot++;
     status = fresh ? local_save_map(replica) : local_load_map(replica);
     if (status != STATUS_OK) return status;
+    /* Each start draws its own labels, whatever it is given as a seed. */
+    replica->prng.state += replica->self.boot * UINT64_C(0x9e3779b97f4a7c15);
     store_set_writer(replica->store, replica->self.id, slot_owner(&replica->self));
     status = local_save_identity(replica);
     if (status == STATUS_OK) status = replica_hint_load(replica);
@@ -508,8 +510,22 @@ void replica_request(struct replica *replica, struct replica_time time, uint64_t
     begin(replica, flow);
 }
 
+/* Whether a request was forwarded here before, and that it was. */
+static bool is_doubled(struct replica *replica, node_id from, uint64_t label)
+{
+    struct seen *seen = replica->seen;
+    size_t set = (size_t)((label * UINT64_C(0x9e3779b97f4a7c15) >> 32) % SEEN_SETS);
+    for (size_t way = 0; way < SEEN_WAYS; way++)
+        if (seen->from[set][way] == from && seen->label[set][way] == label) return true;
+    size_t way = seen->next[set]++ % SEEN_WAYS;
+    seen->from[set][way] = from;
+    seen->label[set][way] = label;
+    return false;
+}
+
 static void serve_forward(struct replica *replica, node_id from, const struct data_message *message)
 {
+    if (is_doubled(replica, from, message->flow)) return;
     struct flow *flow = flow_start(replica, &message->request);
     if (flow == NULL) {
         struct data_message busy = {.kind = DATA_FORWARDED, .flow = message->flow};

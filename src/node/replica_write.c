@@ -291,11 +291,21 @@ void replica_write_durable(struct replica *replica, uint64_t label)
     progress(replica, flow);
 }
 
+static void abandon(struct replica *replica, struct flow *flow, bool nothing_done,
+                    enum status status)
+{
+    if (!flow->write.replied)
+        reply(replica, flow, nothing_done ? REQUEST_REFUSED : REQUEST_TIMED_OUT, status);
+    replica_flow_end(replica, flow);
+}
+
 void replica_write_failed(struct replica *replica, struct flow *flow, enum status status)
 {
     if (flow->kind != FLOW_WRITE) return;
-    if (!flow->write.replied) reply(replica, flow, REQUEST_REFUSED, status);
-    replica_flow_end(replica, flow);
+    /* An earlier stamp may stand at others; and of a batch that the disk failed under nobody knows
+     * before the next start whether it is there. */
+    bool unknown = flow->write.stamp_count > 1 || status == STATUS_IO || status == STATUS_READ_ONLY;
+    abandon(replica, flow, !unknown, status);
 }
 
 /* The value that this node added to is an older one: the owner that knows the newer adds to that,
@@ -321,7 +331,7 @@ static void stamp_again(struct replica *replica, struct flow *flow)
     for (size_t i = 0; i < write->target_count; i++)
         if (write->targets[i].state != TARGET_OWED) write->targets[i].state = TARGET_WAITING;
     enum status status = stamp(replica, flow);
-    if (status != STATUS_OK) replica_write_failed(replica, flow, status);
+    if (status != STATUS_OK) abandon(replica, flow, false, status);
 }
 
 static void refused_as_stale(struct replica *replica, struct flow *flow, struct target *target,
