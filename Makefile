@@ -2,6 +2,8 @@
 
 BUILD ?= build
 SECONDS ?= 60
+SEED ?= 1
+ARGS ?=
 PREFIX ?= /usr/local
 T ?=
 
@@ -53,9 +55,13 @@ fuzz-short: ## every target, some minutes together
 	@scripts/setup check
 	@scripts/fuzz short
 
-campaign: ## every target for an hour each, appended to docs/campaigns.md
+sim: build ## one simulated run of a cluster: make sim SEED=7 (ARGS=--trace)
+	@$(BUILD)/test/campaign/simulate --seed $(SEED) $(ARGS)
+
+campaign: ## fuzzing, an hour a target, then an hour of simulation, appended to docs/campaigns.md
 	@scripts/setup check
 	@scripts/fuzz campaign
+	@scripts/campaign sim 1
 
 bench: ## peers and trifecta side by side; rewrites the tables of docs/benchmarks.md
 	@scripts/setup bench data
@@ -75,5 +81,5 @@ install: build ## PREFIX=/usr/local, DESTDIR=
 clean: ## removes every build directory
 	rm -rf build build-*
 
-.PHONY: all help build demo test check lint format coverage docs fuzz fuzz-short campaign \
+.PHONY: all help build demo test check lint format coverage docs fuzz fuzz-short sim campaign \
 	bench data bare-check install clean

@@ -168,6 +168,12 @@ void network_heal(struct network *network)
     }
 }
 
+void network_calm(struct network *network)
+{
+    network->options.loss_ppm = 0;
+    network->options.slow_ppm = 0;
+}
+
 struct network_stats network_stats(const struct network *network)
 {
     return network->stats;

@@ -58,6 +58,9 @@ void network_partition(struct network *network, enum network_partition how, stru
 /* Everything arrives again, but for what options lose. */
 void network_heal(struct network *network);
 
+/* From now on nothing is lost or takes long by the options either. */
+void network_calm(struct network *network);
+
 struct network_stats {
     uint64_t sent_count, lost_count, doubled_count;
 };

@@ -1,0 +1,401 @@
+#include "sim/inspect.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim/world_private.h"
+
+enum {
+    NO_OPERATION = UINT32_MAX,
+    LIFE_US = 120000000, /* No message is on its way for longer. */
+};
+
+#define VERSION_FORMAT "%llu.%u@%u"
+#define VERSION_ARGUMENTS(version)                                                                 \
+    (unsigned long long)hlc_wall_ms((version).time), (unsigned)((version).time & 0xFFFF),          \
+        (unsigned)(version).node
+#define WORD_ARGUMENTS(word) (int)(word)->text.size, (const char *)(word)->text.data
+
+void inspection_create(struct sim *sim)
+{
+    struct inspection *inspection = &sim->inspection;
+    size_t words = sim->options.word_count, nodes = sim->options.node_count;
+    inspection->seen = calloc(words * nodes, sizeof *inspection->seen);
+    inspection->purged = calloc(words, sizeof *inspection->purged);
+    inspection->incomplete = calloc(nodes, sizeof *inspection->incomplete);
+    CHECK(inspection->seen != NULL);
+    CHECK(inspection->purged != NULL);
+    CHECK(inspection->incomplete != NULL);
+}
+
+void inspection_destroy(struct sim *sim)
+{
+    free(sim->inspection.seen);
+    free(sim->inspection.purged);
+    free(sim->inspection.incomplete);
+}
+
+static struct seen *seen_of(struct sim *sim, uint32_t word, uint32_t node)
+{
+    return &sim->inspection.seen[(size_t)word * sim->options.node_count + node];
+}
+
+__attribute__((format(printf, 3, 4))) static void find(struct sim *sim, enum sim_check check,
+                                                       const char *format, ...)
+{
+    char text[400];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    sim_find(&sim->checker.finding, check, sim->schedule.now_us, "%s", text);
+}
+
+/* One record */
+
+static struct seen seen_from(const struct record *record)
+{
+    struct seen seen = {
+        .present = true,
+        .tombstone = record->tombstone,
+        .expires = record->expires_at != 0,
+        .by = NO_OPERATION,
+        .version = record->version,
+        .since = record->since,
+        .set = record->set,
+    };
+    if (record->has_payload && record->payload.size > 1) {
+        seen.by = 0;
+        for (size_t i = 1; i < record->payload.size; i++)
+            seen.by = seen.by * 10 + (uint32_t)(record->payload.data[i] - '0');
+    }
+    return seen;
+}
+
+static void note_purge(struct sim *sim, uint32_t word, uint32_t node, const struct seen *was)
+{
+    struct version *purged = &sim->inspection.purged[word];
+    *purged = version_max(*purged, was->version);
+    for (uint32_t other = 0; other < sim->options.node_count; other++) {
+        const struct seen *copy = seen_of(sim, word, other);
+        if (other == node || !copy->present || sim->inspection.incomplete[other]) continue;
+        if (version_compare(copy->version, was->version) >= 0) continue;
+        find(sim, SIM_CHECK_CAME_BACK,
+             "%.*s: n%u purged the tombstone " VERSION_FORMAT ", and n%u still has " VERSION_FORMAT,
+             WORD_ARGUMENTS(&sim->checker.words[word]), node + 1, VERSION_ARGUMENTS(was->version),
+             other + 1, VERSION_ARGUMENTS(copy->version));
+    }
+}
+
+static void check_purged(struct sim *sim, uint32_t word, uint32_t node, const struct seen *seen)
+{
+    struct version purged = sim->inspection.purged[word];
+    if (version_is_none(purged) || seen->tombstone) return;
+    bool is_older = version_compare(seen->version, purged) <= 0;
+    bool holds_older = !version_is_none(seen->set) && version_compare(seen->set, purged) < 0 &&
+                       version_compare(seen->since, purged) < 0;
+    if (!is_older && !holds_older) return;
+    find(sim, SIM_CHECK_CAME_BACK,
+         "%.*s: n%u holds " VERSION_FORMAT " set " VERSION_FORMAT
+         ", though the tombstone " VERSION_FORMAT " was purged",
+         WORD_ARGUMENTS(&sim->checker.words[word]), node + 1, VERSION_ARGUMENTS(seen->version),
+         VERSION_ARGUMENTS(seen->set), VERSION_ARGUMENTS(purged));
+}
+
+static void check_forked(struct sim *sim, uint32_t word, uint32_t node, const struct seen *seen)
+{
+    if (seen->by == NO_OPERATION) return;
+    for (uint32_t other = 0; other < sim->options.node_count; other++) {
+        const struct seen *copy = seen_of(sim, word, other);
+        if (!copy->present || copy->by == NO_OPERATION || copy->by == seen->by) continue;
+        if (!version_equal(copy->set, seen->set)) continue;
+        find(sim, SIM_CHECK_FORKED,
+             "%.*s: under " VERSION_FORMAT " n%u holds operation %u, and n%u operation %u",
+             WORD_ARGUMENTS(&sim->checker.words[word]), VERSION_ARGUMENTS(seen->set), node + 1,
+             seen->by, other + 1, copy->by);
+    }
+}
+
+static void look(struct sim *sim, uint32_t index, uint32_t node)
+{
+    struct sim_process *process = process_of(sim, node);
+    if (!is_up(process)) return;
+    struct word *word = &sim->checker.words[index];
+    struct seen *seen = seen_of(sim, index, node);
+    struct query query = sim_process_query(process);
+    struct query_hit hit;
+
+    sim->inspection.look_count++;
+    enum status status = query_get(&query, word->key, &hit);
+    if (status == STATUS_NOT_FOUND) {
+        struct seen was = *seen;
+        *seen = (struct seen){.by = NO_OPERATION};
+        if (was.present && was.tombstone) note_purge(sim, index, node, &was);
+        return;
+    }
+    if (status != STATUS_OK) return; /* Damaged: it says so. */
+    struct seen is = seen_from(&hit.record);
+    if (seen->present && version_equal(seen->version, is.version) && seen->by == is.by &&
+        version_equal(seen->set, is.set) && version_equal(seen->since, is.since) &&
+        word->class != WORD_COUNTER)
+        return;
+    *seen = is;
+    checker_look_at(&sim->checker, sim->schedule.now_us, index, &hit.record);
+    check_purged(sim, index, node, seen);
+    check_forked(sim, index, node, seen);
+}
+
+/* Who holds what was acknowledged */
+
+static bool holds(const struct sim *sim, uint32_t word, const struct seen *seen,
+                  const struct operation *operation, struct version version)
+{
+    if (!seen->present) return version_compare(sim->inspection.purged[word], version) >= 0;
+    if (version_compare(seen->version, version) < 0) return false;
+    if (seen->tombstone || !operation->precise || operation->kind == REQUEST_INCREMENT) return true;
+    return version_compare(seen->set, version) >= 0 || version_compare(seen->since, version) >= 0;
+}
+
+static struct owners owners_of(const struct sim *sim, const struct word *word)
+{
+    struct shard shard = rangemap_shard(sim->map, rangemap_find(sim->map, word->key));
+    return shard.owners;
+}
+
+/* Finds out whether the version told is that of this write, or of a newer one that won over it. */
+static bool is_precise(struct sim *sim, uint32_t index, const struct operation *operation)
+{
+    for (uint32_t node = 0; node < sim->options.node_count; node++) {
+        const struct seen *seen = seen_of(sim, operation->word, node);
+        if (!seen->present) continue;
+        if (operation->kind == REQUEST_SET && seen->by == index &&
+            version_equal(seen->set, operation->version))
+            return true;
+        if (operation->kind == REQUEST_REMOVE && seen->tombstone &&
+            version_equal(seen->version, operation->version))
+            return true;
+    }
+    return false;
+}
+
+void inspect_acknowledged(struct sim *sim, uint32_t index, unsigned ack_count)
+{
+    struct operation *operation = &sim->checker.operations[index];
+    struct word *word = &sim->checker.words[operation->word];
+    struct owners owners = owners_of(sim, word);
+
+    for (uint32_t i = 0; i < owners.count; i++)
+        look(sim, operation->word, (uint32_t)owners.ids[i] - 1);
+    operation->precise = is_precise(sim, index, operation);
+    unsigned holders = 0;
+    for (uint32_t i = 0; i < owners.count; i++)
+        holders += holds(sim, operation->word,
+                         seen_of(sim, operation->word, (uint32_t)owners.ids[i] - 1), operation,
+                         operation->version);
+    if (!operation->strict) return;
+    unsigned needed = owners.write_quorum > ack_count ? owners.write_quorum : ack_count;
+    if (holders < needed)
+        find(sim, SIM_CHECK_LOST,
+             "%.*s: operation %u was acknowledged with " VERSION_FORMAT
+             ", %u owners have it durably, and %u must",
+             WORD_ARGUMENTS(word), index, VERSION_ARGUMENTS(operation->version), holders, needed);
+}
+
+static void check_held(struct sim *sim, uint32_t index)
+{
+    const struct word *word = &sim->checker.words[index];
+    const struct acknowledgement *newest = &word->newest;
+    if (version_is_none(newest->version)) return;
+    const struct operation *operation = &sim->checker.operations[newest->operation];
+    struct owners owners = owners_of(sim, word);
+    unsigned lacking = 0, holding = 0;
+    for (uint32_t i = 0; i < owners.count; i++) {
+        uint32_t node = (uint32_t)owners.ids[i] - 1;
+        bool held = holds(sim, index, seen_of(sim, index, node), operation, newest->version);
+        holding += held;
+        lacking += !held && !sim->inspection.incomplete[node];
+    }
+    if (lacking <= (unsigned)(owners.count - owners.write_quorum) && holding > 0) return;
+    find(sim, SIM_CHECK_LOST,
+         "%.*s: operation %u was acknowledged with " VERSION_FORMAT
+         "; now %u owners have it durably and %u do not",
+         WORD_ARGUMENTS(word), newest->operation, VERSION_ARGUMENTS(newest->version), holding,
+         lacking);
+}
+
+void inspect_settle(struct sim *sim, uint32_t index, uint64_t before_us)
+{
+    struct word *word = &sim->checker.words[index];
+    if (word->unsettled_count == 0) return;
+    for (uint32_t node = 0; node < sim->options.node_count; node++) {
+        const struct seen *seen = seen_of(sim, index, node);
+        if (seen->present && version_compare(seen->version, word->newest.version) > 0) return;
+    }
+    checker_settle(&sim->checker, index, before_us);
+}
+
+void inspect_word(struct sim *sim, uint32_t index)
+{
+    for (uint32_t node = 0; node < sim->options.node_count; node++) look(sim, index, node);
+    check_held(sim, index);
+    if (sim->schedule.now_us > LIFE_US) inspect_settle(sim, index, sim->schedule.now_us - LIFE_US);
+}
+
+void inspect_next_word(struct sim *sim)
+{
+    inspect_word(sim, sim->inspection.next_word);
+    sim->inspection.next_word = (sim->inspection.next_word + 1) % sim->options.word_count;
+}
+
+void inspect_node(struct sim *sim, uint32_t node)
+{
+    for (uint32_t word = 0; word < sim->options.word_count; word++) {
+        look(sim, word, node);
+        check_held(sim, word);
+    }
+}
+
+void inspect_forget_node(struct sim *sim, uint32_t node)
+{
+    sim->inspection.incomplete[node] = true;
+    for (uint32_t word = 0; word < sim->options.word_count; word++)
+        *seen_of(sim, word, node) = (struct seen){.by = NO_OPERATION};
+}
+
+/* A store against a walk over it */
+
+struct page {
+    struct buf *keys;
+    size_t ends[64];
+    size_t count;
+};
+
+static enum status page_add(void *context, struct slice key, const struct record *record)
+{
+    struct page *page = context;
+    buf_append_slice(page->keys, key);
+    page->ends[page->count++] = page->keys->size;
+    return STATUS_OK;
+}
+
+/* The best `limit` begin with the best of fewer. */
+static void check_best(struct sim *sim, uint32_t node, const struct query *query,
+                       struct slice prefix)
+{
+    struct buf few_keys, many_keys;
+    buf_init(&few_keys, &sim->heap);
+    buf_init(&many_keys, &sim->heap);
+    struct page few = {.keys = &few_keys}, many = {.keys = &many_keys};
+    uint32_t limit = 1 + prng_below(&sim->prng, 16);
+    if (query_best(query, prefix, limit, NULL, page_add, &few) == STATUS_OK &&
+        query_best(query, prefix, limit + 1 + prng_below(&sim->prng, 16), NULL, page_add, &many) ==
+            STATUS_OK &&
+        (many.count < few.count || !slice_starts_with(buf_slice(&many_keys), buf_slice(&few_keys))))
+        find(sim, SIM_CHECK_ORDER, "n%u: the best %zu do not begin with the best %zu", node + 1,
+             many.count, few.count);
+    buf_deinit(&few_keys);
+    buf_deinit(&many_keys);
+}
+
+static bool walk(const struct query *query, struct slice prefix, uint64_t hash_seed, uint64_t *live,
+                 struct sum *sum)
+{
+    struct query_iterator *iterator;
+    if (query_iterator_open(query, prefix, QUERY_CURRENT, &iterator) != STATUS_OK) return false;
+    enum status status = query_iterator_next(iterator);
+    for (; status == STATUS_OK; status = query_iterator_next(iterator)) {
+        struct record record;
+        if (query_iterator_record(iterator, &record) != STATUS_OK) break;
+        struct slice key = query_iterator_key(iterator);
+        *sum = sum_add(*sum, record_hash(key, &record, hash_seed));
+        *live += record_is_present(&record) && !record_is_expired(&record, query->now_ms);
+    }
+    query_iterator_close(iterator);
+    return status == STATUS_END;
+}
+
+void inspect_store(struct sim *sim, uint32_t node)
+{
+    struct sim_process *process = process_of(sim, node);
+    if (!is_up(process)) return;
+    struct query query = sim_process_query(process);
+    const struct word *any = &sim->checker.words[prng_below(&sim->prng, sim->options.word_count)];
+    struct slice prefix =
+        slice_prefix(any->key, 2 + prng_below(&sim->prng, (uint32_t)any->key.size - 1));
+    uint64_t walked = 0, counted = 0;
+    struct sum computed = {0}, kept = {0};
+
+    if (!walk(&query, prefix, process->options.hash_seed, &walked, &computed)) return;
+    if (query_count(&query, prefix, &counted) == STATUS_OK && counted != walked)
+        find(sim, SIM_CHECK_COUNT, "n%u counts %llu words and walks over %llu", node + 1,
+             (unsigned long long)counted, (unsigned long long)walked);
+    if (query_sum(&query, prefix, &kept) == STATUS_OK && !sum_equal(kept, computed))
+        find(sim, SIM_CHECK_DIGEST, "n%u: the digest of %zu bytes of prefix is wrong", node + 1,
+             prefix.size);
+    check_best(sim, node, &query, prefix);
+}
+
+/* What programs say of themselves */
+
+void inspect_programs(struct sim *sim)
+{
+    for (uint32_t node = 0; node < sim->options.node_count; node++) {
+        struct sim_process *process = process_of(sim, node);
+        if (!is_up(process)) continue;
+        struct sim_program_stats stats = {0};
+        process->ops->stats(process->program, &stats);
+        if (stats.over_bound != NULL)
+            find(sim, SIM_CHECK_BOUND, "n%u: too many %s", node + 1, stats.over_bound);
+    }
+}
+
+/* After healing */
+
+static bool same_on_owners(struct sim *sim, const struct word *word, char *why, unsigned size)
+{
+    struct owners owners = owners_of(sim, word);
+    struct sum first = {0};
+    for (uint32_t i = 0; i < owners.count; i++) {
+        struct sim_process *process = process_of(sim, (uint32_t)owners.ids[i] - 1);
+        if (!is_up(process)) return snprintf(why, size, "n%u is down", process->node + 1), false;
+        struct query query = sim_process_query(process);
+        struct query_hit hit;
+        struct sum sum = {0};
+        enum status status = query_get(&query, word->key, &hit);
+        if (status == STATUS_OK)
+            sum = record_hash(word->key, &hit.record, process->options.hash_seed);
+        if (i == 0) first = sum;
+        if (sum_equal(sum, first)) continue;
+        snprintf(why, size, "n%u and n%u hold different records of %.*s", owners.ids[0],
+                 owners.ids[i], WORD_ARGUMENTS(word));
+        return false;
+    }
+    return true;
+}
+
+static bool is_idle(struct sim *sim, uint32_t node, char *why, unsigned size)
+{
+    struct sim_process *process = process_of(sim, node);
+    struct sim_program_stats stats = {0};
+    if (process->state != PROCESS_RUNNING) {
+        snprintf(why, size, "n%u is down", node + 1);
+        return false;
+    }
+    process->ops->stats(process->program, &stats);
+    if (stats.owed_count + stats.held_count + stats.flow_count == 0) return true;
+    snprintf(why, size, "n%u owes %llu hints, holds %llu messages, has %llu requests under way",
+             node + 1, (unsigned long long)stats.owed_count, (unsigned long long)stats.held_count,
+             (unsigned long long)stats.flow_count);
+    return false;
+}
+
+bool inspect_has_converged(struct sim *sim, char *why, unsigned size)
+{
+    for (uint32_t node = 0; node < sim->options.node_count; node++)
+        if (!is_idle(sim, node, why, size)) return false;
+    for (uint32_t word = 0; word < sim->options.word_count; word++)
+        if (!same_on_owners(sim, &sim->checker.words[word], why, size)) return false;
+    return true;
+}

@@ -1,0 +1,62 @@
+/* What all nodes hold, by knowledge of all of them, and whether it is what must be.
+ *
+ * Nodes publish a batch when it is durable (`publish_after_sync`), so the view of a store is what a
+ * power cut at this moment would leave. Of a node that is down the inspection remembers what it held
+ * last: it must hold that again when it starts.
+ *
+ * Cost: a lookup for each word and node. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/version.h"
+
+struct sim;
+
+/* The record of a word on a node, when it was last looked at. */
+struct seen {
+    bool present; /* A record, live or not. */
+    bool tombstone, expires;
+    uint32_t by; /* The operation that set the value, UINT32_MAX: none did. */
+    struct version version, since, set;
+};
+
+struct inspection {
+    struct seen *seen;      /* Of word w on node n: [w * node_count + n]. */
+    struct version *purged; /* Of each word, the newest tombstone that a node dropped. */
+    bool *incomplete;       /* Of each node: its disk has lost what it held. */
+    uint32_t next_word;
+    uint64_t look_count;
+};
+
+void inspection_create(struct sim *sim);
+void inspection_destroy(struct sim *sim);
+
+/* A write was acknowledged to a client just now. */
+void inspect_acknowledged(struct sim *sim, uint32_t operation, unsigned ack_count);
+
+/* One word on all nodes. */
+void inspect_word(struct sim *sim, uint32_t word);
+
+/* The next word, in turn. */
+void inspect_next_word(struct sim *sim);
+
+/* Writes of the word that nobody heard of, and that were asked for before `before_us`, can change
+ * nothing any more, if what they left on the nodes is older than what was acknowledged. */
+void inspect_settle(struct sim *sim, uint32_t word, uint64_t before_us);
+
+/* All words on one node: before it ends, and once it started. */
+void inspect_node(struct sim *sim, uint32_t node);
+
+/* Its disk is not the one it had. */
+void inspect_forget_node(struct sim *sim, uint32_t node);
+
+/* Count, order and digest of a node's store against a walk over it. */
+void inspect_store(struct sim *sim, uint32_t node);
+
+/* Queues and maps of all nodes. */
+void inspect_programs(struct sim *sim);
+
+/* Whether all replicas of each word are equal, nothing is owed, and one map is known; else `why`. */
+bool inspect_has_converged(struct sim *sim, char *why, unsigned size);

@@ -1,0 +1,185 @@
+/* The nemesis at work: each fault of the plan, its beginning and its end. */
+#include <stdio.h>
+
+#include "sim/world_private.h"
+
+void sim_faults_plan(struct sim *sim)
+{
+    enum { WARM_UP_US = 3000000 };
+    struct prng prng = {.state = prng_u64(&sim->prng)};
+    nemesis_plan_draw(&sim->plan, &prng, sim->options.node_count, WARM_UP_US,
+                      sim->options.faulty_ms * 1000, &sim->options.faults);
+    sim->fault_active = calloc(sim->plan.count + 1, sizeof *sim->fault_active);
+    CHECK(sim->fault_active != NULL);
+    for (uint32_t i = 0; i < sim->plan.count; i++) {
+        bool dropped = sim->options.dropped_faults != NULL && i < sim->options.dropped_count &&
+                       sim->options.dropped_faults[i];
+        if (dropped) continue;
+        const struct fault *fault = &sim->plan.faults[i];
+        sim_add_event(sim, SIM_FAULT, fault->node, fault->at_us, i);
+    }
+}
+
+void sim_faults_destroy(struct sim *sim)
+{
+    nemesis_plan_destroy(&sim->plan);
+    free(sim->fault_active);
+}
+
+static bool is_of_network(const struct fault *fault)
+{
+    return fault->kind <= FAULT_LOSSY;
+}
+
+static void disturb_network(struct sim *sim, uint32_t number)
+{
+    const struct fault *fault = &sim->plan.faults[number];
+    struct network *network = sim->network;
+    struct prng prng = {.state = sim->options.seed ^ (uint64_t)number << 32};
+    switch (fault->kind) {
+    case FAULT_PARTITION:
+        (void)prng_u64(&prng);
+        network_partition(network, (enum network_partition)fault->amount, &prng);
+        break;
+    case FAULT_CUT:
+        network_cut(network, fault->node, fault->other);
+        break;
+    case FAULT_STALL:
+        network_stall(network, fault->node, fault->other, fault->until_us);
+        break;
+    default:
+        for (uint32_t other = 0; other < sim->options.node_count; other++) {
+            network_degrade(network, fault->node, other, (uint32_t)fault->amount);
+            network_degrade(network, other, fault->node, (uint32_t)fault->amount);
+        }
+    }
+}
+
+/* Ending one fault of the network must leave the others. */
+static void mend_network(struct sim *sim)
+{
+    network_heal(sim->network);
+    for (uint32_t i = 0; i < sim->plan.count; i++)
+        if (sim->fault_active[i] && is_of_network(&sim->plan.faults[i])) disturb_network(sim, i);
+}
+
+bool sim_disk_is_at_fault(const struct sim *sim, uint32_t node)
+{
+    for (uint32_t i = 0; i < sim->plan.count; i++) {
+        const struct fault *fault = &sim->plan.faults[i];
+        if (!sim->fault_active[i] || fault->node != node) continue;
+        if (fault->kind == FAULT_POWER_LATER || fault->kind == FAULT_FULL_DISK ||
+            fault->kind == FAULT_BAD_SYNC || fault->kind == FAULT_BAD_DISK)
+            return true;
+    }
+    return false;
+}
+
+static void crash(struct sim *sim, uint32_t node, bool power_lost, uint64_t until_us)
+{
+    if (!is_up(process_of(sim, node))) return;
+    sim_crash(sim, node, power_lost);
+    sim_plan_start(sim, node, until_us - sim->schedule.now_us);
+}
+
+static void crash_all(struct sim *sim, uint64_t until_us)
+{
+    for (uint32_t node = 0; node < sim->options.node_count; node++)
+        crash(sim, node, true, until_us);
+}
+
+void sim_fault_begin(struct sim *sim, uint32_t number)
+{
+    if (sim->healed) return;
+    const struct fault *fault = &sim->plan.faults[number];
+    struct sim_process *process = process_of(sim, fault->node);
+    uint64_t now_us = sim->schedule.now_us;
+    char text[100];
+
+    fault_describe(fault, text, sizeof text);
+    sim_note(sim, fault->node, "fault %u for %llu ms: %s", number,
+             (unsigned long long)(fault->until_us - fault->at_us) / 1000, text);
+    sim->fault_active[number] = true;
+    sim->stats.faults++;
+    sim_add_event(sim, SIM_FAULT_END, fault->node, fault->until_us - now_us, number);
+    if (is_of_network(fault)) {
+        disturb_network(sim, number);
+        return;
+    }
+    switch (fault->kind) {
+    case FAULT_KILL:
+        crash(sim, fault->node, false, fault->until_us);
+        break;
+    case FAULT_POWER:
+        crash(sim, fault->node, true, fault->until_us);
+        break;
+    case FAULT_POWER_LATER:
+        sim_disk_crash_after(process->disk, (uint64_t)fault->amount);
+        break;
+    case FAULT_POWER_ALL:
+        crash_all(sim, fault->until_us);
+        break;
+    case FAULT_PAUSE:
+        sim_process_pause(process, fault->until_us);
+        break;
+    case FAULT_JUMP:
+        sim_clock_correct(&process->clock, now_us);
+        sim_clock_jump(&process->clock, fault->amount * 1000);
+        break;
+    case FAULT_FREEZE:
+        sim_clock_freeze(&process->clock, now_us);
+        break;
+    case FAULT_DRIFT:
+        sim_clock_set_drift(&process->clock, now_us, fault->amount);
+        break;
+    case FAULT_SLOW_DISK:
+        process->sync_slow = (uint32_t)fault->amount;
+        break;
+    case FAULT_FULL_DISK:
+        sim_disk_set_capacity(process->disk,
+                              sim_disk_used_bytes(process->disk) + (uint64_t)fault->amount + 1);
+        break;
+    case FAULT_BAD_SYNC:
+        sim_disk_fail_sync_after(process->disk, (uint64_t)fault->amount);
+        break;
+    case FAULT_BAD_DISK:
+        sim_disk_fail_after(process->disk, (uint64_t)fault->amount, STATUS_IO);
+        break;
+    default:
+        break;
+    }
+}
+
+void sim_fault_end(struct sim *sim, uint32_t number)
+{
+    if (sim->healed) return;
+    const struct fault *fault = &sim->plan.faults[number];
+    struct sim_process *process = process_of(sim, fault->node);
+    sim->fault_active[number] = false;
+    sim_note(sim, fault->node, "fault %u ends", number);
+    if (is_of_network(fault)) {
+        mend_network(sim);
+        return;
+    }
+    switch (fault->kind) {
+    case FAULT_JUMP:
+    case FAULT_FREEZE:
+        sim_clock_correct(&process->clock, sim->schedule.now_us);
+        break;
+    case FAULT_DRIFT:
+        sim_clock_set_drift(&process->clock, sim->schedule.now_us, 0);
+        break;
+    case FAULT_SLOW_DISK:
+        process->sync_slow = 1;
+        break;
+    case FAULT_FULL_DISK:
+        sim_disk_set_capacity(process->disk, 0);
+        break;
+    case FAULT_BAD_SYNC:
+    case FAULT_BAD_DISK:
+        sim_disk_fail_never(process->disk);
+        break;
+    default:
+        break;
+    }
+}

@@ -1,0 +1,133 @@
+/* What the files of the simulated world share. Nobody else includes this. */
+#pragma once
+
+#include <stdlib.h>
+
+#include "base/buf.h"
+#include "base/check.h"
+#include "cluster/trace.h"
+#include "sim/inspect.h"
+#include "sim/schedule.h"
+#include "sim/world.h"
+
+enum sim_event_kind {
+    SIM_MESSAGE = PROCESS_EVENT_COUNT, /* `data`: a struct sim_message. */
+    SIM_CLIENT,                        /* `node`: a client has its next idea. */
+    SIM_REQUEST,                       /* `argument`: an operation reaches its node. */
+    SIM_TIMEOUT,                       /* `argument`: nobody waits for it any longer. */
+    SIM_FAULT,                         /* `argument`: its number. */
+    SIM_FAULT_END,
+    SIM_START, /* A process that is down. */
+};
+
+enum { NOTHING = UINT32_MAX };
+
+struct sim_message {
+    uint32_t from;
+    uint32_t size;
+    uint8_t bytes[];
+};
+
+/* What a client waits for. Tests' requests are clients of their own. */
+struct sim_client {
+    struct prng prng;
+    uint32_t operation; /* NOTHING: it thinks. */
+    bool arrived;       /* Its node has the request. */
+    struct request request;
+    char payload[24];
+    uint8_t key[64]; /* Of `from` and `after`. */
+    enum request_outcome outcome;
+
+    bool walking; /* Over all pages of a prefix. */
+    bool walk_strict;
+    uint64_t walk_since_us;
+    uint32_t walk_node;
+    bool *seen;
+};
+
+struct sim_machine {
+    struct sim *sim;
+    struct sim_process process;
+    struct trace trace;
+    struct sim_disk_image *image;
+    uint64_t incarnation;
+    bool start_planned;
+};
+
+struct sim {
+    struct sim_options options;
+    struct schedule schedule;
+    struct prng prng;
+    struct heap heap;
+    struct network *network;
+    struct sim_machine *machines;
+    struct rangemap *map; /* The first. */
+    struct checker checker;
+    struct inspection inspection;
+    struct sim_client **clients;
+    uint32_t client_count;
+    uint32_t think_us; /* Between two requests of a client, in the mean. */
+    bool clients_stop, must_serve, healed;
+    struct nemesis_plan plan;
+    bool *fault_active;
+    struct buf trace, key;
+    struct sim_stats stats;
+};
+
+static inline struct sim_process *process_of(struct sim *sim, uint32_t node)
+{
+    return &sim->machines[node].process;
+}
+
+static inline bool is_up(const struct sim_process *process)
+{
+    return process->state != PROCESS_DOWN;
+}
+
+/* Adds a line to the trace; `node` NOTHING: of nobody. */
+__attribute__((format(printf, 3, 4))) void sim_note(struct sim *sim, uint32_t node,
+                                                    const char *format, ...);
+
+static inline void sim_add_event(struct sim *sim, enum sim_event_kind kind, uint32_t node,
+                                 uint64_t delay_us, uint64_t argument)
+{
+    schedule_add(&sim->schedule, &(struct sim_event){
+                                     .at_us = sim->schedule.now_us + delay_us,
+                                     .kind = kind,
+                                     .node = node,
+                                     .argument = argument,
+                                 });
+}
+
+/* --- For programs --- */
+
+/* Called by the program of `process`, which cannot fail with a machine that has no power. */
+void sim_send(struct sim_process *process, uint32_t to, struct slice bytes);
+void sim_reply(struct sim_process *process, uint64_t id, const struct request_reply *reply);
+
+extern const struct sim_program_ops sim_replica_ops;
+
+/* --- world_client.c --- */
+
+void sim_clients_create(struct sim *sim);
+void sim_clients_destroy(struct sim *sim);
+void sim_client_think(struct sim *sim, uint32_t client);
+void sim_client_request_arrives(struct sim *sim, uint32_t operation);
+void sim_client_timeout(struct sim *sim, uint32_t operation);
+void sim_client_reply(struct sim *sim, uint32_t node, uint64_t id,
+                      const struct request_reply *reply);
+
+/* Its node died: whoever waits for it gives up. */
+void sim_clients_lose_node(struct sim *sim, uint32_t node);
+bool sim_clients_are_idle(const struct sim *sim);
+
+/* --- world_fault.c --- */
+
+void sim_faults_plan(struct sim *sim);
+void sim_faults_destroy(struct sim *sim);
+void sim_fault_begin(struct sim *sim, uint32_t number);
+void sim_fault_end(struct sim *sim, uint32_t number);
+
+/* A fault of its disk is under way, which explains that a process does not start. */
+bool sim_disk_is_at_fault(const struct sim *sim, uint32_t node);
+void sim_plan_start(struct sim *sim, uint32_t node, uint64_t delay_us);
