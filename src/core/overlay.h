@@ -175,10 +175,11 @@ enum status overlay_expand(const struct overlay_space *space, const struct packe
                            struct best bests[OVERLAY_FAN_OUT],
                            overlay_node children[OVERLAY_FAN_OUT], uint32_t *found);
 
-/* The same for the live entries of `block`, from the leaf over it. */
+/* The same for the live entries of `block` that are `among` (a bit each), from the leaf over it. */
 enum status overlay_expand_block(const struct overlay_space *space, const struct packed *packed,
-                                 overlay_node leaf, uint64_t block, struct best last,
-                                 struct best bests[PACKED_BLOCK], uint32_t *found);
+                                 overlay_node leaf, uint64_t block, uint32_t among,
+                                 struct best last, struct best bests[PACKED_BLOCK],
+                                 uint32_t *found);
 
 /* Starts loading what the next step below best `index` of `level` will read. For level 0,
  * `node` is the leaf over the block. */

@@ -77,13 +77,13 @@ enum status overlay_expand(const struct overlay_space *space, const struct packe
 }
 
 enum status overlay_expand_block(const struct overlay_space *space, const struct packed *packed,
-                                 overlay_node leaf, uint64_t block, struct best last,
-                                 struct best bests[PACKED_BLOCK], uint32_t *found)
+                                 overlay_node leaf, uint64_t block, uint32_t among,
+                                 struct best last, struct best bests[PACKED_BLOCK], uint32_t *found)
 {
     uint32_t gone = 0;
     if (leaf != 0)
         gone = overlay_block_bits(overlay_leaf_at(space, leaf)->gone, block % OVERLAY_FAN_OUT);
-    return packed_block_bests_upto(packed, block, ~gone, last, bests, found);
+    return packed_block_bests_upto(packed, block, among & ~gone, last, bests, found);
 }
 
 void overlay_prefetch(const struct overlay_space *space, const struct packed *packed,
@@ -133,8 +133,8 @@ enum status overlay_block_bests(const struct overlay_space *space, const struct 
 {
     overlay_node leaf = overlay_find(space, packed, root, 1, block / OVERLAY_FAN_OUT);
     uint32_t found;
-    enum status status =
-        overlay_expand_block(space, packed, leaf, block, (struct best){0}, bests, &found);
+    enum status status = overlay_expand_block(space, packed, leaf, block, UINT32_MAX,
+                                              (struct best){0}, bests, &found);
     if (status == STATUS_OK) clear_missing(bests, PACKED_BLOCK, found);
     return status;
 }

@@ -198,36 +198,25 @@ static uint32_t parts_within(const struct best_bounds *bounds, uint64_t place, u
     return (uint32_t)((UINT64_C(1) << end) - (UINT64_C(1) << first));
 }
 
-/* Pushes the parts of a packed node: entries of a block, or the sixteen below. */
-static enum status expand_packed(struct best_search *search, struct best_source *source,
-                                 struct opened *opened)
+/* Pruning rests on bests that hold: columns that contradict each other end it. What was not
+ * found is worse than what the node promised; of a block that is cut the best may lie outside. */
+static bool keeps_promise(struct best promised, const struct best *bests, uint32_t found,
+                          bool is_whole)
 {
-    const struct layer *layer = source->layer;
+    struct best best = {0};
+    if (best_is_none(promised)) return true;
+    for (; found != 0; found &= found - 1) best = best_first(best, bests[__builtin_ctz(found)]);
+    int order = best_compare(promised, best);
+    return is_whole ? order == 0 : order <= 0;
+}
+
+static enum status push_packed(struct best_search *search, struct best_source *source,
+                               struct opened *opened, uint32_t found, unsigned bits,
+                               const struct best *bests, const overlay_node *children)
+{
     const struct best_item *item = &opened->item;
     const struct best_bounds bounds = search->bounds[item->above];
-    unsigned level = item->level - 1;
-    bool is_block = level == 0;
-    struct best bests[PACKED_BLOCK];
-    overlay_node children[OVERLAY_FAN_OUT];
-    uint32_t found;
-    enum status status =
-        is_block
-            ? overlay_expand_block(layer->overlays, layer->packed, item->node,
-                                   item->place >> shift_of(0), search->last, bests, &found)
-            : overlay_expand(layer->overlays, layer->packed, item->node, level,
-                             item->place >> shift_of(level), search->last, bests, children, &found);
-    if (status != STATUS_OK) return status;
-
-    /* Pruning rests on bests that hold: columns that contradict each other end it. What was
-     * not found is worse than what the node promised. */
-    if (!best_is_none(item->best)) {
-        struct best best = {0};
-        for (uint32_t rest = found; rest != 0; rest &= rest - 1)
-            best = best_first(best, bests[__builtin_ctz(rest)]);
-        if (best_compare(item->best, best) != 0) return STATUS_CORRUPT;
-    }
-    unsigned bits = is_block ? 0 : shift_of(level - 1);
-    found &= parts_within(&bounds, item->place, bits, is_block ? PACKED_BLOCK : PACKED_FAN_OUT);
+    enum status status = STATUS_OK;
     for (; found != 0 && status == STATUS_OK; found &= found - 1) {
         unsigned i = (unsigned)__builtin_ctz(found);
         uint64_t first = item->place + ((uint64_t)i << bits);
@@ -235,12 +224,10 @@ static enum status expand_packed(struct best_search *search, struct best_source 
         struct best_item part = {
             .best = bests[i],
             .place = first,
-            .node = is_block     ? 0
-                    : level == 1 ? item->node
-                                 : children[i],
+            .node = children != NULL ? children[i] : item->node,
             .above = item->above,
-            .level = (uint8_t)level,
-            .is_entry = is_block,
+            .level = (uint8_t)(item->level - 1),
+            .is_entry = item->level == 1,
             .is_exact = first >= bounds.low && end <= bounds.high,
         };
         status = push(search, source, opened, &part);
@@ -248,7 +235,49 @@ static enum status expand_packed(struct best_search *search, struct best_source 
     return status;
 }
 
-/* Begins at the least node over all ordinals [low, high) of a span. */
+/* Pushes the entries of a block that lie within the bounds; others are not read. */
+static enum status expand_block(struct best_search *search, struct best_source *source,
+                                struct opened *opened)
+{
+    const struct layer *layer = source->layer;
+    const struct best_item *item = &opened->item;
+    uint32_t among = parts_within(&search->bounds[item->above], item->place, 0, PACKED_BLOCK);
+    struct best bests[PACKED_BLOCK];
+    uint32_t found;
+    enum status status = overlay_expand_block(layer->overlays, layer->packed, item->node,
+                                              item->place >> shift_of(0), among, search->last,
+                                              bests, &found);
+    if (status != STATUS_OK) return status;
+    if (!keeps_promise(item->best, bests, found, among == UINT32_MAX)) return STATUS_CORRUPT;
+    return push_packed(search, source, opened, found, 0, bests, NULL);
+}
+
+/* Pushes the parts of a packed node: entries of a block, or the sixteen below. */
+static enum status expand_packed(struct best_search *search, struct best_source *source,
+                                 struct opened *opened)
+{
+    const struct layer *layer = source->layer;
+    const struct best_item *item = &opened->item;
+    if (item->level == 1) return expand_block(search, source, opened);
+
+    unsigned level = item->level - 1, bits = shift_of(level - 1);
+    struct best bests[OVERLAY_FAN_OUT];
+    overlay_node children[OVERLAY_FAN_OUT];
+    uint32_t found;
+    enum status status = overlay_expand(layer->overlays, layer->packed, item->node, level,
+                                        item->place >> shift_of(level), search->last, bests,
+                                        children, &found);
+    if (status != STATUS_OK) return status;
+    if (!keeps_promise(item->best, bests, found, true)) return STATUS_CORRUPT;
+    found &= parts_within(&search->bounds[item->above], item->place, bits, PACKED_FAN_OUT);
+    return push_packed(search, source, opened, found, bits, bests, level == 1 ? NULL : children);
+}
+
+enum { SEED_BLOCK_MAX = 3 };
+
+/* Begins at the least node over all ordinals [low, high) of a span, or, where they lie in a few
+ * blocks, at each of these: most prefixes are of few words, and the nodes above tell nothing that
+ * the blocks do not. */
 static enum status seed_packed(struct best_search *search, struct best_source *source, uint64_t low,
                                uint64_t high)
 {
@@ -261,20 +290,27 @@ static enum status seed_packed(struct best_search *search, struct best_source *s
         return STATUS_NOMEM;
     search->bounds = bounds;
     search->bounds[search->bounds_count] = (struct best_bounds){low, high};
+    uint32_t above = (uint32_t)search->bounds_count++;
 
+    uint64_t first = low >> shift_of(0), last = (high - 1) >> shift_of(0);
     unsigned level = 0;
-    while (low >> shift_of(level) != (high - 1) >> shift_of(level)) level++;
-    struct opened opened = {
-        .item.place = low >> shift_of(level) << shift_of(level),
-        .item.above = (uint32_t)search->bounds_count++,
-        .item.level = (uint8_t)(level + 1),
-    };
-    uint64_t index = low >> shift_of(level);
-    opened.item.node =
-        level == 0 ? overlay_find(layer->overlays, layer->packed, layer->overlay, 1,
-                                  index / OVERLAY_FAN_OUT)
-                   : overlay_find(layer->overlays, layer->packed, layer->overlay, level, index);
-    return expand_packed(search, source, &opened);
+    if (last - first >= SEED_BLOCK_MAX)
+        while (low >> shift_of(level) != (high - 1) >> shift_of(level)) level++;
+    enum status status = STATUS_OK;
+    for (uint64_t index = low >> shift_of(level);
+         index <= (high - 1) >> shift_of(level) && status == STATUS_OK; index++) {
+        struct opened opened = {
+            .item.place = index << shift_of(level),
+            .item.above = above,
+            .item.level = (uint8_t)(level + 1),
+        };
+        opened.item.node =
+            level == 0 ? overlay_find(layer->overlays, layer->packed, layer->overlay, 1,
+                                      index / OVERLAY_FAN_OUT)
+                       : overlay_find(layer->overlays, layer->packed, layer->overlay, level, index);
+        status = expand_packed(search, source, &opened);
+    }
+    return status;
 }
 
 /* --- Memory tries --- */

@@ -69,6 +69,7 @@ static int compare_words(const void *a, const void *b)
 static void make_words(struct stack *stack, struct prng *prng, size_t count)
 {
     bool all_equal = prng_one_in(prng, 4);
+    bool expires = prng_one_in(prng, 2); /* Without unsettled words searches prune. */
     stack->words = calloc(count + 1, sizeof *stack->words);
     for (size_t i = 0; i < count; i++) {
         struct word *word = &stack->words[i];
@@ -84,6 +85,7 @@ static void make_words(struct stack *stack, struct prng *prng, size_t count)
             continue;
         }
         word->record = random_record(prng, all_equal);
+        if (!expires) word->record.expires_at = 0;
         bool present = record_is_present(&word->record);
         bool expired = present && record_is_expired(&word->record, NOW_MS);
         word->hidden = expired && word->record.expires_at <= SETTLED_MS;
@@ -151,14 +153,9 @@ static void make_packed_layer(struct stack *stack, size_t index, struct prng *pr
     free(added);
 }
 
-static void stack_init(struct stack *stack, struct prng *prng, size_t word_count)
+/* The first layers are memory tries. */
+static void make_layers(struct stack *stack, struct prng *prng, size_t memory_count)
 {
-    memset(stack, 0, sizeof *stack);
-    heap_init(&stack->heap, 0);
-    EXPECT(overlay_space_init(&stack->space, &stack->heap) == STATUS_OK);
-    stack->layer_count = 1 + prng_below(prng, LAYER_MAX);
-    make_words(stack, prng, word_count);
-    size_t memory_count = prng_below(prng, 3);
     for (size_t i = 0; i < stack->layer_count; i++) {
         if (i < memory_count)
             make_memory_layer(stack, i, prng);
@@ -172,6 +169,22 @@ static void stack_init(struct stack *stack, struct prng *prng, size_t word_count
                                   .heap = &stack->heap};
     for (size_t i = 0; i < 16; i++) buf_init(&stack->range_keys[i], &stack->heap);
     EXPECT(query_scratch_create(&stack->heap, &stack->query.scratch) == STATUS_OK);
+}
+
+/* No words and no layers yet. */
+static void stack_begin(struct stack *stack)
+{
+    memset(stack, 0, sizeof *stack);
+    heap_init(&stack->heap, 0);
+    EXPECT(overlay_space_init(&stack->space, &stack->heap) == STATUS_OK);
+}
+
+static void stack_init(struct stack *stack, struct prng *prng, size_t word_count)
+{
+    stack_begin(stack);
+    stack->layer_count = 1 + prng_below(prng, LAYER_MAX);
+    make_words(stack, prng, word_count);
+    make_layers(stack, prng, prng_below(prng, 3));
 }
 
 static void stack_deinit(struct stack *stack)
@@ -584,6 +597,45 @@ TEST_CASE(deep_trees_answer_alike)
     }
 }
 
+/* Words a.., b.. and c.., so that those around b.. have the better scores. */
+static void make_neighbours(struct stack *stack, struct prng *prng)
+{
+    const size_t counts[] = {1 + prng_below(prng, 100), 1 + prng_below(prng, 800),
+                             1 + prng_below(prng, 100)};
+    stack->words = calloc(counts[0] + counts[1] + counts[2], sizeof *stack->words);
+    for (unsigned group = 0; group < 3; group++) {
+        for (size_t i = 0; i < counts[group]; i++) {
+            struct word *word = &stack->words[stack->word_count];
+            struct version version = {1000 + stack->word_count++, 1};
+            double score = group == 1 ? prng_below(prng, 50) : 100 + prng_below(prng, 50);
+            word->record = record_of_set(version, score);
+            word->live = true;
+            buf_init(&word->key, &stack->heap);
+            buf_append_u8(&word->key, (uint8_t)('a' + group));
+            buf_append_u8(&word->key, (uint8_t)('0' + i / 100));
+            buf_append_u8(&word->key, (uint8_t)('0' + i / 10 % 10));
+            buf_append_u8(&word->key, (uint8_t)('0' + i % 10));
+        }
+    }
+}
+
+/* The best word of a block or node that a prefix cuts may lie beside the prefix: then it is no
+ * answer, and promises none. */
+TEST_CASE(better_words_beside_a_prefix_do_not_count)
+{
+    struct prng prng = {.state = test_seed};
+    for (int round = 0; round < 60; round++) {
+        static struct stack stack;
+        stack_begin(&stack);
+        stack.layer_count = 1;
+        make_neighbours(&stack, &prng);
+        make_layers(&stack, &prng, round % 3 == 0);
+        check_best(&stack, SLICE_LITERAL("b"), &prng);
+        check_best(&stack, SLICE_LITERAL("b1"), &prng);
+        stack_deinit(&stack);
+    }
+}
+
 /* No layers: nothing is there. */
 TEST_CASE(nothing_is_found_in_no_layers)
 {
@@ -793,5 +845,6 @@ TEST_CASE(a_file_of_other_keys_is_not_read)
 }
 
 TEST_MAIN(TEST(answers_are_those_of_a_sorted_list), TEST(deep_trees_answer_alike),
-          TEST(nothing_is_found_in_no_layers), TEST(no_memory_is_reported_and_leaks_nothing),
+          TEST(better_words_beside_a_prefix_do_not_count), TEST(nothing_is_found_in_no_layers),
+          TEST(no_memory_is_reported_and_leaks_nothing),
           TEST(damaged_files_never_give_wrong_answers), TEST(a_file_of_other_keys_is_not_read))
