@@ -2,7 +2,8 @@
  * first. Prints one line a figure: set, what, value. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "engine_data.h"
 
 #include "base/buf.h"
 #include "base/bytes.h"
@@ -13,80 +14,7 @@
 #include "core/front.h"
 #include "core/pages.h"
 
-enum { QUERY_COUNT = 200000, ROUNDS = 5, SAMPLE_RUN = 128, SAMPLE_BYTES = 3 << 20 };
-
-struct keys {
-    struct slice *keys;
-    size_t count;
-    size_t bytes;
-};
-
-static double now_s(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
-static int compare_keys(const void *a, const void *b)
-{
-    return slice_compare(*(const struct slice *)a, *(const struct slice *)b);
-}
-
-static struct keys keys_read(const char *path)
-{
-    FILE *file = fopen(path, "r");
-    if (file == NULL) {
-        perror(path);
-        exit(1);
-    }
-    struct keys keys = {NULL, 0, 0};
-    size_t capacity = 0, line_capacity = 0;
-    char *line = NULL;
-    while (getline(&line, &line_capacity, file) > 0) {
-        size_t size = strcspn(line, "\t\n");
-        if (keys.count == capacity) {
-            capacity = capacity == 0 ? 1024 : capacity * 2;
-            keys.keys = realloc(keys.keys, capacity * sizeof *keys.keys);
-            CHECK(keys.keys != NULL);
-        }
-        uint8_t *bytes = malloc(size + 1);
-        CHECK(bytes != NULL);
-        memcpy(bytes, line, size);
-        keys.keys[keys.count++] = (struct slice){bytes, size};
-    }
-    free(line);
-    fclose(file);
-    qsort(keys.keys, keys.count, sizeof *keys.keys, compare_keys);
-    size_t to = 0;
-    for (size_t i = 0; i < keys.count; i++)
-        if (to == 0 || !slice_equal(keys.keys[to - 1], keys.keys[i]))
-            keys.keys[to++] = keys.keys[i];
-    keys.count = to;
-    for (size_t i = 0; i < to; i++) keys.bytes += keys.keys[i].size;
-    return keys;
-}
-
-static struct dictionary *train(struct heap *heap, const struct keys *keys, size_t sample_bytes)
-{
-    size_t suffixes = 0;
-    for (size_t i = 1; i < keys->count; i++)
-        suffixes += keys->keys[i].size - slice_common_prefix(keys->keys[i - 1], keys->keys[i]);
-    size_t stride = SAMPLE_RUN * (suffixes / sample_bytes + 1);
-
-    struct dictionary_trainer *trainer;
-    struct dictionary *dictionary;
-    CHECK(dictionary_trainer_create(heap, sample_bytes, &trainer) == STATUS_OK);
-    for (size_t i = 0; i < keys->count; i++) {
-        if (i % stride >= SAMPLE_RUN) continue;
-        enum status status = dictionary_trainer_add(trainer, keys->keys[i], i % stride == 0);
-        if (status == STATUS_LIMIT) break;
-        CHECK(status == STATUS_OK);
-    }
-    CHECK(dictionary_train(trainer, &dictionary) == STATUS_OK);
-    dictionary_trainer_destroy(trainer);
-    return dictionary;
-}
+enum { QUERY_COUNT = 200000, ROUNDS = 5, SAMPLE_BYTES = 3 << 20 };
 
 static const char *set_name;
 
@@ -122,16 +50,16 @@ static struct image image_make(const struct slice sections[FRONT_SECTION_COUNT])
     return image;
 }
 
-static void report_sizes(const struct keys *keys, const struct slice *sections)
+static void report_sizes(const struct engine_words *words, const struct slice *sections)
 {
     static const char *const names[] = {"header B/key", "dictionary B/key", "index B/key",
                                         "offsets B/key", "keys B/key"};
     size_t total = 0;
     for (int i = 0; i < FRONT_SECTION_COUNT; i++) {
-        report(names[i], (double)sections[i].size / (double)keys->count);
+        report(names[i], (double)sections[i].size / (double)words->count);
         total += sections[i].size;
     }
-    report("all B/key", (double)total / (double)keys->count);
+    report("all B/key", (double)total / (double)words->count);
 }
 
 static double median(double *values)
@@ -146,7 +74,7 @@ static double median(double *values)
     return values[ROUNDS / 2];
 }
 
-static void measure(struct heap *heap, const struct keys *keys, const struct front *front)
+static void measure(struct heap *heap, const struct engine_words *words, const struct front *front)
 {
     static uint32_t queries[QUERY_COUNT];
     double ranks[ROUNDS], selects[ROUNDS], prefixes[ROUNDS], scans[ROUNDS], backs[ROUNDS];
@@ -158,46 +86,46 @@ static void measure(struct heap *heap, const struct keys *keys, const struct fro
 
     buf_init(&key, heap);
     CHECK(front_iterator_create(heap, front, &iterator) == STATUS_OK);
-    for (size_t i = 0; i < QUERY_COUNT; i++) queries[i] = prng_below(&prng, (uint32_t)keys->count);
+    for (size_t i = 0; i < QUERY_COUNT; i++) queries[i] = prng_below(&prng, (uint32_t)words->count);
     for (int round = 0; round < ROUNDS; round++) {
-        double start = now_s();
+        double start = engine_now_s();
         for (size_t i = 0; i < QUERY_COUNT; i++) {
-            enum status status = front_rank(front, keys->keys[queries[i]], &low, &exact);
+            enum status status = front_rank(front, words->items[queries[i]].key, &low, &exact);
             wrong += status != STATUS_OK || !exact || low != queries[i];
         }
-        ranks[round] = (now_s() - start) / QUERY_COUNT * 1e9;
+        ranks[round] = (engine_now_s() - start) / QUERY_COUNT * 1e9;
 
-        start = now_s();
+        start = engine_now_s();
         for (size_t i = 0; i < QUERY_COUNT; i++) {
             enum status status = front_key(front, queries[i], &key);
-            wrong += status != STATUS_OK || key.size != keys->keys[queries[i]].size;
+            wrong += status != STATUS_OK || key.size != words->items[queries[i]].key.size;
         }
-        selects[round] = (now_s() - start) / QUERY_COUNT * 1e9;
+        selects[round] = (engine_now_s() - start) / QUERY_COUNT * 1e9;
 
-        start = now_s();
+        start = engine_now_s();
         for (size_t i = 0; i < QUERY_COUNT; i++) {
-            struct slice prefix = keys->keys[queries[i]];
+            struct slice prefix = words->items[queries[i]].key;
             prefix.size = size_min(prefix.size, 4);
             wrong += front_prefix(front, prefix, &low, &high) != STATUS_OK || low >= high;
         }
-        prefixes[round] = (now_s() - start) / QUERY_COUNT * 1e9;
+        prefixes[round] = (engine_now_s() - start) / QUERY_COUNT * 1e9;
 
-        start = now_s();
+        start = engine_now_s();
         enum status status = front_iterator_seek(iterator, 0);
         size_t bytes = 0;
         while (status == STATUS_OK) {
             bytes += front_iterator_key(iterator).size;
             status = front_iterator_next(iterator);
         }
-        wrong += bytes != keys->bytes;
-        scans[round] = (now_s() - start) / (double)keys->count * 1e9;
+        wrong += bytes != words->key_bytes;
+        scans[round] = (engine_now_s() - start) / (double)words->count * 1e9;
 
-        start = now_s();
-        status = front_iterator_seek(iterator, keys->count - 1);
+        start = engine_now_s();
+        status = front_iterator_seek(iterator, words->count - 1);
         for (bytes = 0; status == STATUS_OK; status = front_iterator_previous(iterator))
             bytes += front_iterator_key(iterator).size;
-        wrong += bytes != keys->bytes;
-        backs[round] = (now_s() - start) / (double)keys->count * 1e9;
+        wrong += bytes != words->key_bytes;
+        backs[round] = (engine_now_s() - start) / (double)words->count * 1e9;
     }
     CHECK(wrong == 0);
     report("lookup ns", median(ranks));
@@ -218,22 +146,23 @@ int main(int argc, char **argv)
     set_name = argv[1];
     struct heap heap;
     heap_init(&heap, 0);
-    struct keys keys = keys_read(argv[1]);
+    struct engine_words words;
+    engine_words_read(&words, &heap, argv[1], ENGINE_KEY_PLAIN);
     size_t sample_bytes = argc > 2 ? strtoull(argv[2], NULL, 10) : SAMPLE_BYTES;
 
-    double start = now_s();
-    struct dictionary *dictionary = train(&heap, &keys, sample_bytes);
-    report("train s", now_s() - start);
+    double start = engine_now_s();
+    struct dictionary *dictionary = engine_train(&words, &heap, sample_bytes);
+    report("train s", engine_now_s() - start);
 
     struct front_builder *builder;
     struct slice sections[FRONT_SECTION_COUNT];
     CHECK(front_builder_create(&heap, dictionary, &builder) == STATUS_OK);
-    start = now_s();
-    for (size_t i = 0; i < keys.count; i++)
-        CHECK(front_builder_add(builder, keys.keys[i]) == STATUS_OK);
+    start = engine_now_s();
+    for (size_t i = 0; i < words.count; i++)
+        CHECK(front_builder_add(builder, words.items[i].key) == STATUS_OK);
     CHECK(front_builder_finish(builder, sections) == STATUS_OK);
-    report("encode M keys/s", (double)keys.count / (now_s() - start) / 1e6);
-    report_sizes(&keys, sections);
+    report("encode M keys/s", (double)words.count / (engine_now_s() - start) / 1e6);
+    report_sizes(&words, sections);
 
     struct image image = image_make(sections);
     struct pages pages;
@@ -241,11 +170,12 @@ int main(int argc, char **argv)
     CHECK(pages_init(&pages, &heap, slice_of(image.bytes, image.size), image.checksums) ==
           STATUS_OK);
     CHECK(front_open(&heap, &pages, image.sections, &front) == STATUS_OK);
-    measure(&heap, &keys, front);
+    measure(&heap, &words, front);
 
     front_close(front);
     pages_deinit(&pages, &heap);
     front_builder_destroy(builder);
     dictionary_destroy(dictionary);
+    engine_words_deinit(&words);
     return 0;
 }

@@ -5,7 +5,8 @@
  * are of the processor. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "engine_data.h"
 
 #include "base/check.h"
 #include "base/prng.h"
@@ -15,74 +16,13 @@ enum { BATCH = 1000, SAMPLE_COUNT = 300000, PREFIX_SAMPLE_COUNT = 2000, RESULT_C
 
 struct data {
     struct heap heap;
-    struct buf keys; /* One after the other. */
-    size_t *ends;    /* Where each ends. */
-    double *scores;
+    struct engine_words words;
     uint32_t *order; /* Random. */
-    size_t count;
 };
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
-}
 
 static struct slice key_of(const struct data *data, size_t index)
 {
-    size_t start = index == 0 ? 0 : data->ends[index - 1];
-    return slice_of(data->keys.data + start, data->ends[index] - start);
-}
-
-static void add_line(struct data *data, const char *line, size_t size, struct buf *key)
-{
-    const char *tab = memchr(line, '\t', size);
-    struct slice word = slice_of(line, tab == NULL ? size : (size_t)(tab - line));
-    if (key_encode(SLICE_LITERAL("default"), word, FOLD_CASE, key) != STATUS_OK) return;
-    if ((data->count & (data->count - 1)) == 0) {
-        size_t capacity = data->count * 2 + 1;
-        data->ends = realloc(data->ends, capacity * sizeof *data->ends);
-        data->scores = realloc(data->scores, capacity * sizeof *data->scores);
-        CHECK(data->ends != NULL);
-        CHECK(data->scores != NULL);
-    }
-    buf_append_slice(&data->keys, buf_slice(key));
-    data->scores[data->count] = tab == NULL ? 1 : strtod(tab + 1, NULL);
-    data->ends[data->count++] = data->keys.size;
-}
-
-static void load(struct data *data, const char *path)
-{
-    FILE *file = fopen(path, "rb");
-    if (file == NULL) {
-        perror(path);
-        exit(1);
-    }
-    *data = (struct data){0};
-    heap_init(&data->heap, 0);
-    buf_init(&data->keys, &data->heap);
-    struct buf key;
-    buf_init(&key, &data->heap);
-    char *line = NULL;
-    size_t capacity = 0;
-    for (ssize_t size; (size = getline(&line, &capacity, file)) > 0;)
-        add_line(data, line, (size_t)size - (line[size - 1] == '\n'), &key);
-    free(line);
-    fclose(file);
-    buf_deinit(&key);
-    CHECK(buf_status(&data->keys) == STATUS_OK);
-
-    struct prng prng = {.state = 1};
-    data->order = malloc((data->count + 1) * sizeof *data->order);
-    CHECK(data->order != NULL);
-    for (size_t i = 0; i < data->count; i++) data->order[i] = (uint32_t)i;
-    for (size_t i = data->count; i > 1; i--) {
-        size_t j = prng_below(&prng, (uint32_t)i);
-        uint32_t swapped = data->order[j];
-        data->order[j] = data->order[i - 1];
-        data->order[i - 1] = swapped;
-    }
+    return data->words.items[index].key;
 }
 
 /* As the store does with the writes of a batch. */
@@ -91,7 +31,7 @@ static void warm(const struct data *data, const struct memtrie *trie, memtrie_ro
 {
     struct slice keys[MEMTRIE_WARM_COUNT_MAX];
     size_t count = 0;
-    for (size_t i = from; i < data->count && count < MEMTRIE_WARM_COUNT_MAX; i++)
+    for (size_t i = from; i < data->words.count && count < MEMTRIE_WARM_COUNT_MAX; i++)
         keys[count++] = key_of(data, data->order[i]);
     memtrie_warm(trie, root, keys, count);
 }
@@ -99,20 +39,20 @@ static void warm(const struct data *data, const struct memtrie *trie, memtrie_ro
 static void measure_inserts(const struct data *data, struct memtrie *trie, memtrie_root *root)
 {
     uint64_t view = 1;
-    double start = now();
-    for (size_t i = 0; i < data->count; i++) {
+    double start = engine_now_s();
+    for (size_t i = 0; i < data->words.count; i++) {
         if (i % MEMTRIE_WARM_COUNT_MAX == 0) warm(data, trie, *root, i);
         size_t index = data->order[i];
         struct version version = {(UINT64_C(1700000000000) << 16) + i, 1};
-        struct record record = record_of_set(version, data->scores[index]);
+        struct record record = record_of_set(version, data->words.items[index].score);
         CHECK(memtrie_put(trie, root, key_of(data, index), &record) == STATUS_OK);
         if (i % BATCH != BATCH - 1) continue;
         memtrie_begin_batch(trie);
         CHECK(arena_seal(&trie->arena, view) == STATUS_OK);
         arena_reclaim(&trie->arena, view++);
     }
-    double seconds = now() - start;
-    double count = (double)data->count;
+    double seconds = engine_now_s() - start;
+    double count = (double)data->words.count;
     printf("inserts            %9.3f M/s\n", count / seconds / 1e6);
     printf("used               %9.2f bytes/word\n", (double)trie->arena.used_bytes / count);
     printf("footprint          %9.2f bytes/word\n",
@@ -121,17 +61,17 @@ static void measure_inserts(const struct data *data, struct memtrie *trie, memtr
 
 static void measure_lookups(const struct data *data, const struct memtrie *trie, memtrie_root root)
 {
-    size_t count = data->count < SAMPLE_COUNT ? data->count : SAMPLE_COUNT;
+    size_t count = data->words.count < SAMPLE_COUNT ? data->words.count : SAMPLE_COUNT;
     struct prng prng = {.state = 2};
     double total = 0;
-    double start = now();
+    double start = engine_now_s();
     for (size_t i = 0; i < count; i++) {
         struct record record;
-        size_t index = prng_below(&prng, (uint32_t)data->count);
+        size_t index = prng_below(&prng, (uint32_t)data->words.count);
         CHECK(memtrie_get(trie, root, key_of(data, index), &record, NULL) == STATUS_OK);
         total += record.score;
     }
-    printf("lookup             %9.1f ns\n", (now() - start) / (double)count * 1e9);
+    printf("lookup             %9.1f ns\n", (engine_now_s() - start) / (double)count * 1e9);
     CHECK(total >= 0);
 }
 
@@ -140,10 +80,10 @@ static void measure_scan(struct data *data, const struct memtrie *trie, memtrie_
     struct memtrie_iterator iterator;
     memtrie_iterator_init(&iterator, trie, root, &data->heap);
     size_t count = 0;
-    double start = now();
+    double start = engine_now_s();
     enum status status = memtrie_iterator_seek(&iterator, (struct slice){0});
     for (; status == STATUS_OK; status = memtrie_iterator_next(&iterator)) count++;
-    printf("scan               %9.1f ns/key\n", (now() - start) / (double)count * 1e9);
+    printf("scan               %9.1f ns/key\n", (engine_now_s() - start) / (double)count * 1e9);
     memtrie_iterator_deinit(&iterator);
 }
 
@@ -267,16 +207,17 @@ static void measure_top(struct data *data, const struct memtrie *trie, memtrie_r
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         struct prng prng = {.state = s};
         size_t expanded = 0;
-        double start = now();
+        double start = engine_now_s();
         for (int i = 0; i < PREFIX_SAMPLE_COUNT; i++) {
-            struct slice prefix = key_of(data, prng_below(&prng, (uint32_t)data->count));
+            struct slice prefix = key_of(data, prng_below(&prng, (uint32_t)data->words.count));
             if (prefix.size > namespace_size + sizes[s]) prefix.size = namespace_size + sizes[s];
             CHECK(key_prefix_end(prefix, &end) == STATUS_OK);
             CHECK(top_search(&top, root, prefix, buf_slice(&end), &data->heap) > 0);
             expanded += top.expanded_count;
         }
         printf("top 10, prefix %2zu  %9.2f us (%.1f nodes)\n", sizes[s],
-               (now() - start) / PREFIX_SAMPLE_COUNT * 1e6, (double)expanded / PREFIX_SAMPLE_COUNT);
+               (engine_now_s() - start) / PREFIX_SAMPLE_COUNT * 1e6,
+               (double)expanded / PREFIX_SAMPLE_COUNT);
     }
     buf_deinit(&top.path);
     buf_deinit(&top.key);
@@ -292,13 +233,17 @@ int main(int count, char **arguments)
     struct data data;
     struct memtrie trie;
     memtrie_root root = 0;
-    load(&data, arguments[1]);
+    heap_init(&data.heap, 0);
+    engine_words_read(&data.words, &data.heap, arguments[1], ENGINE_KEY_ENCODED);
+    data.order = engine_shuffled(data.words.count);
     CHECK(memtrie_init(&trie, &data.heap, 1) == STATUS_OK);
-    printf("words              %9zu\n", data.count);
+    printf("words              %9zu\n", data.words.count);
     measure_inserts(&data, &trie, &root);
     measure_lookups(&data, &trie, root);
     measure_scan(&data, &trie, root);
     measure_top(&data, &trie, root);
     memtrie_deinit(&trie);
+    engine_words_deinit(&data.words);
+    free(data.order);
     return 0;
 }

@@ -9,7 +9,8 @@
  * in microseconds of the processor, the least of three rounds. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "engine_data.h"
 
 #include "base/check.h"
 #include "base/math.h"
@@ -29,84 +30,18 @@ enum {
     DICTIONARY_SAMPLE_BYTES = 512 << 10,
 };
 
-struct word {
-    struct slice key;
-    double score;
-    size_t line;
-    unsigned layer; /* Where it is current, and where an older copy is; equal: none is. */
-    unsigned stale_layer;
+/* Where a word is current, and where an older copy is; equal: none is. */
+struct place {
+    unsigned layer, stale_layer;
 };
 
 struct data {
     struct heap heap;
-    struct buf keys;
-    struct word *words; /* In key order. */
-    size_t count;
+    struct engine_words words;
+    struct place *places; /* Of each word. */
 };
 
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
-}
-
-static int compare_words(const void *a, const void *b)
-{
-    const struct word *x = a, *y = b;
-    return slice_compare(x->key, y->key);
-}
-
-static void add_line(struct data *data, const char *line, size_t size, struct buf *key)
-{
-    const char *tab = memchr(line, '\t', size);
-    struct slice text = slice_of(line, tab == NULL ? size : (size_t)(tab - line));
-    if (key_encode(SLICE_LITERAL("default"), text, FOLD_CASE, key) != STATUS_OK) return;
-    if ((data->count & (data->count - 1)) == 0) {
-        data->words = realloc(data->words, (data->count * 2 + 1) * sizeof *data->words);
-        CHECK(data->words != NULL);
-    }
-    struct word *word = &data->words[data->count];
-    *word = (struct word){.key.size = key->size, .line = data->count++};
-    word->score = tab == NULL ? 1 : strtod(tab + 1, NULL);
-    buf_append_slice(&data->keys, buf_slice(key));
-}
-
-static void load(struct data *data, const char *path)
-{
-    FILE *file = fopen(path, "rb");
-    if (file == NULL) {
-        perror(path);
-        exit(1);
-    }
-    *data = (struct data){0};
-    heap_init(&data->heap, 0);
-    buf_init(&data->keys, &data->heap);
-    struct buf key;
-    buf_init(&key, &data->heap);
-    char *line = NULL;
-    size_t capacity = 0;
-    for (ssize_t size; (size = getline(&line, &capacity, file)) > 0;)
-        add_line(data, line, (size_t)size - (line[size - 1] == '\n'), &key);
-    free(line);
-    fclose(file);
-    buf_deinit(&key);
-    CHECK(buf_status(&data->keys) == STATUS_OK);
-
-    const uint8_t *at = data->keys.data;
-    for (size_t i = 0; i < data->count; i++) {
-        data->words[i].key.data = at;
-        at += data->words[i].key.size;
-    }
-    qsort(data->words, data->count, sizeof *data->words, compare_words);
-    size_t kept = 0;
-    for (size_t i = 0; i < data->count; i++)
-        if (kept == 0 || !slice_equal(data->words[kept - 1].key, data->words[i].key))
-            data->words[kept++] = data->words[i];
-    data->count = kept;
-}
-
-static struct record record_of(const struct word *word, bool equal)
+static struct record record_of(const struct engine_word *word, bool equal)
 {
     struct version version = {(UINT64_C(1700000000000) << 16) + word->line, 1};
     return record_of_set(version, equal ? 1 : word->score);
@@ -119,34 +54,12 @@ struct stack {
     size_t layer_count;
     struct memtrie trie;
     struct overlay_space space;
-    struct buf files[LAYER_MAX];
-    uint8_t *bytes[LAYER_MAX];
-    struct packed *packed[LAYER_MAX];
+    struct engine_file files[LAYER_MAX];
 };
 
-static struct dictionary *train(struct data *data)
+static bool is_in(const struct place *place, unsigned layer)
 {
-    struct dictionary_trainer *trainer;
-    struct dictionary *dictionary;
-    CHECK(dictionary_trainer_create(&data->heap, DICTIONARY_SAMPLE_BYTES, &trainer) == STATUS_OK);
-    for (size_t i = 0; i < data->count; i++) {
-        if (i / 128 % 8 != 0) continue;
-        if (dictionary_trainer_add(trainer, data->words[i].key, i % 128 == 0) != STATUS_OK) break;
-    }
-    CHECK(dictionary_train(trainer, &dictionary) == STATUS_OK);
-    dictionary_trainer_destroy(trainer);
-    return dictionary;
-}
-
-static enum status write_file(void *context, const void *data, size_t size)
-{
-    buf_append(context, data, size);
-    return buf_status(context);
-}
-
-static bool is_in(const struct word *word, unsigned layer)
-{
-    return word->layer == layer || word->stale_layer == layer;
+    return place->layer == layer || place->stale_layer == layer;
 }
 
 static void pack_layer(struct data *data, struct stack *stack, unsigned index,
@@ -154,33 +67,23 @@ static void pack_layer(struct data *data, struct stack *stack, unsigned index,
 {
     struct packed_builder *builder;
     CHECK(packed_builder_create(&data->heap, dictionary, HASH_SEED, &builder) == STATUS_OK);
-    for (size_t i = 0; i < data->count; i++) {
-        const struct word *word = &data->words[i];
+    for (size_t i = 0; i < data->words.count; i++) {
+        const struct engine_word *word = &data->words.items[i];
         struct record record = record_of(word, equal);
-        if (is_in(word, index)) CHECK(packed_builder_add(builder, word->key, &record) == STATUS_OK);
+        if (!is_in(&data->places[i], index)) continue;
+        CHECK(packed_builder_add(builder, word->key, &record) == STATUS_OK);
     }
-    struct buf *file = &stack->files[index];
-    buf_init(file, &data->heap);
-    struct packed_sink sink = {write_file, file};
-    CHECK(packed_builder_finish(builder, &sink) == STATUS_OK);
-    packed_builder_destroy(builder);
-
-    size_t size = u64_align(file->size, PACKED_PAGE_BYTES);
-    stack->bytes[index] = aligned_alloc(PACKED_PAGE_BYTES, size);
-    CHECK(stack->bytes[index] != NULL);
-    memcpy(stack->bytes[index], file->data, file->size);
-    struct slice bytes = slice_of(stack->bytes[index], file->size);
-    CHECK(packed_open(&data->heap, bytes, &stack->packed[index]) == STATUS_OK);
+    engine_file_open(&stack->files[index], &data->heap, builder);
 }
 
 static void kill_stale(struct data *data, struct stack *stack, unsigned index)
 {
     struct layer *layer = &stack->layers[index];
     uint64_t ordinal = 0;
-    for (size_t i = 0; i < data->count; i++) {
-        const struct word *word = &data->words[i];
-        if (!is_in(word, index)) continue;
-        if (word->layer != index)
+    for (size_t i = 0; i < data->words.count; i++) {
+        const struct place *place = &data->places[i];
+        if (!is_in(place, index)) continue;
+        if (place->layer != index)
             CHECK(overlay_kill(&stack->space, layer->packed, &layer->overlay, ordinal,
                                (struct sum){1, 1}) == STATUS_OK);
         ordinal++;
@@ -190,18 +93,20 @@ static void kill_stale(struct data *data, struct stack *stack, unsigned index)
 static void pack(struct data *data, struct stack *stack, unsigned layer_count, bool equal)
 {
     struct prng prng = {.state = 3};
-    struct dictionary *dictionary = train(data);
+    struct dictionary *dictionary =
+        engine_train(&data->words, &data->heap, DICTIONARY_SAMPLE_BYTES);
     CHECK(overlay_space_init(&stack->space, &data->heap) == STATUS_OK);
-    for (size_t i = 0; i < data->count; i++) {
-        struct word *word = &data->words[i];
-        word->layer = word->stale_layer = prng_below(&prng, layer_count);
+    for (size_t i = 0; i < data->words.count; i++) {
+        struct place *place = &data->places[i];
+        place->layer = place->stale_layer = prng_below(&prng, layer_count);
         if (layer_count > 1 && prng_below(&prng, 10) < 3)
-            word->stale_layer = (word->layer + 1) % layer_count;
+            place->stale_layer = (place->layer + 1) % layer_count;
     }
     stack->layer_count = layer_count;
     for (unsigned i = 0; i < layer_count; i++) {
         pack_layer(data, stack, i, dictionary, equal);
-        stack->layers[i] = (struct layer){.packed = stack->packed[i], .overlays = &stack->space};
+        stack->layers[i] =
+            (struct layer){.packed = stack->files[i].packed, .overlays = &stack->space};
         kill_stale(data, stack, i);
     }
     dictionary_destroy(dictionary);
@@ -209,11 +114,7 @@ static void pack(struct data *data, struct stack *stack, unsigned layer_count, b
 
 static void unpack(struct data *data, struct stack *stack)
 {
-    for (size_t i = 0; i < stack->layer_count; i++) {
-        packed_close(stack->packed[i]);
-        free(stack->bytes[i]);
-        buf_deinit(&stack->files[i]);
-    }
+    for (size_t i = 0; i < stack->layer_count; i++) engine_file_close(&stack->files[i]);
     overlay_space_deinit(&stack->space);
 }
 
@@ -223,17 +124,10 @@ static void insert(struct data *data, struct stack *stack, bool equal)
     CHECK(memtrie_init(&stack->trie, &data->heap, HASH_SEED) == STATUS_OK);
     *layer = (struct layer){.memtrie = &stack->trie};
     stack->layer_count = 1;
-    struct prng prng = {.state = 1};
-    uint32_t *order = malloc(data->count * sizeof *order);
-    CHECK(order != NULL);
-    for (size_t i = 0; i < data->count; i++) {
-        size_t j = prng_below(&prng, (uint32_t)i + 1);
-        order[i] = order[j];
-        order[j] = (uint32_t)i;
-    }
-    for (size_t i = 0; i < data->count; i++) {
-        struct record record = record_of(&data->words[order[i]], equal);
-        CHECK(memtrie_put(&stack->trie, &layer->root, data->words[order[i]].key, &record) ==
+    uint32_t *order = engine_shuffled(data->words.count);
+    for (size_t i = 0; i < data->words.count; i++) {
+        struct record record = record_of(&data->words.items[order[i]], equal);
+        CHECK(memtrie_put(&stack->trie, &layer->root, data->words.items[order[i]].key, &record) ==
               STATUS_OK);
     }
     free(order);
@@ -283,7 +177,7 @@ static void sample_words(struct sample *sample, const struct data *data, size_t 
     struct prng prng = {.state = size + 10};
     sample->count = 0;
     for (int tries = 0; tries < 100 * SAMPLE_COUNT && sample->count < SAMPLE_COUNT; tries++) {
-        struct slice key = data->words[prng_below(&prng, (uint32_t)data->count)].key;
+        struct slice key = data->words.items[prng_below(&prng, (uint32_t)data->words.count)].key;
         if (key.size >= NAMESPACE_SIZE + size)
             sample->prefixes[sample->count++] = slice_prefix(key, NAMESPACE_SIZE + size);
     }
@@ -315,10 +209,10 @@ static double measure(const struct sample *sample, const struct query *query,
     if (sample->count == 0) return 0;
     double least = 1e9, total = 0;
     for (int round = 0; round < ROUND_COUNT; round++) {
-        double start = now();
+        double start = engine_now_s();
         for (size_t i = 0; i < sample->count; i++)
             ask(query, question, sample->prefixes[i], &total);
-        double mean = (now() - start) / (double)sample->count * 1e6;
+        double mean = (engine_now_s() - start) / (double)sample->count * 1e6;
         if (mean < least) least = mean;
     }
     CHECK(total >= 0 || total < 0);
@@ -361,8 +255,11 @@ int main(int count, char **arguments)
     static struct data data;
     static struct stack stack;
     const char *only = count > 2 ? arguments[2] : NULL, *length = count > 3 ? arguments[3] : NULL;
-    load(&data, arguments[1]);
-    printf("%zu words; microseconds by length of prefix, 0 to %d\n", data.count, PREFIX_MAX);
+    heap_init(&data.heap, 0);
+    engine_words_read(&data.words, &data.heap, arguments[1], ENGINE_KEY_ENCODED);
+    data.places = calloc(data.words.count + 1, sizeof *data.places);
+    CHECK(data.places != NULL);
+    printf("%zu words; microseconds by length of prefix, 0 to %d\n", data.words.count, PREFIX_MAX);
     for (int equal = 0; equal < (only == NULL ? 2 : 1); equal++) {
         if (only == NULL || strcmp(only, "memory") == 0) {
             insert(&data, &stack, equal);
@@ -380,7 +277,7 @@ int main(int count, char **arguments)
             unpack(&data, &stack);
         }
     }
-    free(data.words);
-    buf_deinit(&data.keys);
+    engine_words_deinit(&data.words);
+    free(data.places);
     return 0;
 }
