@@ -40,6 +40,13 @@ enum planted_bug {
     BUG_OLD_BOOT_REPLACES,        /* A card of an earlier boot replaces a newer one. */
     BUG_DEATH_BY_HEARSAY,         /* Who is said to be down is, without time to refute it. */
     BUG_ACKNOWLEDGED_BY_ANY_BOOT, /* A card counts although its process is known to be gone. */
+    BUG_NO_DRAIN,                 /* A map is acknowledged while requests run under an older one. */
+    BUG_VOTES_UNCONFIRMED,        /* A registrar votes though nobody confirmed its start. */
+    BUG_READS_UNSYNCED,           /* A next owner answers before it is filled. */
+    BUG_ARROW_EARLY,              /* A stage is begun before all acknowledged the one before. */
+    BUG_SWITCH_TOO_FEW,           /* Reads switch at one synced owner. */
+    BUG_DROP_EARLY,               /* A former owner drops data one version early. */
+    BUG_STALE_MAP_TAKEN,          /* Requests under a map that was left behind are taken. */
     BUG_COUNT,
 };
 

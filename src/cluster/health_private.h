@@ -8,8 +8,9 @@
 
 #include "cluster/health.h"
 
+#define HEALTH_NONE UINT32_MAX /* No place, no fact. */
+
 enum {
-    HEALTH_NONE = UINT32_MAX, /* No place, no fact. */
     HEALTH_SYNC_MS = 2000,    /* From one comparison to the next. */
     HEALTH_CONFIRMATIONS_MAX = 3,
     HEALTH_SLOWNESS_MAX = 8,

@@ -45,6 +45,11 @@ void repair_deinit(struct repair *repair)
 
 static void finish(struct repair *repair, struct repair_session *session, bool complete)
 {
+    size_t room = sizeof repair->completed / sizeof *repair->completed;
+    if (complete && repair->completed_count < room) {
+        repair->completed[repair->completed_count].peer = session->peer;
+        repair->completed[repair->completed_count++].epoch = session->epoch;
+    }
     if (complete)
         repair->counts.complete_count++;
     else
@@ -52,6 +57,21 @@ static void finish(struct repair *repair, struct repair_session *session, bool c
     TRACE(repair->env.trace, "repair with n%u: %s", session->peer,
           complete ? "complete" : "given up");
     session_free(session);
+}
+
+bool repair_next_complete(struct repair *repair, node_id *peer, uint64_t *epoch)
+{
+    if (repair->completed_count == 0) return false;
+    repair->completed_count--;
+    *peer = repair->completed[repair->completed_count].peer;
+    *epoch = repair->completed[repair->completed_count].epoch;
+    return true;
+}
+
+void repair_abandon(struct repair *repair)
+{
+    for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++)
+        if (repair->sessions[i].peer != 0) finish(repair, &repair->sessions[i], false);
 }
 
 /* --- Digests --- */
@@ -263,6 +283,7 @@ bool repair_begin(struct repair *repair, node_id peer, uint64_t now_ms, struct o
     if (repair->ranges.size == 0) return false; /* Nothing is shared. */
     session->peer = peer;
     session->number = ++repair->number;
+    session->epoch = repair->epoch;
     repair->counts.session_count++;
     ask(repair, session, &message, REPAIR_ROOTED, now_ms, outbox);
     return true;

@@ -82,6 +82,7 @@ struct repair_session {
     uint8_t expected; /* Kind of the answer that is waited for. */
     uint8_t tries;
     uint64_t due_ms;
+    uint64_t epoch;   /* repair->epoch when it began. */
     struct buf sent;  /* The message under way, without the protocol's byte. */
     struct buf asked; /* Its list: ranges or keys. */
     struct buf stack; /* Ranges to ask about: each packed, then its size in four bytes. */
@@ -101,6 +102,12 @@ struct repair {
     size_t driver_next;
     struct repair_session sessions[REPAIR_SESSIONS_MAX];
     uint64_t number;
+    uint64_t epoch; /* Set by the node; comes back with what was complete. */
+    struct {
+        node_id peer;
+        uint64_t epoch;
+    } completed[2 * REPAIR_SESSIONS_MAX];
+    size_t completed_count;
     struct buf list, ranges; /* Scratch. */
     struct repair_counts counts;
 };
@@ -118,6 +125,13 @@ enum status repair_receive(struct repair *repair, node_id from, struct slice byt
 
 /* Sends again what was not answered. */
 void repair_tick(struct repair *repair, uint64_t now_ms, struct outbox *outbox);
+
+/* Sessions that ended complete since the last call, one at a time; false: no more. What was joined
+ * here is in a batch up to now. */
+bool repair_next_complete(struct repair *repair, node_id *peer, uint64_t *epoch);
+
+/* Gives up all sessions: what is shared has changed. */
+void repair_abandon(struct repair *repair);
 
 /* When repair_tick() is due; UINT64_MAX: never. */
 uint64_t repair_due_ms(const struct repair *repair);

@@ -25,14 +25,24 @@ static enum status load(struct replica *replica)
     enum status status = local_load_identity(replica);
     bool fresh = status == STATUS_NOT_FOUND;
     if (status != STATUS_OK && !fresh) return status;
-    replica->self.boot++;
+    if (fresh) {
+        replica->starts =
+            (struct starts){.id = replica->self.id, .boot.incarnation = replica->self.incarnation};
+    }
+    starts_next(&replica->starts, prng_u64(&replica->prng));
+    replica->self = (struct identity){replica->starts.id, replica->starts.boot.incarnation,
+                                      replica->starts.boot.counter};
     status = fresh ? local_save_map(replica) : local_load_map(replica);
     if (status != STATUS_OK) return status;
     /* Each start draws its own labels, whatever it is given as a seed. */
     replica->prng.state += replica->self.boot * UINT64_C(0x9e3779b97f4a7c15);
+    if (replica->map == NULL) return STATUS_CORRUPT;
     store_set_writer(replica->store, replica->self.id, slot_owner(&replica->self));
     status = local_save_identity(replica);
     if (status == STATUS_OK) status = replica_hint_load(replica);
+    if (status == STATUS_OK) status = replica_topology_start(replica);
+    if (status == STATUS_OK)
+        replica_hold_flow(replica, HOLD_MAP | rangemap_identity(replica->map)->number);
     return status;
 }
 
@@ -52,6 +62,8 @@ enum status replica_create(const struct replica_options *options, struct replica
     outbox_init(&replica->outbox, replica->heap);
     buf_init(&replica->held_bytes, replica->heap);
     buf_init(&replica->envelope, replica->heap);
+    buf_init(&replica->to_self, replica->heap);
+    buf_init(&replica->moves.sweep_from, replica->heap);
     buf_init(&replica->message, replica->heap);
     buf_init(&replica->key, replica->heap);
     buf_init(&replica->value, replica->heap);
@@ -91,10 +103,12 @@ void replica_destroy(struct replica *replica)
     heap_free(replica->heap, replica->seen);
     replica_hint_free(replica);
     repair_deinit(&replica->repair);
+    replica_topology_stop(replica);
     outbox_deinit(&replica->ready);
     outbox_deinit(&replica->outbox);
     buf_deinit(&replica->held_bytes);
     buf_deinit(&replica->envelope);
+    buf_deinit(&replica->to_self);
     buf_deinit(&replica->message);
     buf_deinit(&replica->key);
     buf_deinit(&replica->value);
@@ -216,6 +230,12 @@ void replica_take_outbox(struct replica *replica)
 static void let_go(struct replica *replica, node_id to, struct slice bytes)
 {
     struct buf *envelope = &replica->envelope;
+    if (to == replica->self.id) {
+        /* The register votes for itself like for others. */
+        buf_append_u32le(&replica->to_self, (uint32_t)bytes.size);
+        buf_append_slice(&replica->to_self, bytes);
+        return;
+    }
     buf_clear(envelope);
     buf_append_u64le(envelope, replica->time.wall_ms);
     buf_append_slice(envelope, bytes);
@@ -242,7 +262,10 @@ static void release(struct replica *replica)
             release_message(replica, &held);
             continue;
         }
-        replica_write_durable(replica, held.flow);
+        if ((held.flow & HOLD_MAP) != 0)
+            replica_map_durable(replica, held.flow & ~HOLD_MAP);
+        else
+            replica_write_durable(replica, held.flow);
     }
     if (replica->held_count == 0) buf_clear(&replica->held_bytes);
 }
@@ -261,6 +284,23 @@ static void fail_batch(struct replica *replica, enum status status)
         if (flow != NULL) replica_write_failed(replica, flow, status);
     }
     outbox_clear(&replica->ready);
+}
+
+static void dispatch(struct replica *replica, node_id from, struct slice bytes);
+
+/* What this node sent to itself. */
+static void take_own_messages(struct replica *replica)
+{
+    if (replica->to_self.size == 0) return;
+    struct buf messages = replica->to_self;
+    replica->to_self = (struct buf){.heap = replica->heap};
+    struct reader reader = reader_of(buf_slice(&messages));
+    while (reader_left(&reader) > 0) {
+        struct slice bytes = reader_bytes(&reader, reader_u32le(&reader));
+        if (reader.failed) break; /* It did not fit into memory. */
+        dispatch(replica, replica->self.id, bytes);
+    }
+    buf_deinit(&messages);
 }
 
 void replica_commit(struct replica *replica, struct replica_time time)
@@ -288,7 +328,8 @@ void replica_commit(struct replica *replica, struct replica_time time)
     outbox_clear(&replica->ready);
     /* With an interval between syncs a batch may be visible at once. */
     release(replica);
-    if (replica->batch_open) replica_commit(replica, time);
+    take_own_messages(replica);
+    if (replica->batch_open || replica->ready.count > 0) replica_commit(replica, time);
 }
 
 void replica_synced(struct replica *replica, struct replica_time time)
@@ -414,9 +455,7 @@ void replica_fail(struct replica *replica, struct flow *flow, enum request_outco
 
 bool replica_is_down(const struct replica *replica, node_id id)
 {
-    (void)replica;
-    (void)id;
-    return false;
+    return id != replica->self.id && health_of(replica->health, id).state == HEALTH_DOWN;
 }
 
 /* An owner that may take the request and was not tried yet; 0: none. */
@@ -490,6 +529,7 @@ static struct flow *flow_start(struct replica *replica, const struct request *re
         return NULL;
     }
     uint64_t timeout_ms = request->timeout_ms != 0 ? request->timeout_ms : REPLICA_TIMEOUT_MS;
+    flow->map_number = rangemap_identity(replica->map)->number;
     flow->consistency = consistency_of(replica, request);
     flow->deadline_ms = replica->time.now_ms + timeout_ms;
     return flow;
@@ -560,6 +600,20 @@ static void forwarded(struct replica *replica, node_id from, const struct data_m
 
 /* --- Messages and time --- */
 
+/* Learns of newer maps. False: the sender goes by a map that everybody else has left behind, so that
+ * it does not know who owns what now; it is sent ours. */
+static bool same_maps(struct replica *replica, node_id from, const struct data_message *message)
+{
+    const struct rangemap_identity *ours = rangemap_identity(replica->map);
+    if (message->generation > ours->generation || message->map_number > ours->number)
+        replica_map_fetch(replica, from);
+    bool stale = message->generation < ours->generation ||
+                 message->map_number < replica->topology.retired;
+    if (!stale || planted(BUG_STALE_MAP_TAKEN)) return message->generation <= ours->generation;
+    replica_map_send(replica, from);
+    return false;
+}
+
 static void data_message(struct replica *replica, node_id from, struct slice bytes)
 {
     struct data_message message;
@@ -567,6 +621,7 @@ static void data_message(struct replica *replica, node_id from, struct slice byt
         replica->stats.invalid_count++;
         return;
     }
+    if (!same_maps(replica, from, &message)) return;
     switch (message.kind) {
     case DATA_FORWARD:
         serve_forward(replica, from, &message);
@@ -600,6 +655,27 @@ static void data_message(struct replica *replica, node_id from, struct slice byt
     }
 }
 
+static void dispatch(struct replica *replica, node_id from, struct slice bytes)
+{
+    switch (bytes.data[0]) {
+    case PROTOCOL_DATA:
+        data_message(replica, from, slice_from(bytes, 1));
+        break;
+    case PROTOCOL_REPAIR:
+        replica_repair_message(replica, from, slice_from(bytes, 1));
+        break;
+    case PROTOCOL_HEALTH:
+    case PROTOCOL_REGISTER:
+    case PROTOCOL_BOOTS:
+    case PROTOCOL_TOPOLOGY:
+        replica_topology_message(replica, from, bytes);
+        break;
+    default:
+        replica->stats.invalid_count++;
+        break;
+    }
+}
+
 void replica_message(struct replica *replica, struct replica_time time, node_id from,
                      struct slice bytes)
 {
@@ -609,18 +685,7 @@ void replica_message(struct replica *replica, struct replica_time time, node_id 
         return;
     }
     replica_clock_heard(replica, from, load_u64le(bytes.data));
-    struct slice body = slice_from(bytes, ENVELOPE_BYTES + 1);
-    switch (bytes.data[ENVELOPE_BYTES]) {
-    case PROTOCOL_DATA:
-        data_message(replica, from, body);
-        break;
-    case PROTOCOL_REPAIR:
-        replica_repair_message(replica, from, body);
-        break;
-    default:
-        replica->stats.invalid_count++;
-        break;
-    }
+    dispatch(replica, from, slice_from(bytes, ENVELOPE_BYTES));
 }
 
 static void flow_tick(struct replica *replica, struct flow *flow)
@@ -648,11 +713,12 @@ void replica_tick(struct replica *replica, struct replica_time time)
         flow_tick(replica, &replica->flows[i]);
     replica_hint_tick(replica);
     replica_repair_tick(replica);
+    replica_topology_tick(replica);
 }
 
 uint64_t replica_wake_ms(const struct replica *replica)
 {
-    uint64_t due = replica_repair_due_ms(replica);
+    uint64_t due = u64_min(replica_repair_due_ms(replica), replica_topology_due_ms(replica));
     for (size_t i = 0; i < replica->flow_capacity && replica->flow_count > 0; i++) {
         const struct flow *flow = &replica->flows[i];
         if (flow->kind == FLOW_NONE) continue;

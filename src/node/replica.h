@@ -30,6 +30,7 @@
 #include "base/status.h"
 #include "cluster/identity.h"
 #include "cluster/rangemap.h"
+#include "cluster/rangemap_delta.h"
 #include "cluster/request.h"
 #include "cluster/trace.h"
 #include "store/store.h"
@@ -40,6 +41,9 @@ enum {
     REPLICA_HINTS_MAX = 1 << 16, /* Owed to all peers together. */
     REPLICA_HINT_WINDOW = 16,    /* On their way to one peer. */
     REPLICA_HINT_AFTER_MS = 500, /* An owner that was silent so long is owed a hint. */
+    REPLICA_MAPS_MAX = 16,       /* Older ones that somebody may still go by. */
+    REPLICA_WISHES_MAX = 8,      /* Changes of the map asked for at one node. */
+    REPLICA_FETCH_MS = 100,      /* From one question for a newer map to the next. */
     REPLICA_REPAIR_MS = 1000,    /* From one comparison with a peer to the next. */
     REPLICA_TIMEOUT_MS = 5000,   /* Of requests that name none. */
     REPLICA_ASK_BYTES_MAX = 1 << 20, /* Of the entries in one answer between nodes. */
@@ -94,6 +98,20 @@ void replica_commit(struct replica *replica, struct replica_time time);
 
 /* After store_sync_complete(). */
 void replica_synced(struct replica *replica, struct replica_time time);
+
+/* Asks for a change of the map: a member to add (id 0), one that is to leave, or a state. True if it is
+ * so already; else it is proposed until it is. Errors: false as well when too much is asked for. */
+bool replica_change(struct replica *replica, const struct change *change);
+
+/* A directory without an id joins: it asks any member, again and again, until the answer has a map
+ * with its incarnation; with that map and id its replica is created. */
+void replica_join_ask(const struct member *member, struct buf *out);
+bool replica_join_answer(struct replica *replica, struct replica_time time, struct slice ask,
+                         struct buf *answer);
+
+/* Errors: STATUS_INVALID, STATUS_NOT_FOUND if it is no member of that map, STATUS_NOMEM. */
+enum status replica_join_take(struct heap *heap, struct slice answer, uint64_t incarnation,
+                              struct rangemap **map, node_id *id);
 
 /* When replica_tick() is due, in `now_ms`. */
 uint64_t replica_wake_ms(const struct replica *replica);

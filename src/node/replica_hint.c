@@ -207,6 +207,12 @@ void replica_hint_applied(struct replica *replica, node_id from, const struct da
     }
 }
 
+void replica_hint_returned(struct replica *replica, node_id peer)
+{
+    for (size_t i = 0; i < replica->hint_peer_count; i++)
+        if (replica->hints[i].peer == peer) replica->hints[i].retry_ms = replica->time.now_ms;
+}
+
 /* --- After a start --- */
 
 static enum status count_hint(void *context, struct slice key, const struct record *record)

@@ -116,32 +116,20 @@ void local_forget(struct replica *replica, struct slice key)
 
 /* --- Identity --- */
 
-enum { IDENTITY_VALUE_BYTES = 18 };
-
 enum status local_load_identity(struct replica *replica)
 {
     local_key(&replica->key, LOCAL_IDENTITY);
     enum status status = local_get(replica, buf_slice(&replica->key), &replica->value);
-    if (status != STATUS_OK) return status;
-    struct reader reader = reader_of(buf_slice(&replica->value));
-    struct identity self;
-    self.id = reader_u16le(&reader);
-    self.incarnation = reader_u64le(&reader);
-    self.boot = reader_u64le(&reader);
-    if (reader.failed || reader_left(&reader) != 0) return STATUS_CORRUPT;
-    replica->self = self;
-    return STATUS_OK;
+    if (status == STATUS_OK) status = starts_decode(buf_slice(&replica->value), &replica->starts);
+    return status;
 }
 
 enum status local_save_identity(struct replica *replica)
 {
-    struct buf *value = &replica->value;
     local_key(&replica->key, LOCAL_IDENTITY);
-    buf_clear(value);
-    buf_append_u16le(value, replica->self.id);
-    buf_append_u64le(value, replica->self.incarnation);
-    buf_append_u64le(value, replica->self.boot);
-    return local_put(replica, buf_slice(&replica->key), buf_slice(value));
+    buf_clear(&replica->value);
+    starts_encode(&replica->starts, &replica->value);
+    return local_put(replica, buf_slice(&replica->key), buf_slice(&replica->value));
 }
 
 /* --- The map --- */

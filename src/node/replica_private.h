@@ -9,6 +9,8 @@
  *   replica_merge.c   many owners' answers into one
  *   replica_hint.c    what peers are owed
  *   replica_repair.c  whom to compare with, and about what
+ *   replica_topology.c  the life of maps, and who is up
+ *   replica_moves.c   how shards come to other owners
  *
  * A *flow* is a request under way here. Messages carry its number, so that a late answer to one
  * that is gone finds nothing. */
@@ -16,9 +18,14 @@
 
 #include "base/buf.h"
 #include "base/prng.h"
+#include "cluster/boots.h"
 #include "cluster/data_message.h"
+#include "cluster/health.h"
 #include "cluster/outbox.h"
+#include "cluster/rangemap_delta.h"
+#include "cluster/register.h"
 #include "cluster/repair.h"
+#include "cluster/topology_message.h"
 #include "node/replica.h"
 
 enum {
@@ -111,6 +118,7 @@ struct flow {
     bool from_client;
     uint64_t asker_flow; /* The client's number, or the flow of the node that forwarded. */
     node_id asker;
+    uint64_t map_number;    /* Under which it began. */
     struct request request; /* Borrows from `bytes`. */
     struct buf bytes;
     enum consistency consistency;
@@ -168,6 +176,49 @@ struct seen {
     uint8_t next[SEEN_SETS];
 };
 
+/* How far this node has filled a shard whose next owner it is. */
+struct filling {
+    uint64_t low_hash; /* Of the shard's low key. */
+    uint64_t began;
+    uint8_t compared; /* With these owners, by place. */
+    bool synced;
+};
+
+/* That a next owner is synced. */
+struct heard {
+    uint64_t low_hash, began;
+    node_id node;
+};
+
+/* A change of the map that people asked for, until it is so. */
+struct wish {
+    struct change change;
+    char zone[RANGEMAP_ZONE_BYTES_MAX + 1], address[RANGEMAP_ADDRESS_BYTES_MAX + 1];
+};
+
+struct replica_moves {
+    struct filling *filling;
+    size_t filling_count;
+    struct heard *heard;
+    size_t heard_count, heard_capacity;
+    struct wish wishes[REPLICA_WISHES_MAX];
+    size_t wish_count;
+    bool swept; /* Nothing of others is left here. */
+    struct buf sweep_from;
+};
+
+struct replica_topology {
+    bool started;
+    struct register_node reg;
+    struct boots boots;
+    uint64_t durable;      /* Number of the newest map that is safe on disk. */
+    uint64_t acknowledged; /* As the header of this file's sources says. */
+    uint64_t retired;      /* Every member that counts has acknowledged this one. */
+    struct rangemap *older[REPLICA_MAPS_MAX]; /* In use by somebody still; the newest last. */
+    size_t older_count;
+    uint64_t health_ms, moves_ms, fetch_ms;
+};
+
 struct replica {
     struct heap *heap;
     struct store *store;
@@ -175,7 +226,11 @@ struct replica {
     const struct trace *trace;
     struct prng prng;
     struct identity self;
+    struct starts starts; /* What is kept of `self`. */
     struct rangemap *map;
+    struct health *health;
+    struct replica_topology topology;
+    struct replica_moves moves;
     struct replica_time time; /* As replica_clock_look() gave it. */
     struct replica_clock clock;
     struct seen *seen;
@@ -201,6 +256,7 @@ struct replica {
     size_t repair_member; /* The last one. */
 
     struct outbox outbox; /* Of a protocol's step, until replica_take_outbox(). */
+    struct buf to_self;   /* Messages, each after its size in four bytes. */
     struct buf envelope, message, key, value, entries, ranges; /* Scratch. */
     struct replica_stats stats;
 };
@@ -215,6 +271,9 @@ static inline uint64_t flow_label(const struct flow *flow, unsigned attempt)
 }
 
 #define HINT_LABEL (UINT64_C(1) << 63)
+
+/* What waits for a map to be durable. */
+#define HOLD_MAP (UINT64_C(1) << 62)
 
 /* Keys of clients lie above those that a node has for itself. */
 #define REPLICA_KEY_FIRST SLICE_LITERAL("\1")
@@ -261,6 +320,8 @@ enum local_kind {
     LOCAL_IDENTITY = 'i',
     LOCAL_MAP = 'm',
     LOCAL_HINT = 'h',
+    LOCAL_REGISTER = 'r',
+    LOCAL_BOOTS = 'b',
 };
 
 /* Begins a key of this node alone in `key`, which is cleared first. */
@@ -343,6 +404,32 @@ void merge_order(struct merge *merge, const struct request *request, uint64_t no
 int merge_compare(const struct request *request, struct best a, struct slice a_key, struct best b,
                   struct slice b_key);
 
+/* --- replica_topology.c --- */
+
+enum status replica_topology_start(struct replica *replica);
+void replica_topology_stop(struct replica *replica);
+void replica_topology_message(struct replica *replica, node_id from, struct slice bytes);
+void replica_topology_tick(struct replica *replica);
+uint64_t replica_topology_due_ms(const struct replica *replica);
+void replica_map_durable(struct replica *replica, uint64_t number);
+void replica_map_fetch(struct replica *replica, node_id from);
+void replica_map_send(struct replica *replica, node_id to);
+
+/* Whether an older map that somebody may still go by has this node among the key's owners. */
+bool replica_took_before(const struct replica *replica, struct slice key);
+
+/* --- replica_moves.c --- */
+
+void replica_moves_map_changed(struct replica *replica);
+void replica_moves_join(struct replica *replica, const struct member *member);
+void replica_moves_synced(struct replica *replica, node_id from,
+                          const struct topology_message *message);
+void replica_moves_tick(struct replica *replica);
+void replica_moves_free(struct replica *replica);
+
+/* May this node answer for a shard whose owner it is or becomes? */
+bool replica_is_complete(const struct replica *replica, const struct shard *shard);
+
 /* --- replica_repair.c --- */
 
 void replica_repair_init(struct replica *replica);
@@ -353,6 +440,7 @@ uint64_t replica_repair_due_ms(const struct replica *replica);
 /* --- replica_hint.c --- */
 
 /* Keeps the record for the peer, in the batch under way. False: there is no room. */
+void replica_hint_returned(struct replica *replica, node_id peer); /* It is up: send at once. */
 bool replica_hint_keep(struct replica *replica, node_id peer, struct slice key,
                        const struct record *record);
 void replica_hint_applied(struct replica *replica, node_id from,

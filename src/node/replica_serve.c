@@ -28,7 +28,8 @@ void replica_serve_apply(struct replica *replica, node_id from, const struct dat
 {
     struct data_message answer = {.kind = DATA_APPLIED, .flow = message->flow};
     struct store_outcome outcome = {.status = STATUS_OK};
-    if (!rangemap_takes(replica->map, replica->self.id, message->key)) {
+    if (!rangemap_takes(replica->map, replica->self.id, message->key) &&
+        !replica_took_before(replica, message->key)) {
         answer.verdict = DATA_NOT_OWNER;
     } else {
         struct store_write write = {
@@ -135,15 +136,22 @@ static void clip(struct key_range *range)
     if (slice_compare(range->low, REPLICA_KEY_FIRST) < 0) range->low = REPLICA_KEY_FIRST;
 }
 
-static bool answers_range(const struct replica *replica, const struct key_range *range)
+/* As long as it takes writes it holds what a reader who goes by an older map wants. */
+static enum data_verdict may_answer(const struct replica *replica, const struct key_range *range)
 {
     size_t first, end;
     rangemap_find_range(replica->map, range->low, range->high, &first, &end);
     for (; first < end; first++) {
         struct shard shard = rangemap_shard(replica->map, first);
-        if (!owners_contain(shard_read_owners(&shard), replica->self.id)) return false;
+        struct owners sets[2];
+        size_t count = shard_write_owners(&shard, sets);
+        bool owns = false;
+        for (size_t i = 0; i < count; i++)
+            owns = owns || owners_contain(&sets[i], replica->self.id);
+        if (!owns) return DATA_NOT_OWNER;
+        if (!replica_is_complete(replica, &shard)) return DATA_INCOMPLETE;
     }
-    return true;
+    return DATA_OK;
 }
 
 enum data_verdict replica_tell(struct replica *replica, const struct request *request,
@@ -158,7 +166,8 @@ enum data_verdict replica_tell(struct replica *replica, const struct request *re
         struct key_range *range = &list[query.range_count++];
         CHECK(data_range_next(&ranges, range));
         clip(range);
-        if (!answers_range(replica, range)) return DATA_NOT_OWNER;
+        enum data_verdict verdict = may_answer(replica, range);
+        if (verdict != DATA_OK) return verdict;
     }
     told->kind = DATA_TOLD;
     told->with_dead = with_dead;

@@ -265,6 +265,53 @@ static inline void bench_destroy(struct bench *bench)
     free(bench);
 }
 
+/* One more node asks its way in. */
+static inline void bench_join(struct bench *bench)
+{
+    node_id place = (node_id)(bench->node_count + 1);
+    struct bench_node *node = &bench->nodes[place];
+    struct store_options options = store_world_options();
+    struct member member = {.incarnation = 1000 + place,
+                            .capacity = 100,
+                            .zone = SLICE_LITERAL("z"),
+                            .address = SLICE_LITERAL("new")};
+    struct buf ask = {.heap = &bench->heap}, answer = {.heap = &bench->heap};
+    EXPECT(place <= BENCH_NODES_MAX);
+    options.publish_after_sync = true;
+    options.gc_age_ms = UINT64_MAX;
+    node->bench = bench;
+    node->id = place;
+    node->trace = (struct trace){.line = bench_trace, .context = node};
+    EXPECT(store_world_init(&node->world, test_seed + place, &options) == STATUS_OK);
+    replica_join_ask(&member, &ask);
+    node_id contact = 1 + place % (node_id)bench->node_count;
+    struct replica *at = bench->nodes[contact].replica;
+    for (int turn = 0; turn < 100; turn++) {
+        if (replica_join_answer(at, bench_time(bench, contact), buf_slice(&ask), &answer)) break;
+        bench_pass(bench, 200);
+    }
+    struct rangemap *map;
+    node_id id;
+    EXPECT(replica_join_take(&node->world.heap, buf_slice(&answer), member.incarnation, &map,
+                             &id) == STATUS_OK);
+    EXPECT(id == place);
+    struct replica_options join = {
+        .heap = &node->world.heap,
+        .store = node->world.store,
+        .sink = {.send = bench_send, .reply = bench_take_reply, .context = node},
+        .trace = &node->trace,
+        .seed = test_seed + place,
+        .self = {.id = id, .incarnation = member.incarnation},
+        .map = map,
+    };
+    EXPECT(replica_create(&join, bench_time(bench, place), &node->replica) == STATUS_OK);
+    rangemap_unref(map);
+    buf_deinit(&ask);
+    buf_deinit(&answer);
+    bench->node_count = place;
+    bench_settle(bench);
+}
+
 /* --- Requests --- */
 
 static inline uint64_t bench_ask(struct bench *bench, node_id id, const struct request *request)
@@ -286,9 +333,11 @@ static inline const struct bench_reply *bench_reply(const struct bench *bench, u
 static inline const struct bench_reply *bench_do(struct bench *bench, node_id id,
                                                  const struct request *request)
 {
-    const struct bench_reply *reply = bench_reply(bench, bench_ask(bench, id, request));
-    EXPECT(reply != NULL);
-    return reply;
+    uint64_t number = bench_ask(bench, id, request);
+    for (int turn = 0; turn < 300 && bench_reply(bench, number) == NULL; turn++)
+        bench_pass(bench, 20);
+    EXPECT(bench_reply(bench, number) != NULL);
+    return bench_reply(bench, number);
 }
 
 static inline const struct bench_reply *bench_put(struct bench *bench, node_id id, const char *key,

@@ -50,15 +50,15 @@ TEST_CASE(nothing_is_acknowledged_before_enough_disks_have_it)
 TEST_CASE(a_node_that_does_not_own_the_key_forwards_to_one_that_does)
 {
     struct rangemap_settings settings = settings_of(2, 2, 1);
-    struct bench *bench = bench_create(4, &settings, (const char *const[]){"m", NULL});
-    /* [, m) is owned by 1 and 2, [m, ) by 2 and 3. */
+    struct bench *bench = bench_create(4, &settings, (const char *const[]){"g", "m", "t", NULL});
+    /* In order: owned by 1 and 2, 2 and 3, 3 and 4, 4 and 1. */
     EXPECT(bench_put(bench, 4, "a", 1)->reply.outcome == REQUEST_DONE);
-    EXPECT(bench_put(bench, 1, "z", 2)->reply.outcome == REQUEST_DONE);
+    EXPECT(bench_put(bench, 2, "z", 2)->reply.outcome == REQUEST_DONE);
     EXPECT(bench_peek(bench, 1, "a") == 1 && bench_peek(bench, 2, "a") == 1);
     EXPECT(bench_peek(bench, 3, "a") == -1 && bench_peek(bench, 4, "a") == -1);
-    EXPECT(bench_peek(bench, 3, "z") == 2 && bench_peek(bench, 1, "z") == -1);
-    EXPECT(bench_get(bench, 4, "z", CONSISTENCY_ONE)->scores[0] == 2);
-    EXPECT(bench_get(bench, 4, "y", CONSISTENCY_ONE)->reply.outcome == REQUEST_ABSENT);
+    EXPECT(bench_peek(bench, 4, "z") == 2 && bench_peek(bench, 2, "z") == -1);
+    EXPECT(bench_get(bench, 3, "z", CONSISTENCY_ONE)->scores[0] == 2);
+    EXPECT(bench_get(bench, 3, "y", CONSISTENCY_ONE)->reply.outcome == REQUEST_ABSENT);
     bench_destroy(bench);
 }
 
@@ -415,6 +415,115 @@ TEST_CASE(equal_owners_say_so_in_a_few_bytes)
     bench_destroy(bench);
 }
 
+/* --- Moves --- */
+
+static bool settled(const struct bench *bench)
+{
+    uint64_t number = 0;
+    for (node_id id = 1; id <= bench->node_count; id++) {
+        if (bench->nodes[id].replica == NULL) continue;
+        const struct rangemap *map = replica_map(bench->nodes[id].replica);
+        if (number == 0) number = rangemap_identity(map)->number;
+        if (rangemap_identity(map)->number != number) return false;
+        for (size_t i = 0; i < rangemap_shard_count(map); i++)
+            if (rangemap_shard(map, i).stage != SHARD_STABLE) return false;
+    }
+    return true;
+}
+
+/* Until nothing has moved for a while. */
+static void settle_moves(struct bench *bench)
+{
+    for (int turn = 0, quiet = 0; turn < 200 && quiet < 10; turn++) {
+        bench_pass(bench, 1000);
+        quiet = settled(bench) ? quiet + 1 : 0;
+    }
+    EXPECT(settled(bench));
+}
+
+static size_t shards_of(const struct rangemap *map, node_id id)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < rangemap_shard_count(map); i++) {
+        struct shard shard = rangemap_shard(map, i);
+        count += owners_contain(&shard.owners, id);
+    }
+    return count;
+}
+
+/* Each word is at all of its owners and nowhere else. */
+static void expect_placed(const struct bench *bench, const struct rangemap *map, uint32_t words)
+{
+    for (uint32_t i = 0; i < words; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%c%02u", 'a' + (int)(i % 26), i);
+        struct shard shard = rangemap_shard(map, rangemap_find(map, slice_from_text(key)));
+        for (node_id id = 1; id <= bench->node_count; id++) {
+            if (bench->nodes[id].replica == NULL) continue;
+            bool there = bench_peek(bench, id, key) != -1;
+            EXPECT(there == owners_contain(&shard.owners, id));
+        }
+    }
+}
+
+static const char *const eight_cuts[] = {"d", "g", "j", "m", "p", "s", "v", NULL};
+
+TEST_CASE(a_node_that_joins_is_given_its_share_and_one_that_leaves_hands_over)
+{
+    enum { WORDS = 100 };
+    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct bench *bench = bench_create(3, &settings, eight_cuts);
+    put_everywhere(bench, WORDS);
+    bench_join(bench);
+    EXPECT(bench->node_count == 4);
+    settle_moves(bench);
+    const struct rangemap *map = replica_map(bench->nodes[4].replica);
+    EXPECT(shards_of(map, 4) >= 3 && shards_of(map, 4) <= 5);
+    expect_placed(bench, map, WORDS);
+    struct request count = {.kind = REQUEST_COUNT};
+    for (node_id id = 1; id <= 4; id++) EXPECT(bench_do(bench, id, &count)->reply.count == WORDS);
+
+    struct change leave = {.kind = CHANGE_MEMBER_LEAVING, .member = {.id = 1, .leaving = true}};
+    replica_change(bench->nodes[3].replica, &leave);
+    settle_moves(bench);
+    map = replica_map(bench->nodes[4].replica);
+    struct member gone;
+    EXPECT(!rangemap_member_find(map, 1, &gone));
+    for (node_id id = 2; id <= 4; id++) EXPECT(bench_do(bench, id, &count)->reply.count == WORDS);
+    bench_destroy(bench);
+}
+
+/* Requests go on while shards move, whoever is asked, and none fails. */
+TEST_CASE(clients_notice_nothing_of_moves)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, eight_cuts);
+    struct prng prng = {.state = test_seed};
+    double expected[26] = {0};
+    put_everywhere(bench, 26);
+    bench_join(bench);
+    bench_join(bench);
+    for (int step = 0; step < 600; step++) {
+        uint32_t word = prng_below(&prng, 26);
+        node_id id = 1 + (node_id)prng_below(&prng, (uint32_t)bench->node_count);
+        char key[16];
+        snprintf(key, sizeof key, "%c%02u", 'a' + (int)word, word);
+        if (prng_one_in(&prng, 2)) {
+            expected[word] = step;
+            const struct bench_reply *reply = bench_put(bench, id, key, step);
+            if (reply->reply.outcome != REQUEST_DONE) fprintf(stderr, "step %d: put\n", step);
+            EXPECT(reply->reply.outcome == REQUEST_DONE);
+        } else if (expected[word] != 0) {
+            const struct bench_reply *reply = bench_get(bench, id, key, CONSISTENCY_QUORUM);
+            EXPECT(reply->reply.outcome == REQUEST_DONE);
+            EXPECT(reply->scores[0] == expected[word]);
+        }
+        bench_pass(bench, 100);
+    }
+    EXPECT(shards_of(replica_map(bench->nodes[5].replica), 5) > 0);
+    bench_destroy(bench);
+}
+
 TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
           TEST(nothing_is_acknowledged_before_enough_disks_have_it),
           TEST(a_node_that_does_not_own_the_key_forwards_to_one_that_does),
@@ -425,4 +534,6 @@ TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
           TEST(a_quorum_sees_what_was_acknowledged_though_one_owner_does_not),
           TEST(an_owner_that_is_silent_is_passed_over), TEST(owners_that_differ_become_equal),
           TEST(an_empty_owner_is_filled_and_deletions_travel_as_well),
-          TEST(equal_owners_say_so_in_a_few_bytes))
+          TEST(equal_owners_say_so_in_a_few_bytes),
+          TEST(a_node_that_joins_is_given_its_share_and_one_that_leaves_hands_over),
+          TEST(clients_notice_nothing_of_moves))

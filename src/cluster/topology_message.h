@@ -1,0 +1,45 @@
+/* Messages about maps: who has which, who wants to join, what was filled. Bytes: docs/format/peer.md.
+ *
+ *     FETCH    give me your map, if it is newer than the one I name
+ *     MAP      a whole map
+ *     JOIN     a directory without an id wants to become a member
+ *     SYNCED   shards whose next owner I am, and which I hold completely now */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/slice.h"
+#include "base/status.h"
+#include "cluster/rangemap.h"
+
+enum topology_kind {
+    TOPOLOGY_FETCH = 1,
+    TOPOLOGY_MAP,
+    TOPOLOGY_JOIN,
+    TOPOLOGY_SYNCED,
+    TOPOLOGY_KIND_END,
+};
+
+enum { TOPOLOGY_SYNCED_MAX = 256 };
+
+/* Slices are borrowed. */
+struct topology_message {
+    enum topology_kind kind;
+    uint64_t generation, number; /* FETCH: of the map I have; 0: none. SYNCED: of my map. */
+    struct slice map;            /* MAP */
+    struct member member;        /* JOIN: incarnation, capacity, zone, address. */
+    struct slice shards;         /* SYNCED: topology_shard_next(). */
+    uint64_t shard_count;
+};
+
+void topology_message_encode(const struct topology_message *message, struct buf *out);
+
+/* Errors: STATUS_INVALID unless the bytes are what topology_message_encode() writes; the map is not
+ * looked at. */
+enum status topology_message_decode(struct slice bytes, struct topology_message *message);
+
+/* A shard, by its low key and the version in which its stage began. */
+void topology_shard_append(struct buf *list, struct slice low, uint64_t began);
+bool topology_shard_next(struct slice *rest, struct slice *low, uint64_t *began);

@@ -1,0 +1,506 @@
+/* The life of maps at one node: learning them, agreeing on the next, acknowledging, and who is up.
+ *
+ *     decided      the register knows what the next map is made by: apply it, keep it
+ *     ahead        a peer has a newer map (its card, or a message that names it): fetch it
+ *     adopted      kept in one batch with the register's state; from then on requests go by it
+ *     acknowledged durable here, and no request that this node coordinates began under an older one
+ *     retired      every member that counts has acknowledged a later one: what still comes under it is
+ *                  refused, for its sender missed that
+ *
+ * Maps that are not retired are kept: a write is taken where any of them says that this node owns the
+ * key. docs/design/moves.md has the reasons. */
+#include <xxhash.h>
+
+#include "base/check.h"
+#include "base/math.h"
+#include "base/planted.h"
+#include "cluster/topology_message.h"
+#include "node/replica_private.h"
+
+/* --- What the parts know of a map --- */
+
+static uint32_t zone_of(struct slice zone)
+{
+    return (uint32_t)XXH3_64bits(zone.data, zone.size);
+}
+
+/* One number for the random id and the count of recoveries. */
+static uint64_t generation_tag(const struct rangemap *map)
+{
+    const struct rangemap_identity *identity = rangemap_identity(map);
+    uint64_t tag = identity->generation_id ^ (identity->generation << 48);
+    return tag == 0 ? 1 : tag;
+}
+
+static struct register_map register_map_of(const struct rangemap *map)
+{
+    const struct rangemap_identity *identity = rangemap_identity(map);
+    struct register_map out = {
+        .generation = {identity->generation, identity->generation_id},
+        .number = identity->number,
+        .hash = identity->hash,
+    };
+    const node_id *ids;
+    size_t count = rangemap_registrars(map, &ids);
+    CHECK(count <= REGISTRAR_COUNT_MAX);
+    for (size_t i = 0; i < count; i++) {
+        struct member member;
+        CHECK(rangemap_member_find(map, ids[i], &member));
+        out.registrars[out.registrar_count++] = (struct registrar){ids[i], member.incarnation};
+    }
+    return out;
+}
+
+/* Members that answer, or should. `waited` leaves out those whose acknowledgement nobody waits for. */
+static struct health_member *list_members(const struct replica *replica, bool waited, size_t *count)
+{
+    const struct rangemap *map = replica->map;
+    size_t all = rangemap_member_count(map);
+    struct health_member *members = heap_alloc(replica->heap, (all + 1) * sizeof *members);
+    *count = 0;
+    for (size_t i = 0; members != NULL && i < all; i++) {
+        struct member member = rangemap_member(map, i);
+        if (member.state == MEMBER_EXCLUDED) continue;
+        if (waited && member.state == MEMBER_SUSPENDED) continue;
+        members[(*count)++] =
+            (struct health_member){member.id, member.incarnation, zone_of(member.zone)};
+    }
+    return members;
+}
+
+static void tell_health(struct replica *replica)
+{
+    const struct rangemap_identity *identity = rangemap_identity(replica->map);
+    health_set_map(replica->health, generation_tag(replica->map), identity->number,
+                   replica->topology.acknowledged);
+}
+
+static enum status set_members(struct replica *replica)
+{
+    size_t count;
+    struct health_member *members = list_members(replica, false, &count);
+    if (members == NULL) return STATUS_NOMEM;
+    enum status status = health_set_members(replica->health, members, count, &replica->prng);
+    heap_free(replica->heap, members);
+    return status;
+}
+
+/* --- Life --- */
+
+static enum status save_register(struct replica *replica)
+{
+    struct buf state = {.heap = replica->heap};
+    register_encode_state(&replica->topology.reg, &state);
+    local_key(&replica->key, LOCAL_REGISTER);
+    enum status status = buf_status(&state);
+    if (status == STATUS_OK)
+        status = local_put(replica, buf_slice(&replica->key), buf_slice(&state));
+    buf_deinit(&state);
+    return status;
+}
+
+static void boots_record_key(struct buf *key, node_id id)
+{
+    local_key(key, LOCAL_BOOTS);
+    buf_append_u8(key, (uint8_t)(id >> 8));
+    buf_append_u8(key, (uint8_t)id);
+}
+
+struct boots_walk {
+    struct replica *replica;
+    struct buf ids;
+};
+
+static enum status visit_boots(void *context, struct slice key, const struct record *record)
+{
+    struct boots_walk *walk = context;
+    (void)record;
+    if (key.size != 5 || key.data[4] != 0) return STATUS_OK;
+    buf_append_u16le(&walk->ids, (uint16_t)(key.data[2] << 8 | key.data[3]));
+    return buf_status(&walk->ids);
+}
+
+static enum status load_boots(struct replica *replica)
+{
+    struct boots_walk walk = {.replica = replica, .ids = {.heap = replica->heap}};
+    struct query query = replica_query(replica);
+    struct query_from from = {0};
+    local_key(&replica->key, LOCAL_BOOTS);
+    enum status status =
+        query_scan(&query, buf_slice(&replica->key), &from, UINT64_MAX, visit_boots, &walk);
+    struct reader reader = reader_of(buf_slice(&walk.ids));
+    while (status == STATUS_OK && reader_left(&reader) > 0) {
+        node_id id = reader_u16le(&reader);
+        boots_record_key(&replica->key, id);
+        status = local_get(replica, buf_slice(&replica->key), &replica->value);
+        if (status == STATUS_OK)
+            status = boots_restore(&replica->topology.boots, id, buf_slice(&replica->value));
+    }
+    buf_deinit(&walk.ids);
+    return status;
+}
+
+static enum status load_register(struct replica *replica)
+{
+    struct replica_topology *topology = &replica->topology;
+    struct register_map map = register_map_of(replica->map);
+    local_key(&replica->key, LOCAL_REGISTER);
+    enum status status = local_get(replica, buf_slice(&replica->key), &replica->value);
+    if (status == STATUS_NOT_FOUND) {
+        buf_clear(&replica->value);
+        status = STATUS_OK;
+    }
+    if (status == STATUS_OK)
+        status = register_init(&topology->reg, replica->self.id, replica->heap, &map,
+                               buf_slice(&replica->value), &replica->prng, replica->trace);
+    return status;
+}
+
+enum status replica_topology_start(struct replica *replica)
+{
+    struct replica_topology *topology = &replica->topology;
+    struct register_map map = register_map_of(replica->map);
+    struct member self;
+    if (!rangemap_member_find(replica->map, replica->self.id, &self)) return STATUS_FOREIGN;
+
+    struct health_options options = {
+        .self = replica->self,
+        .cluster = rangemap_identity(replica->map)->generation_id,
+        .zone = zone_of(self.zone),
+        .address_tag = zone_of(self.address),
+        .heap = replica->heap,
+        .trace = replica->trace,
+    };
+    topology->acknowledged = 0;
+    enum status status = load_register(replica);
+    if (status != STATUS_OK) return status;
+    boots_init(&topology->boots, &replica->starts, replica->heap, &map, replica->trace);
+    topology->started = true;
+    status = load_boots(replica);
+    if (status == STATUS_OK) status = health_create(&options, &replica->prng, &replica->health);
+    if (status == STATUS_OK) status = set_members(replica);
+    if (status != STATUS_OK) return status;
+    tell_health(replica);
+    register_set_voting(&topology->reg, boots_may_vote(&topology->boots));
+    return STATUS_OK;
+}
+
+void replica_topology_stop(struct replica *replica)
+{
+    struct replica_topology *topology = &replica->topology;
+    if (topology->started) {
+        register_deinit(&topology->reg);
+        boots_deinit(&topology->boots);
+    }
+    health_destroy(replica->health);
+    replica_moves_free(replica);
+    for (size_t i = 0; i < topology->older_count; i++) rangemap_unref(topology->older[i]);
+}
+
+/* --- Maps --- */
+
+/* The map before stays until it is retired. */
+static void keep_older(struct replica *replica)
+{
+    struct replica_topology *topology = &replica->topology;
+    if (topology->older_count == REPLICA_MAPS_MAX) {
+        /* So many at once: the oldest was acknowledged long ago, or its sender is lost. */
+        rangemap_unref(topology->older[0]);
+        for (size_t i = 1; i < REPLICA_MAPS_MAX; i++) topology->older[i - 1] = topology->older[i];
+        topology->older_count--;
+    }
+    topology->older[topology->older_count++] = replica->map;
+}
+
+/* The new map counts from here on. Owns: takes the reference. */
+static enum status adopt(struct replica *replica, struct rangemap *map)
+{
+    struct replica_topology *topology = &replica->topology;
+    struct register_map register_map = register_map_of(map);
+    enum status status = register_set_map(&topology->reg, &register_map);
+    if (status != STATUS_OK) {
+        rangemap_unref(map);
+        return status;
+    }
+    boots_set_map(&topology->boots, &register_map, replica->time.now_ms);
+    register_set_voting(&topology->reg, boots_may_vote(&topology->boots));
+    keep_older(replica);
+    replica->map = map;
+    replica_moves_map_changed(replica);
+    repair_abandon(&replica->repair);
+    status = local_save_map(replica);
+    if (status == STATUS_OK) status = save_register(replica);
+    if (status == STATUS_OK) status = set_members(replica);
+    replica_hold_flow(replica, HOLD_MAP | rangemap_identity(map)->number);
+    tell_health(replica);
+    TRACE(replica->trace, "map %llu", (unsigned long long)rangemap_identity(replica->map)->number);
+    return status;
+}
+
+void replica_map_durable(struct replica *replica, uint64_t number)
+{
+    replica->topology.durable = u64_max(replica->topology.durable, number);
+}
+
+/* What the register decided. */
+static void adopt_decision(struct replica *replica)
+{
+    struct register_value value;
+    struct rangemap *next;
+    const char *why = NULL;
+    if (!register_decision(&replica->topology.reg, &value)) return;
+    enum status status = rangemap_apply(replica->map, value.delta, &why, &next);
+    if (status != STATUS_OK) {
+        TRACE(replica->trace, "decision does not apply: %s", why == NULL ? "" : why);
+        return;
+    }
+    status = adopt(replica, next);
+    (void)status; /* What could not be kept is kept with the next one, or fetched after a start. */
+}
+
+static bool is_newer(const struct replica *replica, const struct rangemap *map)
+{
+    const struct rangemap_identity *ours = rangemap_identity(replica->map);
+    const struct rangemap_identity *theirs = rangemap_identity(map);
+    if (theirs->generation != ours->generation) return theirs->generation > ours->generation;
+    return theirs->generation_id == ours->generation_id && theirs->number > ours->number;
+}
+
+static void send_topology(struct replica *replica, node_id to,
+                          const struct topology_message *message)
+{
+    if (to == replica->self.id) return;
+    topology_message_encode(message, outbox_begin(&replica->outbox, to, PROTOCOL_TOPOLOGY));
+    outbox_end(&replica->outbox, false);
+    replica_take_outbox(replica);
+}
+
+void replica_map_fetch(struct replica *replica, node_id from)
+{
+    const struct rangemap_identity *identity = rangemap_identity(replica->map);
+    /* Not for each message that tells the same. */
+    if (replica->time.now_ms < replica->topology.fetch_ms) return;
+    replica->topology.fetch_ms = replica->time.now_ms + REPLICA_FETCH_MS;
+    send_topology(replica, from,
+                  &(struct topology_message){.kind = TOPOLOGY_FETCH,
+                                             .generation = identity->generation,
+                                             .number = identity->number});
+}
+
+void replica_map_send(struct replica *replica, node_id to)
+{
+    struct buf bytes = {.heap = replica->heap};
+    rangemap_encode(replica->map, &bytes);
+    if (buf_status(&bytes) == STATUS_OK)
+        send_topology(replica, to,
+                      &(struct topology_message){.kind = TOPOLOGY_MAP, .map = buf_slice(&bytes)});
+    buf_deinit(&bytes);
+}
+
+bool replica_took_before(const struct replica *replica, struct slice key)
+{
+    const struct replica_topology *topology = &replica->topology;
+    for (size_t i = 0; i < topology->older_count; i++)
+        if (rangemap_takes(topology->older[i], replica->self.id, key)) return true;
+    return false;
+}
+
+static void take_map(struct replica *replica, struct slice bytes)
+{
+    struct rangemap *map;
+    if (rangemap_decode(replica->heap, bytes, &map) != STATUS_OK) {
+        replica->stats.invalid_count++;
+        return;
+    }
+    struct member self;
+    bool ours = rangemap_member_find(map, replica->self.id, &self) &&
+                self.incarnation == replica->self.incarnation;
+    if (!is_newer(replica, map) || !ours) {
+        rangemap_unref(map);
+        return;
+    }
+    enum status status = adopt(replica, map);
+    (void)status;
+}
+
+/* --- Acknowledging --- */
+
+/* The least number of a map under which this node still coordinates something. */
+static uint64_t oldest_in_use(const struct replica *replica)
+{
+    uint64_t number = rangemap_identity(replica->map)->number;
+    for (size_t i = 0; i < replica->flow_capacity && replica->flow_count > 0; i++) {
+        const struct flow *flow = &replica->flows[i];
+        if (flow->kind != FLOW_NONE) number = u64_min(number, flow->map_number);
+    }
+    return number;
+}
+
+static void acknowledge(struct replica *replica)
+{
+    struct replica_topology *topology = &replica->topology;
+    uint64_t in_use = planted(BUG_NO_DRAIN) ? UINT64_MAX : oldest_in_use(replica);
+    uint64_t number = u64_min(topology->durable, in_use);
+    if (number <= topology->acknowledged) return;
+    topology->acknowledged = number;
+    tell_health(replica);
+}
+
+static void retire(struct replica *replica)
+{
+    struct replica_topology *topology = &replica->topology;
+    size_t count;
+    struct health_member *members = list_members(replica, true, &count);
+    if (members == NULL) return;
+    uint64_t least = health_acknowledged_min(replica->health, members, count);
+    heap_free(replica->heap, members);
+    topology->retired = u64_max(topology->retired, least);
+    while (topology->older_count > 0 &&
+           rangemap_identity(topology->older[0])->number < topology->retired) {
+        rangemap_unref(topology->older[0]);
+        for (size_t i = 1; i < topology->older_count; i++)
+            topology->older[i - 1] = topology->older[i];
+        topology->older_count--;
+    }
+}
+
+/* --- Steps --- */
+
+static void take_news(struct replica *replica, const struct register_news *news)
+{
+    if (news->store) {
+        enum status status = save_register(replica);
+        (void)status; /* A promise that is not kept is not told: its batch fails. */
+    }
+    if (news->newer != 0) replica_map_fetch(replica, news->newer);
+    if (news->older != 0) replica_map_send(replica, news->older);
+    if (news->decided) adopt_decision(replica);
+}
+
+static void take_boots_news(struct replica *replica, const struct boots_news *news)
+{
+    struct replica_topology *topology = &replica->topology;
+    if (news->store_starts) {
+        replica->starts = topology->boots.starts;
+        enum status status = local_save_identity(replica);
+        (void)status;
+    }
+    if (news->store_record != 0) {
+        struct buf value = {.heap = replica->heap};
+        boot_encode(*boots_record(&topology->boots, news->store_record), &value);
+        boots_record_key(&replica->key, news->store_record);
+        enum status status = local_put(replica, buf_slice(&replica->key), buf_slice(&value));
+        (void)status;
+        buf_deinit(&value);
+    }
+    if (news->newer != 0) replica_map_fetch(replica, news->newer);
+    bool votes = boots_may_vote(&topology->boots) || planted(BUG_VOTES_UNCONFIRMED);
+    register_set_voting(&topology->reg, votes);
+}
+
+static void take_health_events(struct replica *replica)
+{
+    struct health_event event;
+    while (health_next_event(replica->health, &event)) {
+        switch (event.kind) {
+        case HEALTH_RETURNED:
+        case HEALTH_RESTARTED:
+            TRACE(replica->trace, "n%u is back", event.peer);
+            replica_hint_returned(replica, event.peer);
+            repair_begin(&replica->repair, event.peer, replica->time.now_ms, &replica->outbox);
+            break;
+        case HEALTH_MAP_AHEAD:
+            replica_map_fetch(replica, event.peer);
+            break;
+        case HEALTH_DIED:
+            TRACE(replica->trace, "n%u is down", event.peer);
+            break;
+        case HEALTH_TWIN:
+        case HEALTH_OTHER_GENERATION:
+            break;
+        }
+    }
+}
+
+static void topology_message(struct replica *replica, node_id from, struct slice bytes)
+{
+    struct topology_message message;
+    const struct rangemap_identity *ours = rangemap_identity(replica->map);
+    if (topology_message_decode(slice_from(bytes, 1), &message) != STATUS_OK) {
+        replica->stats.invalid_count++;
+        return;
+    }
+    switch (message.kind) {
+    case TOPOLOGY_FETCH:
+        if (message.generation < ours->generation || message.number < ours->number)
+            replica_map_send(replica, from);
+        break;
+    case TOPOLOGY_MAP:
+        take_map(replica, message.map);
+        break;
+    case TOPOLOGY_JOIN:
+        replica_moves_join(replica, &message.member);
+        break;
+    case TOPOLOGY_SYNCED:
+        replica_moves_synced(replica, from, &message);
+        break;
+    case TOPOLOGY_KIND_END:
+        break;
+    }
+}
+
+void replica_topology_message(struct replica *replica, node_id from, struct slice bytes)
+{
+    struct replica_topology *topology = &replica->topology;
+    struct register_news news = {0};
+    struct boots_news boots_news = {0};
+    uint64_t now_ms = replica->time.now_ms;
+    enum status status = STATUS_OK;
+    switch (bytes.data[0]) {
+    case PROTOCOL_HEALTH:
+        status =
+            health_receive(replica->health, from, bytes, now_ms, &replica->prng, &replica->outbox);
+        take_health_events(replica);
+        break;
+    case PROTOCOL_REGISTER:
+        status = register_receive(&topology->reg, from, bytes, now_ms, &replica->prng,
+                                  &replica->outbox, &news);
+        if (status == STATUS_OK) take_news(replica, &news);
+        break;
+    case PROTOCOL_BOOTS:
+        status = boots_receive(&topology->boots, from, bytes, &replica->outbox, &boots_news);
+        if (status == STATUS_OK) take_boots_news(replica, &boots_news);
+        break;
+    default:
+        topology_message(replica, from, bytes);
+        break;
+    }
+    if (status != STATUS_OK) replica->stats.invalid_count++;
+    replica_take_outbox(replica);
+}
+
+void replica_topology_tick(struct replica *replica)
+{
+    struct replica_topology *topology = &replica->topology;
+    uint64_t now_ms = replica->time.now_ms;
+    if (now_ms >= topology->health_ms) {
+        topology->health_ms = now_ms + HEALTH_TICK_MS;
+        health_set_load(replica->health, (uint32_t)replica->flow_count, 0);
+        health_tick(replica->health, now_ms, &replica->prng, &replica->outbox);
+        take_health_events(replica);
+        acknowledge(replica);
+        retire(replica);
+    }
+    register_tick(&topology->reg, now_ms, &replica->prng, &replica->outbox);
+    boots_tick(&topology->boots, now_ms, &replica->prng, &replica->outbox);
+    replica_moves_tick(replica);
+    replica_take_outbox(replica);
+}
+
+uint64_t replica_topology_due_ms(const struct replica *replica)
+{
+    const struct replica_topology *topology = &replica->topology;
+    uint64_t due = u64_min(topology->health_ms, topology->moves_ms);
+    due = u64_min(due, register_next_ms(&topology->reg));
+    return u64_min(due, boots_next_ms(&topology->boots));
+}
