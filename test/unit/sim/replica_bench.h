@@ -214,7 +214,7 @@ static inline void bench_make_map(struct bench *bench, const struct rangemap_set
     for (size_t i = 0; i < count; i++) {
         char low[64] = {0};
         struct slice at = rangemap_shard(bench->map, i).low;
-        memcpy(low, at.data, at.size);
+        if (at.size > 0) memcpy(low, at.data, at.size);
         struct change change = {.kind = CHANGE_BEGIN, .low = slice_of(low, at.size)};
         bool owns[BENCH_NODES_MAX + 1] = {0};
         for (size_t j = 0; j < factor; j++) owns[1 + (i + j) % bench->node_count] = true;
