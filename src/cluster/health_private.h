@@ -11,7 +11,7 @@
 #define HEALTH_NONE UINT32_MAX /* No place, no fact. */
 
 enum {
-    HEALTH_SYNC_MS = 2000,    /* From one comparison to the next. */
+    HEALTH_SYNC_MS = 2000, /* From one comparison to the next. */
     HEALTH_CONFIRMATIONS_MAX = 3,
     HEALTH_SLOWNESS_MAX = 8,
     HEALTH_PROBES_MAX = 32, /* At once; over it the newest waits for a turn. */

@@ -57,6 +57,7 @@ enum status replica_create(const struct replica_options *options, struct replica
     replica->trace = options->trace;
     replica->prng.state = options->seed;
     replica->self = options->self;
+    replica->map_stays = options->map_stays;
     replica->map = rangemap_ref(options->map);
     outbox_init(&replica->ready, replica->heap);
     outbox_init(&replica->outbox, replica->heap);

@@ -71,6 +71,7 @@ struct replica_options {
     /* Of a directory that has none yet; else what is kept there counts. */
     struct identity self;
     struct rangemap *map;
+    bool map_stays; /* This node proposes no maps: for looking at what lies beneath. */
 };
 
 /* Reads what the node knew; the caller lets the store sync what this wrote, and only then are

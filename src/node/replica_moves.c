@@ -523,7 +523,7 @@ void replica_moves_tick(struct replica *replica)
     fill(replica);
     report(replica);
     bool first = proposer(replica) == replica->self.id;
-    if (first || moves->wish_count > 0) propose(replica, first);
+    if (!replica->map_stays && (first || moves->wish_count > 0)) propose(replica, first);
     /* Only when nobody goes by a map in which it was still ours. */
     bool settled = topology->older_count == 0 || planted(BUG_DROP_EARLY);
     if (settled && !moves->swept) sweep(replica);

@@ -228,6 +228,7 @@ struct replica {
     struct identity self;
     struct starts starts; /* What is kept of `self`. */
     struct rangemap *map;
+    bool map_stays;
     struct health *health;
     struct replica_topology topology;
     struct replica_moves moves;

@@ -42,6 +42,7 @@ static enum status replica_start(struct sim_process *process, void **out)
                  .incarnation = machine->incarnation,
                  .boot = 1},
         .map = machine->sim->map,
+        .map_stays = true,
     };
     enum status status = replica_create(&options, time_of(process), &program->replica);
     if (status != STATUS_OK) {
