@@ -47,6 +47,7 @@ enum planted_bug {
     BUG_SWITCH_TOO_FEW,           /* Reads switch at one synced owner. */
     BUG_DROP_EARLY,               /* A former owner drops data one version early. */
     BUG_STALE_MAP_TAKEN,          /* Requests under a map that was left behind are taken. */
+    BUG_MAPS_MERGED_BY_NUMBER,    /* A delta is applied to any map of the number before. */
     BUG_COUNT,
 };
 

@@ -10,7 +10,8 @@ enum {
     TOLERANCE = PLACEMENT_EVEN * PLACEMENT_TOLERANCE_PERCENT / 100,
     MARGIN = PLACEMENT_EVEN / 20, /* A move gains at least this, so that none is undone. */
     NEW_PAIR = PLACEMENT_EVEN / 8,
-    DONOR_COUNT = 4,        /* The fullest nodes that balancing looks at for one that is not. */
+    DONOR_COUNT = 4,        /* The fullest nodes that balancing looks at for one that is not, */
+    DONOR_COUNT_MAX = 32,   /* and how many when these have no shard that it may have. */
     DONOR_SHARDS_MAX = 256, /* Of each, so that the cost stays bounded where one has them all. */
     WHOLE_SETS_MAX = 4,     /* Of each: shards that are tried with several new owners. */
     NOBODY = UINT16_MAX,
@@ -253,7 +254,10 @@ static void repair(struct placing *placing, size_t index)
     while (choice.count > placing->factor || count_crowded(placing, &choice) > 0) {
         choice_remove(&choice, find_spare(placing, &choice));
     }
-    if (!fill_up(placing, &choice, shard->weight)) return;
+    if (!fill_up(placing, &choice, shard->weight)) {
+        shard->fixed = true; /* It waits for nodes, and balance leaves it alone. */
+        return;
+    }
     /* Nowhere else to go: a crowded zone alone is no reason to copy from one node to another. */
     if (right && count_crowded(placing, &choice) >= crowded) {
         if (!quorums_differ(placing, index)) return;
@@ -399,8 +403,9 @@ static void consider_shards_of(struct placing *placing, const struct taking *tak
     }
 }
 
-/* The fullest nodes of a zone, or of ANY_ZONE, the fullest first. */
-static size_t find_donors(const struct placing *placing, uint16_t zone, uint16_t *donors)
+/* At most `most` of the fullest nodes of a zone, or of ANY_ZONE, the fullest first. */
+static size_t find_donors(const struct placing *placing, uint16_t zone, size_t most,
+                          uint16_t *donors)
 {
     size_t count = 0;
     for (uint16_t node = 0; node < placing->node_count; node++) {
@@ -409,8 +414,8 @@ static size_t find_donors(const struct placing *placing, uint16_t zone, uint16_t
         uint64_t ratio = placing_ratio(row, 0);
         size_t at = count;
         while (at > 0 && placing_ratio(&placing->nodes[donors[at - 1]], 0) < ratio) at--;
-        if (at == DONOR_COUNT) continue;
-        if (count < DONOR_COUNT) count++;
+        if (at == most) continue;
+        if (count < most) count++;
         memmove(&donors[at + 1], &donors[at], (count - at - 1) * sizeof *donors);
         donors[at] = node;
     }
@@ -418,19 +423,20 @@ static size_t find_donors(const struct placing *placing, uint16_t zone, uint16_t
 }
 
 /* The fullest nodes of its own zone, which it can always replace, and of all. */
-static size_t find_donors_for(const struct placing *placing, uint16_t to, uint16_t *donors)
+static size_t find_donors_for(const struct placing *placing, uint16_t to, size_t most,
+                              uint16_t *donors)
 {
-    size_t count = find_donors(placing, placing->nodes[to].zone, donors);
-    return count + find_donors(placing, ANY_ZONE, donors + count);
+    size_t count = find_donors(placing, placing->nodes[to].zone, most, donors);
+    return count + find_donors(placing, ANY_ZONE, most, donors + count);
 }
 
 /* Gives the node one shard more: of the fullest nodes, or one that a peer of it has. */
-static bool give_one(struct placing *placing, uint16_t to, uint64_t donor_min)
+static bool give_one(struct placing *placing, uint16_t to, uint64_t donor_min, size_t most)
 {
     struct taking taking = {.to = to, .donor_min = donor_min};
     struct step best = {.gain = 0};
-    uint16_t donors[2 * DONOR_COUNT];
-    size_t donor_count = find_donors_for(placing, to, donors);
+    uint16_t donors[2 * DONOR_COUNT_MAX];
+    size_t donor_count = find_donors_for(placing, to, most, donors);
     for (size_t i = 0; i < donor_count; i++) {
         taking.sets = SETS_ONE;
         consider_shards_of(placing, &taking, donors[i], &best);
@@ -453,7 +459,7 @@ static bool give_set(struct placing *placing, uint16_t to)
     struct taking taking = {.to = to, .sets = SETS_WHOLE};
     struct step best = {.gain = 0};
     uint16_t donors[2 * DONOR_COUNT];
-    size_t donor_count = find_donors_for(placing, to, donors);
+    size_t donor_count = find_donors_for(placing, to, DONOR_COUNT, donors);
     for (size_t i = 0; i < donor_count; i++) {
         if (placing_ratio(&placing->nodes[donors[i]], 0) <= PLACEMENT_EVEN + TOLERANCE) continue;
         consider_shards_of(placing, &taking, donors[i], &best);
@@ -480,7 +486,7 @@ static uint16_t find_emptiest(const struct placing *placing)
 static bool is_balanced(const struct placing *placing, uint16_t emptiest)
 {
     uint16_t donors[DONOR_COUNT];
-    if (find_donors(placing, ANY_ZONE, donors) == 0) return true;
+    if (find_donors(placing, ANY_ZONE, 1, donors) == 0) return true;
     return !is_out_of_bounds(placing_ratio(&placing->nodes[emptiest], 0),
                              placing_ratio(&placing->nodes[donors[0]], 0));
 }
@@ -490,8 +496,10 @@ static void balance(struct placing *placing)
     while (!is_full(placing)) {
         uint16_t to = find_emptiest(placing);
         if (to == NOBODY || is_balanced(placing, to)) break;
-        bool given = give_one(placing, to, PLACEMENT_EVEN - TOLERANCE / 2) ||
-                     give_one(placing, to, 0) || give_set(placing, to);
+        uint64_t least = PLACEMENT_EVEN - TOLERANCE / 2;
+        bool given = give_one(placing, to, least, DONOR_COUNT) ||
+                     give_one(placing, to, least, DONOR_COUNT_MAX) ||
+                     give_one(placing, to, 0, DONOR_COUNT) || give_set(placing, to);
         if (!given) placing->nodes[to].exhausted = true;
     }
 }
