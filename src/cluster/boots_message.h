@@ -63,7 +63,7 @@ static inline unsigned boots_salt_count(uint64_t counter)
 void boot_encode(struct boot boot, struct buf *out);
 enum status boot_decode(struct slice bytes, struct boot *out);
 
-/* What a node keeps of its own starts, under the key `i`.
+/* What a node keeps of its own starts, under the key `s`.
  *
  *   u8 version = 1   u8 1: rolled back, else 0   u16 id   u64 incarnation   varint counter
  *   u64 salt, then those of the starts before, as many as in an ASK */
