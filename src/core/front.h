@@ -44,7 +44,7 @@ struct front;
 
 /* Opens over sections inside `pages`, both of which must outlive it.
  *
- * Reads the header, the dictionary and the blocks above level 1, which stay open; the rest when
+ * Reads the header, the dictionary and the blocks of the index, which stay open; the rest when
  * it is needed.
  * Errors: STATUS_CORRUPT, STATUS_NOMEM. */
 enum status front_open(struct heap *heap, struct pages *pages,

@@ -58,7 +58,12 @@ static inline void prefetch(struct slice bytes)
 void front_block_prefetch(const struct front *front, unsigned level, uint64_t index)
 {
     struct slice bytes;
-    if (block_find(front, &front->levels[level], index, &bytes) == STATUS_OK) prefetch(bytes);
+    if (front->tops[level] != NULL) {
+        const struct front_block *top = &front->tops[level][index];
+        prefetch(slice_of(top, sizeof *top));
+    } else if (block_find(front, &front->levels[level], index, &bytes) == STATUS_OK) {
+        prefetch(bytes);
+    }
 }
 
 /* Starts loading where the blocks under the items of a block start: two groups. */
@@ -221,9 +226,11 @@ static bool first_bytes_read(const struct front *front, struct front_block *bloc
 
 enum status front_tops_open(struct front *front)
 {
-    for (unsigned level = 2; level < front->level_count; level++) {
-        uint64_t count = front->levels[level].block_count;
-        if (front->levels[level].size / 2 < count) return STATUS_CORRUPT; /* Each has a head. */
+    for (unsigned level = 1; level < front->level_count; level++) {
+        const struct front_level *shape = &front->levels[level];
+        uint64_t count = shape->block_count;
+        /* Each block has the size of its head, and each item but the first a header. */
+        if (shape->size < count || shape->size - count < shape->item_count) return STATUS_CORRUPT;
         struct front_block *tops = heap_zalloc(front->heap, count * sizeof *tops);
         if (tops == NULL) return STATUS_NOMEM;
         front->tops[level] = tops;

@@ -41,8 +41,8 @@ struct front_block {
 enum status front_block_open(const struct front *front, unsigned level, uint64_t index,
                              int32_t shared, unsigned last, struct front_block *block);
 
-/* The blocks of levels above 1 are kept open: one key in a thousand is theirs, and every search
- * comes through them. One that is damaged is not kept, and found damaged by whom it concerns.
+/* The blocks of inner levels are kept open: one key in 32 is theirs, and every search and every
+ * key by its ordinal comes through them. One that is damaged is not kept, and found damaged by whom it concerns.
  * Errors: STATUS_NOMEM. */
 enum status front_tops_open(struct front *front);
 void front_tops_close(struct front *front);

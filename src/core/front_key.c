@@ -80,15 +80,16 @@ enum status front_key(const struct front *front, uint64_t ordinal, struct buf *k
 
     uint64_t block = ordinal / FRONT_BLOCK;
     unsigned index = ordinal % FRONT_BLOCK, head_index = block % FRONT_BLOCK;
-    struct front_block head, leaf;
+    struct front_block storage, leaf;
+    const struct front_block *head;
     struct pieces pieces = {.from_first = KEY_BYTES_MAX};
 
-    enum status status = front_block_open(front, 1, block / FRONT_BLOCK, 0, head_index, &head);
+    enum status status = front_block_get(front, 1, block / FRONT_BLOCK, &storage, &head);
     if (status == STATUS_OK && index != 0) {
-        status = front_block_open(front, 0, block, head.shared[head_index], index, &leaf);
+        status = front_block_open(front, 0, block, head->shared[head_index], index, &leaf);
         if (status == STATUS_OK) pieces = pieces_of(&leaf, 0, index, KEY_BYTES_MAX);
     }
-    if (status == STATUS_OK) status = head_expand(front, &head, head_index, pieces.from_first, key);
+    if (status == STATUS_OK) status = head_expand(front, head, head_index, pieces.from_first, key);
     if (status == STATUS_OK) status = pieces_expand(front, &leaf, pieces.items, KEY_BYTES_MAX, key);
     return status;
 }
@@ -102,16 +103,16 @@ struct batch {
     size_t count, at;
     uint64_t head_block, leaf_block; /* UINT64_MAX: none. */
     unsigned index;                  /* Of the last key in the leaf. */
-    struct front_block head, leaf;
+    const struct front_block *head;
+    struct front_block storage, leaf; /* The head lies in `storage` if it is not kept open. */
 };
 
-/* The last of the ordinals from the one at work on that lies in the same block of `level`. */
-static uint64_t last_in_block(const struct batch *batch, unsigned level)
+/* The last of the ordinals from the one at work on that lies in the same leaf. */
+static uint64_t last_in_leaf(const struct batch *batch)
 {
-    unsigned bits = FRONT_BLOCK_BITS * (level + 1);
     uint64_t last = batch->ordinals[batch->at];
     for (size_t i = batch->at + 1; i < batch->count; i++) {
-        if (batch->ordinals[i] >> bits != last >> bits) break;
+        if (batch->ordinals[i] / FRONT_BLOCK != last / FRONT_BLOCK) break;
         last = batch->ordinals[i];
     }
     return last;
@@ -123,14 +124,13 @@ static enum status batch_open(struct batch *batch, uint64_t block)
     uint64_t head_block = block / FRONT_BLOCK;
     enum status status = STATUS_OK;
     if (batch->head_block != head_block) {
-        unsigned last = last_in_block(batch, 1) / FRONT_BLOCK % FRONT_BLOCK;
-        status = front_block_open(batch->front, 1, head_block, 0, last, &batch->head);
+        status = front_block_get(batch->front, 1, head_block, &batch->storage, &batch->head);
         if (status != STATUS_OK) return status;
         batch->head_block = head_block;
     }
-    unsigned last = last_in_block(batch, 0) % FRONT_BLOCK;
+    unsigned last = last_in_leaf(batch) % FRONT_BLOCK;
     if (last != 0)
-        status = front_block_open(batch->front, 0, block, batch->head.shared[block % FRONT_BLOCK],
+        status = front_block_open(batch->front, 0, block, batch->head->shared[block % FRONT_BLOCK],
                                   last, &batch->leaf);
     batch->leaf_block = block;
     return status;
@@ -148,7 +148,7 @@ static enum status batch_key(struct batch *batch, struct buf *key)
         status = batch_open(batch, block);
         if (status != STATUS_OK) return status;
         if (index != 0) pieces = pieces_of(&batch->leaf, 0, index, KEY_BYTES_MAX);
-        status = head_expand(front, &batch->head, block % FRONT_BLOCK, pieces.from_first, key);
+        status = head_expand(front, batch->head, block % FRONT_BLOCK, pieces.from_first, key);
     } else {
         pieces = pieces_of(&batch->leaf, batch->index, index, KEY_BYTES_MAX);
     }
