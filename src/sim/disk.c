@@ -50,6 +50,11 @@ void sim_disk_crash_after(struct sim_disk *disk, uint64_t count)
     disk->crash_at = disk->change_count + count + 1;
 }
 
+void sim_disk_crash_never(struct sim_disk *disk)
+{
+    disk->crash_at = 0;
+}
+
 void sim_disk_crash(struct sim_disk *disk)
 {
     disk->crashed = true;

@@ -44,6 +44,9 @@ uint64_t sim_disk_operation_count(const struct sim_disk *disk);
  * later call fail with STATUS_IO until sim_disk_restart(). */
 void sim_disk_crash_after(struct sim_disk *disk, uint64_t count);
 
+/* It does not, if it has not gone yet. */
+void sim_disk_crash_never(struct sim_disk *disk);
+
 /* The power goes now. */
 void sim_disk_crash(struct sim_disk *disk);
 bool sim_disk_crashed(const struct sim_disk *disk);

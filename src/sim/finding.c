@@ -12,8 +12,7 @@ static const char *const names[SIM_CHECK_COUNT_OF_ALL] = {
     [SIM_CHECK_DIGEST] = "digest",       [SIM_CHECK_BOUND] = "bound",
     [SIM_CHECK_ANSWER] = "answer",       [SIM_CHECK_MAP] = "map",
     [SIM_CHECK_FORKED] = "forked",       [SIM_CHECK_DIVERGED] = "diverged",
-    [SIM_CHECK_LEFT_OVER] = "left-over", [SIM_CHECK_UNSERVED] = "unserved",
-    [SIM_CHECK_START] = "start",
+    [SIM_CHECK_UNSERVED] = "unserved",   [SIM_CHECK_START] = "start",
 };
 
 const char *sim_check_name(enum sim_check check)

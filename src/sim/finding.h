@@ -22,9 +22,8 @@ enum sim_check {
     SIM_CHECK_MAP,       /* 13: two contents of one version of the map. */
     SIM_CHECK_FORKED,    /* 14: two values set under one version. */
     SIM_CHECK_DIVERGED,  /* 15: after healing, replicas that differ. */
-    SIM_CHECK_LEFT_OVER, /* 16: after healing, hints or several maps. */
-    SIM_CHECK_UNSERVED,  /* 17: after healing, a request refused. */
-    SIM_CHECK_START,     /* 18: a process that does not start from a disk without damage. */
+    SIM_CHECK_UNSERVED,  /* 16: after healing, a request refused. */
+    SIM_CHECK_START,     /* 17: a process that does not start from a disk without damage. */
     SIM_CHECK_COUNT_OF_ALL,
 };
 

@@ -35,6 +35,7 @@ void inspection_destroy(struct sim *sim)
     free(sim->inspection.seen);
     free(sim->inspection.purged);
     free(sim->inspection.incomplete);
+    free(sim->inspection.maps);
 }
 
 static struct seen *seen_of(struct sim *sim, uint32_t word, uint32_t node)
@@ -339,6 +340,28 @@ void inspect_store(struct sim *sim, uint32_t node)
 
 /* What programs say of themselves */
 
+/* The newest are looked at first: hardly any other is asked for. */
+static void check_map(struct sim *sim, uint32_t node, const struct rangemap *map)
+{
+    struct inspection *inspection = &sim->inspection;
+    const struct rangemap_identity *is = rangemap_identity(map);
+    for (uint32_t i = inspection->map_count; i > 0; i--) {
+        const struct seen_map *seen = &inspection->maps[i - 1];
+        if (seen->generation != is->generation || seen->generation_id != is->generation_id ||
+            seen->number != is->number)
+            continue;
+        if (!hash128_equal(seen->hash, is->hash))
+            find(sim, SIM_CHECK_MAP, "n%u has another map %llu than was seen before", node + 1,
+                 (unsigned long long)is->number);
+        return;
+    }
+    size_t size = (inspection->map_count + 1) * sizeof *inspection->maps;
+    inspection->maps = realloc(inspection->maps, size);
+    CHECK(inspection->maps != NULL);
+    inspection->maps[inspection->map_count++] =
+        (struct seen_map){is->generation, is->generation_id, is->number, is->hash};
+}
+
 void inspect_programs(struct sim *sim)
 {
     for (uint32_t node = 0; node < sim->options.node_count; node++) {
@@ -348,6 +371,7 @@ void inspect_programs(struct sim *sim)
         process->ops->stats(process->program, &stats);
         if (stats.over_bound != NULL)
             find(sim, SIM_CHECK_BOUND, "n%u: too many %s", node + 1, stats.over_bound);
+        if (stats.map != NULL) check_map(sim, node, stats.map);
     }
 }
 
@@ -375,7 +399,7 @@ static bool same_on_owners(struct sim *sim, const struct word *word, char *why, 
     return true;
 }
 
-static bool is_idle(struct sim *sim, uint32_t node, char *why, unsigned size)
+static bool is_idle(struct sim *sim, uint32_t node, struct hash128 *first, char *why, unsigned size)
 {
     struct sim_process *process = process_of(sim, node);
     struct sim_program_stats stats = {0};
@@ -384,6 +408,14 @@ static bool is_idle(struct sim *sim, uint32_t node, char *why, unsigned size)
         return false;
     }
     process->ops->stats(process->program, &stats);
+    if (stats.map != NULL) {
+        struct hash128 hash = rangemap_identity(stats.map)->hash;
+        if (node == 0) *first = hash;
+        if (!hash128_equal(hash, *first)) {
+            snprintf(why, size, "n1 and n%u know different maps", node + 1);
+            return false;
+        }
+    }
     if (stats.owed_count + stats.held_count + stats.flow_count == 0) return true;
     snprintf(why, size, "n%u owes %llu hints, holds %llu messages, has %llu requests under way",
              node + 1, (unsigned long long)stats.owed_count, (unsigned long long)stats.held_count,
@@ -393,8 +425,9 @@ static bool is_idle(struct sim *sim, uint32_t node, char *why, unsigned size)
 
 bool inspect_has_converged(struct sim *sim, char *why, unsigned size)
 {
+    struct hash128 map = {0};
     for (uint32_t node = 0; node < sim->options.node_count; node++)
-        if (!is_idle(sim, node, why, size)) return false;
+        if (!is_idle(sim, node, &map, why, size)) return false;
     for (uint32_t word = 0; word < sim->options.word_count; word++)
         if (!same_on_owners(sim, &sim->checker.words[word], why, size)) return false;
     return true;

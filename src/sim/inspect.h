@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cluster/rangemap.h"
 #include "core/version.h"
 
 struct sim;
@@ -22,10 +23,18 @@ struct seen {
     struct version version, since, set;
 };
 
+/* Which content a version of the map was seen with first. */
+struct seen_map {
+    uint64_t generation, generation_id, number;
+    struct hash128 hash;
+};
+
 struct inspection {
     struct seen *seen;      /* Of word w on node n: [w * node_count + n]. */
     struct version *purged; /* Of each word, the newest tombstone that a node dropped. */
     bool *incomplete;       /* Of each node: its disk has lost what it held. */
+    struct seen_map *maps;
+    uint32_t map_count;
     uint32_t next_word;
     uint64_t look_count;
 };

@@ -464,6 +464,7 @@ void sim_heal(struct sim *sim)
         sim_clock_correct(&process->clock, sim->schedule.now_us);
         sim_disk_set_capacity(process->disk, 0);
         sim_disk_fail_never(process->disk);
+        sim_disk_crash_never(process->disk);
         process->sync_slow = 1;
         if (!is_up(process)) sim_plan_start(sim, node, 1000000);
     }

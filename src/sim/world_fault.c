@@ -162,6 +162,9 @@ void sim_fault_end(struct sim *sim, uint32_t number)
         return;
     }
     switch (fault->kind) {
+    case FAULT_POWER_LATER:
+        sim_disk_crash_never(process->disk);
+        break;
     case FAULT_JUMP:
     case FAULT_FREEZE:
         sim_clock_correct(&process->clock, sim->schedule.now_us);

@@ -1,9 +1,9 @@
 /* Runs simulations of a cluster and says what they found.
  *
  *   simulate --seed N [--trace] [--keep I,J,...] [--nodes N] [--clients N]
- *   simulate --seconds S [--first N]
+ *   simulate --seconds S [--first N] [--stop]
  *
- * The first runs one seed, the second fresh seeds for so long; a seed that fails is made smaller and
+ * The first runs one seed, the second fresh seeds for so long, or to the first that fails; a seed that fails is made smaller and
  * run once more for its trace. Ends with `N passed, N failed`, of seeds. */
 #include <getopt.h>
 #include <stdio.h>
@@ -14,11 +14,11 @@
 #include "sim/minimise.h"
 #include "sim/world.h"
 
-enum { FAULTS_MAX = 4096, MINIMISING_RUNS_MAX = 150, TRACE_LINES = 60 };
+enum { FAULTS_MAX = 4096, MINIMISING_RUNS_MAX = 80, TRACE_LINES = 60 };
 
 struct arguments {
     uint64_t seed, first;
-    bool has_seed, trace;
+    bool has_seed, trace, stop;
     double seconds;
     uint32_t nodes, clients;
     const char *keep;
@@ -137,16 +137,21 @@ static void run(const struct arguments *arguments, uint64_t seed, struct sums *s
                (unsigned long long)sim_hash(sim));
     fflush(stdout);
     sim_destroy(sim);
-    if (!passed && !arguments->trace) explain(&options);
+    if (!passed && !arguments->trace && !arguments->stop) explain(&options);
 }
 
 static bool parse(int argc, char **argv, struct arguments *arguments)
 {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},    {"trace", no_argument, NULL, 't'},
-        {"keep", required_argument, NULL, 'k'},    {"nodes", required_argument, NULL, 'n'},
-        {"clients", required_argument, NULL, 'c'}, {"seconds", required_argument, NULL, 'S'},
-        {"first", required_argument, NULL, 'f'},   {0},
+        {"seed", required_argument, NULL, 's'},
+        {"trace", no_argument, NULL, 't'},
+        {"keep", required_argument, NULL, 'k'},
+        {"nodes", required_argument, NULL, 'n'},
+        {"clients", required_argument, NULL, 'c'},
+        {"seconds", required_argument, NULL, 'S'},
+        {"first", required_argument, NULL, 'f'},
+        {"stop", no_argument, NULL, 'o'},
+        {0},
     };
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
@@ -201,7 +206,7 @@ int main(int argc, char **argv)
     struct sums sums = {0};
     if (!parse(argc, argv, &arguments)) {
         fprintf(stderr, "usage: simulate --seed N [--trace] [--keep I,J] [--nodes N] [--clients "
-                        "N]\n       simulate --seconds S [--first N]\n");
+                        "N]\n       simulate --seconds S [--first N] [--stop]\n");
         return 2;
     }
     double start = processor_seconds();
@@ -209,8 +214,10 @@ int main(int argc, char **argv)
         run(&arguments, arguments.seed, &sums);
     } else {
         for (uint64_t seed = arguments.first; processor_seconds() - start < arguments.seconds;
-             seed++)
+             seed++) {
             run(&arguments, seed, &sums);
+            if (arguments.stop && sums.failed > 0) break;
+        }
     }
     print_sums(&sums, processor_seconds() - start);
     return sums.failed == 0 ? 0 : 1;

@@ -244,6 +244,19 @@ TEST_CASE(a_map_shows_the_file_and_rot_shows_in_it)
     sim_disk_destroy(disk);
 }
 
+TEST_CASE(a_crash_that_is_called_off_does_not_come)
+{
+    struct sim_disk *disk = sim_disk_create(test_seed);
+    sim_disk_crash_after(disk, 1);
+    sim_disk_crash_never(disk);
+    for (unsigned i = 0; i < 4; i++) {
+        char name[2] = {(char)('a' + i), 0};
+        env_file_close(opened(disk, name, ENV_CREATE));
+    }
+    EXPECT(!sim_disk_crashed(disk));
+    sim_disk_destroy(disk);
+}
+
 TEST_CASE(an_image_holds_what_was_synced_and_comes_back)
 {
     struct sim_disk *disk = sim_disk_create(test_seed);
@@ -280,4 +293,5 @@ TEST_MAIN(TEST(what_was_synced_with_its_name_survives),
           TEST(a_full_disk_takes_what_fits_and_then_refuses),
           TEST(each_operation_can_be_made_to_fail_once),
           TEST(a_map_shows_the_file_and_rot_shows_in_it),
+          TEST(a_crash_that_is_called_off_does_not_come),
           TEST(an_image_holds_what_was_synced_and_comes_back))

@@ -30,6 +30,7 @@ enum toy_bug {
     TOY_REFUSES,            /* One in 64 requests. */
     TOY_SAYS_DONE_TOO_MUCH, /* Says of a removal that it was done, and does nothing. */
     TOY_QUEUES_WITHOUT_END,
+    TOY_HAS_A_MAP_OF_ITS_OWN, /* Of the first number there is, at each node. */
     TOY_BUG_COUNT,
 };
 
@@ -59,6 +60,7 @@ struct toy {
     uint64_t next_push_ms;
     struct prng prng;
     bool writing;
+    struct rangemap *map;
     size_t uncommitted; /* The last of `held` wait for the batch to get its number. */
     struct toy_held held[TOY_HELD];
     size_t held_count;
@@ -80,12 +82,21 @@ static enum status toy_start(struct sim_process *process, void **program)
     toy->node_count = machine->sim->options.node_count;
     toy->prng.state = prng_u64(&process->prng);
     toy->next_push_ms = sim_process_now_ms(process) + TOY_PUSH_MS;
+    if (toy_bug == TOY_HAS_A_MAP_OF_ITS_OWN) {
+        struct member member = {.incarnation = process->node + 1,
+                                .capacity = 1,
+                                .zone = SLICE_LITERAL("z"),
+                                .address = SLICE_LITERAL("a:1")};
+        CHECK(rangemap_create(&process->heap, 1, &rangemap_settings_default, &member, &toy->map) ==
+              STATUS_OK);
+    }
     *program = toy;
     return STATUS_OK;
 }
 
 static void toy_stop(void *program)
 {
+    rangemap_unref(((struct toy *)program)->map);
     free(program);
 }
 
@@ -425,6 +436,7 @@ static void toy_stats(void *program, struct sim_program_stats *stats)
 {
     struct toy *toy = program;
     stats->held_count = toy->held_count;
+    stats->map = toy->map;
     for (size_t i = 0; i < TOY_FLOWS; i++) stats->flow_count += toy->flows[i].used;
     if (toy_bug == TOY_QUEUES_WITHOUT_END && toy->held_count > 1) stats->over_bound = "messages";
 }

@@ -82,6 +82,7 @@ static const enum sim_check found_by[TOY_BUG_COUNT][2] = {
     [TOY_REFUSES] = {SIM_CHECK_UNSERVED},
     [TOY_SAYS_DONE_TOO_MUCH] = {SIM_CHECK_LOST, SIM_CHECK_HIDDEN},
     [TOY_QUEUES_WITHOUT_END] = {SIM_CHECK_BOUND},
+    [TOY_HAS_A_MAP_OF_ITS_OWN] = {SIM_CHECK_MAP},
 };
 
 TEST_CASE(each_way_to_be_broken_is_found)
