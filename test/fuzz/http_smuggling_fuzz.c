@@ -18,7 +18,8 @@
  *      longer inputs are not tried.
  *   7. It takes a header whose name only begins with "transfer-encoding" for one that says how
  *      the body is coded, and refuses the request for want of "chunked".
- *   8. It takes blanks between the size of a chunk and what follows, but no tab. */
+ *   8. It takes blanks between the size of a chunk and what follows, but no tab.
+ *   9. It takes blanks after a Content-Length, but no tab. */
 /* Both name their methods alike. */
 #define http_method their_method
 #define HTTP_DELETE THEIR_DELETE
@@ -263,13 +264,24 @@ static void compare(struct slice stream, const struct http_request *request,
     CHECK(ours->end == theirs->end);
 }
 
-/* Differences 3, 5, 7 and 8; `body` is all that we took after the head. */
+/* Whether a tab follows the value, which was cut off: a header ends with a line feed. */
+static bool tab_follows(struct slice value)
+{
+    const uint8_t *at = value.data + value.size;
+    while (*at == ' ') at++;
+    return *at == '\t';
+}
+
+/* Differences 3, 5, 7, 8 and 9; `body` is all that we took after the head. */
 static bool may_be_refused(const struct http_request *request, struct slice body)
 {
     static const char name[] = "transfer-encoding";
     size_t size = sizeof name - 1;
     for (size_t i = 0; i < request->header_count; i++) {
         struct slice found = request->headers[i].name;
+        if (http_equal_ignoring_case(found, "content-length") &&
+            tab_follows(request->headers[i].value))
+            return true;
         if (found.size > size && http_equal_ignoring_case(slice_prefix(found, size), name))
             return true;
     }
