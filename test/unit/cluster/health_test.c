@@ -544,6 +544,30 @@ TEST_CASE(without_memory_the_members_are_as_before)
     }
 }
 
+/* Invariant 6: however often it is asked, and however much there is to tell. */
+TEST_CASE(news_keeps_to_its_bytes)
+{
+    enum { MANY = 1000, SECONDS = 10, PROBES_A_TICK = 100, BURST_SECONDS = 2 };
+    struct fixture fixture;
+    begin(&fixture);
+    static struct health_member many[MANY];
+    for (unsigned i = 0; i < MANY; i++)
+        many[i] = (struct health_member){(node_id)(i + 1), 101U + i, 0};
+    EXPECT(health_set_members(fixture.health, many, MANY, &fixture.prng) == STATUS_OK);
+    const struct health_counts *counts = health_counts(fixture.health);
+    give_card(&fixture, card_of(2, 1, 1)); /* So far there is nothing to tell. */
+    uint64_t bare = counts->sent_bytes, id = 2;
+    for (int tick = 0; tick < SECONDS * 1000 / HEALTH_TICK_MS; tick++) {
+        for (int i = 0; i < PROBES_A_TICK; i++, id = id == MANY ? 2 : id + 1)
+            give_card(&fixture, card_of((node_id)id, 1, 1 + (uint32_t)tick));
+        run(&fixture, HEALTH_TICK_MS);
+    }
+    uint64_t news = counts->sent_bytes - counts->sent_count * bare;
+    EXPECT(news <= (SECONDS + BURST_SECONDS) * HEALTH_BYTES_PER_S);
+    EXPECT(news >= HEALTH_BYTES_PER_S);
+    end(&fixture);
+}
+
 /* Before it has a map a node asks its seeds, and learns from them that there is one. */
 TEST_CASE(a_node_without_members_asks_its_seeds)
 {
@@ -580,5 +604,5 @@ TEST_MAIN(TEST(the_newest_card_stands_whatever_the_order),
           TEST(who_fails_live_traffic_is_probed_out_of_turn),
           TEST(direct_messages_tell_the_depth_as_it_is_and_cards_when_it_doubled),
           TEST(members_come_and_go_and_those_that_stay_are_known),
-          TEST(without_memory_the_members_are_as_before),
+          TEST(without_memory_the_members_are_as_before), TEST(news_keeps_to_its_bytes),
           TEST(a_node_without_members_asks_its_seeds))
