@@ -43,9 +43,10 @@ struct placing {
     struct place_node *nodes;
     struct place_zone *zones;
     struct place_shard *shards;
-    uint32_t *pairs; /* pairs[a * node_count + b]: shards that a and b share. */
-    uint32_t *lists; /* Shards by node. */
-    size_t node_count, zone_count, shard_count;
+    uint32_t *pairs;     /* pairs[a * node_count + b]: shards that a and b share. */
+    uint32_t *lists;     /* Shards by node. */
+    uint16_t node_count; /* At most RANGEMAP_MEMBERS_MAX. */
+    size_t zone_count, shard_count;
     uint8_t factor;
     uint32_t zone_limit; /* Owners of one shard that a zone may have. */
     uint64_t total;      /* Weight of one copy of everything. */

@@ -208,7 +208,7 @@ enum status placing_open(struct placing *placing, const struct rangemap *map,
         .bounds = bounds,
         .weights = weights,
         .heap = heap,
-        .node_count = node_count,
+        .node_count = (uint16_t)node_count,
         .shard_count = shard_count,
         .factor = rangemap_effective_factor(map),
     };
