@@ -283,7 +283,8 @@ static void look(struct splits *splits)
         struct shard shard = rangemap_shard(map, i);
         struct key_range range = {shard.low, shard.high};
         uint64_t count;
-        EXPECT(i < 512 && words_count(splits->words, range, &count) == STATUS_OK);
+        EXPECT(i < 512);
+        EXPECT(words_count(splits->words, range, &count) == STATUS_OK);
         splits->views[i] = (struct split_view){.known = true};
         splits->views[i].bytes = noisy(splits, count * KEY_BYTES);
         if (splits->requests == NULL) continue;
