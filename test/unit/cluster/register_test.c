@@ -13,6 +13,11 @@ static enum proposal_outcome outcome(struct world *world, node_id id)
     return world_node(world, id)->node.outcome;
 }
 
+static bool may_vote(struct world *world, node_id id)
+{
+    return boots_may_vote(&world_node(world, id)->boots);
+}
+
 static bool made_by(const struct world *world, uint64_t number, const char *delta)
 {
     return slice_equal(world_delta(world, number), slice_from_text(delta));
@@ -531,6 +536,55 @@ TEST_CASE(a_later_generation_begins_anew)
     bench_destroy(bench);
 }
 
+/* n1 and n2 are lost for good, so it seems: n3 goes on alone, under a new generation. When n1
+ * comes back it is a stranger until it has the newer map. */
+TEST_CASE(a_recovered_node_goes_on_alone_and_fences_the_others)
+{
+    struct world *world = world_create_settled(&three, test_seed);
+    world_crash(world, 1);
+    world_crash(world, 2);
+    world_propose(world, 3, "exclude n1");
+    world_run(world, 5000);
+    EXPECT(outcome(world, 3) == PROPOSAL_OPEN);
+
+    struct register_map map = world_node(world, 3)->node.map;
+    map.generation = (struct generation){2, 4711};
+    map.number++;
+    map.hash.low++;
+    map.registrar_count = 1;
+    map.registrars[0] = (struct registrar){3, world_incarnation(3)};
+    world_set_map(world, world_node(world, 3), &map);
+    EXPECT(outcome(world, 3) == PROPOSAL_OVERTAKEN);
+    EXPECT(may_vote(world, 3)); /* There are no others to ask. */
+
+    world_restart(world, 1);
+    world_story_clear(world);
+    world_propose(world, 1, "split h");
+    world_run(world, 100);
+    EXPECT_STORY(world, "[5100] register 2: n1 asks to promise 1.1\n"
+                        "[5100] register 2: n1 does not vote yet\n"
+                        "[5100] boots: n1 asks to record start 2\n");
+    EXPECT(outcome(world, 1) == PROPOSAL_OVERTAKEN);
+    EXPECT(world_node(world, 1)->node.map.generation.number == 2);
+    EXPECT(world_node(world, 3)->node.foreign_count > 0);
+
+    world_propose(world, 1, "split h");
+    world_run(world, 100);
+    EXPECT_STORY(world, "[5200] register 3: n1 asks to promise 1.1\n"
+                        "[5201] register 3: n3 promises 1.1\n"
+                        "[5203] register 3: n1 asks to accept 1.1, its own value\n"
+                        "[5204] register 3: n3 accepts 1.1\n"
+                        "[5206] register 3: n1 has 1.1 accepted by a majority\n"
+                        "[5206] register 3: n1 learns the decision, which is what it proposed\n"
+                        "[5206] boots: n1 asks to record start 2\n"
+                        "[5207] register 3: n3 learns the decision\n"
+                        "[5207] register 4: n3 does not vote any more\n"
+                        "[5207] boots: n3 records start 2 of n1\n"
+                        "[5207] boots: n3 asks to record start 1\n");
+    EXPECT(made_by(world, 3, "split h"));
+    world_destroy(world);
+}
+
 /* --- The life of a node --- */
 
 TEST_CASE(what_was_kept_counts_with_its_map)
@@ -650,5 +704,6 @@ TEST_MAIN(TEST(a_value_is_chosen_in_two_rounds_of_messages),
           TEST(a_registrar_that_may_not_vote_is_silent),
           TEST(instances_before_and_after_get_the_place),
           TEST(messages_of_another_generation_change_nothing), TEST(a_later_generation_begins_anew),
+          TEST(a_recovered_node_goes_on_alone_and_fences_the_others),
           TEST(what_was_kept_counts_with_its_map), TEST(one_proposal_is_open_at_a_time),
           TEST(without_memory_a_message_is_lost))
