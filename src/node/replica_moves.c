@@ -376,6 +376,7 @@ static void propose(struct replica *replica, bool first)
     size_t count = first ? add_arrows(replica, &delta, &in_flight) : 0;
     if (count == 0) count = add_wishes(replica, &delta);
     if (count == 0 && first) count = add_removals(replica, &delta);
+    if (count == 0) count = replica_splits_add(replica, &delta);
     if (count == 0 && first && in_flight < 2 * MOVES_AT_ONCE) count = add_moves(replica, &delta);
     if (count > 0 && applies(replica, &delta)) {
         enum status status = register_propose(&replica->topology.reg, buf_slice(&delta),
@@ -523,7 +524,7 @@ void replica_moves_tick(struct replica *replica)
     fill(replica);
     report(replica);
     bool first = proposer(replica) == replica->self.id;
-    if (!replica->map_stays && (first || moves->wish_count > 0)) propose(replica, first);
+    if (!replica->map_stays) propose(replica, first);
     /* Only when nobody goes by a map in which it was still ours. */
     bool settled = topology->older_count == 0 || planted(BUG_DROP_EARLY);
     if (settled && !moves->swept) sweep(replica);

@@ -10,6 +10,7 @@
  *   replica_hint.c    what peers are owed
  *   replica_repair.c  whom to compare with, and about what
  *   replica_topology.c  the life of maps, and who is up
+ *   replica_split.c   where shards are cut and joined
  *   replica_moves.c   how shards come to other owners
  *
  * A *flow* is a request under way here. Messages carry its number, so that a late answer to one
@@ -207,6 +208,17 @@ struct replica_moves {
     struct buf sweep_from;
 };
 
+/* Since when a shard has the ends it has. */
+struct shard_age {
+    uint64_t tag, since_ms;
+};
+
+struct replica_splits {
+    struct shard_age *ages; /* In the order of the shards of map `map_number`. */
+    size_t count;
+    uint64_t map_number, due_ms;
+};
+
 struct replica_topology {
     bool started;
     struct register_node reg;
@@ -232,6 +244,7 @@ struct replica {
     struct health *health;
     struct replica_topology topology;
     struct replica_moves moves;
+    struct replica_splits splits;
     struct replica_time time; /* As replica_clock_look() gave it. */
     struct replica_clock clock;
     struct seen *seen;
@@ -430,6 +443,12 @@ void replica_moves_free(struct replica *replica);
 
 /* May this node answer for a shard whose owner it is or becomes? */
 bool replica_is_complete(const struct replica *replica, const struct shard *shard);
+
+/* --- replica_split.c --- */
+
+/* Appends splits and merges of the shards that this node watches; how many. */
+size_t replica_splits_add(struct replica *replica, struct buf *delta);
+void replica_splits_free(struct replica *replica);
 
 /* --- replica_repair.c --- */
 

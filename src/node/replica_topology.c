@@ -194,6 +194,7 @@ void replica_topology_stop(struct replica *replica)
     }
     health_destroy(replica->health);
     replica_moves_free(replica);
+    replica_splits_free(replica);
     for (size_t i = 0; i < topology->older_count; i++) rangemap_unref(topology->older[i]);
 }
 

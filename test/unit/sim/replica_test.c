@@ -524,6 +524,31 @@ TEST_CASE(clients_notice_nothing_of_moves)
     bench_destroy(bench);
 }
 
+/* One shard, all words under one prefix: it is cut where they part, and spreads by itself. */
+TEST_CASE(a_shard_that_grows_is_cut_and_spread)
+{
+    enum { WORDS = 1500 };
+    struct rangemap_settings settings = settings_of(1, 1, 1);
+    settings.k_factor = 0;
+    settings.shard_min_bytes = 4 << 10;
+    settings.shard_split_bytes = 32 << 10;
+    struct bench *bench = bench_create(3, &settings, NULL);
+    for (uint32_t i = 0; i < WORDS; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "https://www.%04u", i * 7919 % 10000);
+        EXPECT(bench_put(bench, 1 + (node_id)(i % 3), key, i)->reply.outcome == REQUEST_DONE);
+    }
+    bench_pass(bench, 120000); /* A shard stays a minute as it is. */
+    settle_moves(bench);
+    const struct rangemap *map = replica_map(bench->nodes[2].replica);
+    EXPECT(rangemap_shard_count(map) >= 3);
+    EXPECT(slice_starts_with(rangemap_shard(map, 1).low, SLICE_LITERAL("https://www.")));
+    for (node_id id = 1; id <= 3; id++) EXPECT(shards_of(map, id) > 0);
+    struct request count = {.kind = REQUEST_COUNT};
+    for (node_id id = 1; id <= 3; id++) EXPECT(bench_do(bench, id, &count)->reply.count == WORDS);
+    bench_destroy(bench);
+}
+
 TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
           TEST(nothing_is_acknowledged_before_enough_disks_have_it),
           TEST(a_node_that_does_not_own_the_key_forwards_to_one_that_does),
@@ -536,4 +561,4 @@ TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
           TEST(an_empty_owner_is_filled_and_deletions_travel_as_well),
           TEST(equal_owners_say_so_in_a_few_bytes),
           TEST(a_node_that_joins_is_given_its_share_and_one_that_leaves_hands_over),
-          TEST(clients_notice_nothing_of_moves))
+          TEST(clients_notice_nothing_of_moves), TEST(a_shard_that_grows_is_cut_and_spread))
