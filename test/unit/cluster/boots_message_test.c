@@ -1,7 +1,7 @@
 #include "cluster/boots_message.h"
 
 #include "cluster/outbox.h"
-#include "register_strict.h"
+#include "strict.h"
 #include "test.h"
 
 static struct heap heap;

@@ -2,7 +2,7 @@
 
 #include "cluster/outbox.h"
 #include "cluster/register_state.h"
-#include "register_strict.h"
+#include "strict.h"
 #include "test.h"
 
 static struct heap heap;
