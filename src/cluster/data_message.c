@@ -199,10 +199,16 @@ static struct version get_version(struct reader *reader)
     return version;
 }
 
+/* What a node holds for itself is nobody's to ask for, to tell or to write. */
+static bool is_own(struct slice key)
+{
+    return key.size > 0 && key.data[0] == 0;
+}
+
 static struct slice get_key(struct reader *reader)
 {
     struct slice key = get_slice(reader, KEY_BYTES_MAX);
-    if (key.size == 0) reader->failed = true;
+    if (key.size == 0 || is_own(key)) reader->failed = true;
     return key;
 }
 
@@ -269,8 +275,7 @@ static void get_request(struct reader *reader, struct request *request)
     request->key = get_slice(reader, KEY_BYTES_MAX);
     bool prefix = request->kind >= REQUEST_BEST;
     if (request->key.size == 0 && !prefix) reader->failed = true;
-    /* What a node holds for itself is nobody's to ask for. */
-    if (request->key.size > 0 && request->key.data[0] == 0) reader->failed = true;
+    if (is_own(request->key)) reader->failed = true;
     if (request->kind == REQUEST_SET || request->kind == REQUEST_INCREMENT)
         get_value(reader, request);
     if (request->kind == REQUEST_BEST || request->kind == REQUEST_SCAN) get_place(reader, request);
@@ -293,6 +298,7 @@ bool data_range_next(struct slice *rest, struct key_range *range)
     if (reader_left(&reader) == 0) return false;
     range->low = get_slice(&reader, KEY_BYTES_MAX);
     range->high = get_slice(&reader, KEY_BYTES_MAX);
+    if (is_own(range->low) || is_own(range->high)) reader.failed = true;
     if (reader.failed) return false;
     *rest = slice_of(reader.at, reader_left(&reader));
     return true;
@@ -412,8 +418,7 @@ enum status data_message_decode(struct slice bytes, struct data_message *message
     decoded.generation = reader_varint(&reader);
     decoded.map_number = reader_varint(&reader);
     get_body(&reader, &decoded);
-    bool is_local = decoded.key.size > 0 && decoded.key.data[0] == 0;
-    if (reader.failed || reader_left(&reader) != 0 || is_local) return STATUS_INVALID;
+    if (reader.failed || reader_left(&reader) != 0) return STATUS_INVALID;
     *message = decoded;
     return STATUS_OK;
 }
