@@ -120,7 +120,8 @@ bool repair_finding_next(struct slice *rest, enum repair_finding *finding, size_
     *finding = (enum repair_finding)value;
     if (!reader.failed && *finding != REPAIR_EQUAL) *count = reader_u8(&reader);
     unsigned count_max = *finding == REPAIR_CUT ? REPAIR_PIECES_MAX : REPAIR_LEAF_MAX;
-    if (*count > count_max || (*finding == REPAIR_CUT && *count == 0)) reader.failed = true;
+    /* One piece would be the range itself, asked about for ever. */
+    if (*count > count_max || (*finding == REPAIR_CUT && *count < 2)) reader.failed = true;
     return took(&reader, rest);
 }
 
