@@ -55,6 +55,8 @@ bool topology_shard_next(struct slice *rest, struct slice *low, uint64_t *began)
     struct reader reader = reader_of(*rest);
     if (reader_left(&reader) == 0) return false;
     *low = get_slice(&reader, KEY_BYTES_MAX);
+    /* No map has a shard that begins where a node's own keys are. */
+    if (low->size > 0 && low->data[0] == 0) reader.failed = true;
     *began = reader_varint(&reader);
     if (reader.failed) return false;
     *rest = slice_of(reader.at, reader_left(&reader));
