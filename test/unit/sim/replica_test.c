@@ -1,5 +1,7 @@
 /* A node of a cluster: coordinating writes and reads over a map that does not change. */
 #include "base/prng.h"
+#include "cluster/data_message.h"
+#include "cluster/outbox.h"
 #include "replica_bench.h"
 
 static struct rangemap_settings settings_of(uint8_t factor, uint8_t write, uint8_t read)
@@ -110,6 +112,37 @@ TEST_CASE(a_clock_that_jumps_hides_nothing)
         for (node_id id = 1; id <= 3; id++) EXPECT(bench_peek(bench, id, "w") == 7);
         EXPECT(bench_put(bench, 2, "w", 8)->reply.outcome == REQUEST_DONE);
     }
+    bench_destroy(bench);
+}
+
+/* The bytes of docs/format/peer.md, but for the time. */
+TEST_CASE(a_message_says_what_time_it_is_and_then_what_it_is)
+{
+    static const uint8_t expected[] = {3, 1, 1, 6}; /* Topology, fetch, generation 1, map 6. */
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    struct buf bytes = {.heap = &bench->heap};
+    struct data_message newer = {.kind = DATA_HELD, .generation = 1, .map_number = 90};
+    bench_settle(bench);
+    struct replica_time time = bench_time(bench, 1);
+    buf_append_u64le(&bytes, time.wall_ms);
+    buf_append_u8(&bytes, PROTOCOL_DATA);
+    data_message_encode(&newer, &bytes);
+
+    size_t before = bench->queue_end;
+    for (size_t size = 0; size <= 8; size++) /* No protocol: it is no message. */
+        replica_message(bench->nodes[1].replica, time, 2, slice_prefix(buf_slice(&bytes), size));
+    replica_commit(bench->nodes[1].replica, time);
+    EXPECT(bench->queue_end == before);
+    replica_message(bench->nodes[1].replica, time, 2, buf_slice(&bytes));
+    replica_commit(bench->nodes[1].replica, time);
+    EXPECT(bench->queue_end == before + 1);
+    struct slice sent =
+        slice_of(bench->bytes.data + bench->queue[before].at, bench->queue[before].size);
+    EXPECT(bench->queue[before].to == 2 && sent.size == 8 + sizeof expected);
+    EXPECT(load_u64le(sent.data) == time.wall_ms);
+    EXPECT(slice_equal(slice_from(sent, 8), slice_of(expected, sizeof expected)));
+    buf_deinit(&bytes);
     bench_destroy(bench);
 }
 
@@ -554,6 +587,7 @@ TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
           TEST(a_node_that_does_not_own_the_key_forwards_to_one_that_does),
           TEST(a_write_by_a_slow_clock_is_stamped_again_above_what_it_replaces),
           TEST(a_clock_that_jumps_hides_nothing),
+          TEST(a_message_says_what_time_it_is_and_then_what_it_is),
           TEST(an_owner_that_missed_a_write_gets_it_as_a_hint),
           TEST(increments_of_all_nodes_add_up), TEST(every_node_gives_the_same_order_page_by_page),
           TEST(a_quorum_sees_what_was_acknowledged_though_one_owner_does_not),
