@@ -389,7 +389,7 @@ static inline size_t check_expansion(const struct memtrie *trie, memtrie_node no
         EXPECT(memtrie_child_bounds(inner)[i] == memtrie_bound_of(memtrie_best(child).score_order));
     }
 
-    struct memtrie_part *some = malloc(MEMTRIE_PART_COUNT_MAX * sizeof *some);
+    static struct memtrie_part some[MEMTRIE_PART_COUNT_MAX];
     for (size_t wanted = 1; wanted < 12; wanted += 5) {
         struct memtrie_expansion expansion = memtrie_expand(trie, node);
         bool given[MEMTRIE_PART_COUNT_MAX] = {false};
@@ -421,7 +421,6 @@ static inline size_t check_expansion(const struct memtrie *trie, memtrie_node no
         EXPECT(found == expected);
         EXPECT(memtrie_expand_next(&expansion, parts[at].best, 1, some) == 0);
     }
-    free(some);
     return count;
 }
 
@@ -436,8 +435,9 @@ static inline void check_part(struct check_cover *check, struct slice path,
         struct buf path;
         size_t first;
     };
-    struct item *open = malloc(OPEN_MAX * sizeof *open);
-    struct memtrie_part *parts = malloc(MEMTRIE_PART_COUNT_MAX * sizeof *parts);
+    /* Not from the heap: under the sanitizer each would be fresh memory. */
+    static struct item open[OPEN_MAX];
+    static struct memtrie_part parts[MEMTRIE_PART_COUNT_MAX];
     size_t open_count = 1;
     open[0] = (struct item){.part = *part};
     buf_init(&open[0].path, check->heap);
@@ -471,8 +471,6 @@ static inline void check_part(struct check_cover *check, struct slice path,
         EXPECT(best_compare(best, item.part.best) == 0);
         buf_deinit(&item.path);
     }
-    free(parts);
-    free(open);
 }
 
 static inline enum status check_visit(void *context, struct slice path,
