@@ -230,9 +230,15 @@ void inspect_settle(struct sim *sim, uint32_t index, uint64_t before_us)
 {
     struct word *word = &sim->checker.words[index];
     if (word->unsettled_count == 0) return;
+    /* An increment that came later does not outlive a removal that its node did not know of. */
+    struct version value = checker_required_value(word, UINT64_MAX).version;
     for (uint32_t node = 0; node < sim->options.node_count; node++) {
         const struct seen *seen = seen_of(sim, index, node);
-        if (seen->present && version_compare(seen->version, word->newest.version) > 0) return;
+        if (!seen->present) continue;
+        struct version of_value = seen->tombstone ? seen->version
+                                                  : version_max(seen->set, seen->since);
+        if (version_compare(of_value, value) > 0) return;
+        if (version_compare(seen->version, word->newest.version) > 0) return;
     }
     checker_settle(&sim->checker, index, before_us);
 }

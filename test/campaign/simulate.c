@@ -177,6 +177,9 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
         case 'f':
             arguments->first = strtoull(optarg, NULL, 10);
             break;
+        case 'o':
+            arguments->stop = true;
+            break;
         default:
             return false;
         }
