@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/math.h"
 #include "sim/world_private.h"
 
 enum {
@@ -310,6 +311,8 @@ static bool walk(const struct query *query, struct slice prefix, uint64_t hash_s
                  struct sum *sum)
 {
     struct query_iterator *iterator;
+    /* What expired once stays hidden when the clock goes back. */
+    uint64_t now_ms = u64_max(query->now_ms, query->settled_ms);
     if (query_iterator_open(query, prefix, QUERY_CURRENT, &iterator) != STATUS_OK) return false;
     enum status status = query_iterator_next(iterator);
     for (; status == STATUS_OK; status = query_iterator_next(iterator)) {
@@ -317,7 +320,7 @@ static bool walk(const struct query *query, struct slice prefix, uint64_t hash_s
         if (query_iterator_record(iterator, &record) != STATUS_OK) break;
         struct slice key = query_iterator_key(iterator);
         *sum = sum_add(*sum, record_hash(key, &record, hash_seed));
-        *live += record_is_present(&record) && !record_is_expired(&record, query->now_ms);
+        *live += record_is_present(&record) && !record_is_expired(&record, now_ms);
     }
     query_iterator_close(iterator);
     return status == STATUS_END;
