@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/math.h"
 #include "sim/world_private.h"
 
 enum {
@@ -307,20 +306,18 @@ static void check_best(struct sim *sim, uint32_t node, const struct query *query
     buf_deinit(&many_keys);
 }
 
-static bool walk(const struct query *query, struct slice prefix, uint64_t hash_seed, uint64_t *live,
-                 struct sum *sum)
+/* The number of entries, and the sum of the hashes of what they hold. */
+static bool walk(const struct query *query, struct slice prefix, enum query_entries entries,
+                 uint64_t hash_seed, uint64_t *count, struct sum *sum)
 {
     struct query_iterator *iterator;
-    /* What expired once stays hidden when the clock goes back. */
-    uint64_t now_ms = u64_max(query->now_ms, query->settled_ms);
-    if (query_iterator_open(query, prefix, QUERY_CURRENT, &iterator) != STATUS_OK) return false;
+    if (query_iterator_open(query, prefix, entries, &iterator) != STATUS_OK) return false;
     enum status status = query_iterator_next(iterator);
     for (; status == STATUS_OK; status = query_iterator_next(iterator)) {
         struct record record;
         if (query_iterator_record(iterator, &record) != STATUS_OK) break;
-        struct slice key = query_iterator_key(iterator);
-        *sum = sum_add(*sum, record_hash(key, &record, hash_seed));
-        *live += record_is_present(&record) && !record_is_expired(&record, now_ms);
+        *sum = sum_add(*sum, record_hash(query_iterator_key(iterator), &record, hash_seed));
+        ++*count;
     }
     query_iterator_close(iterator);
     return status == STATUS_END;
@@ -334,10 +331,12 @@ void inspect_store(struct sim *sim, uint32_t node)
     const struct word *any = &sim->checker.words[prng_below(&sim->prng, sim->options.word_count)];
     struct slice prefix =
         slice_prefix(any->key, 2 + prng_below(&sim->prng, (uint32_t)any->key.size - 1));
-    uint64_t walked = 0, counted = 0;
-    struct sum computed = {0}, kept = {0};
+    uint64_t walked = 0, counted = 0, all = 0;
+    struct sum computed = {0}, kept = {0}, ignored = {0};
+    uint64_t seed = process->options.hash_seed;
 
-    if (!walk(&query, prefix, process->options.hash_seed, &walked, &computed)) return;
+    if (!walk(&query, prefix, QUERY_LIVE, seed, &walked, &ignored)) return;
+    if (!walk(&query, prefix, QUERY_CURRENT, seed, &all, &computed)) return;
     if (query_count(&query, prefix, &counted) == STATUS_OK && counted != walked)
         find(sim, SIM_CHECK_COUNT, "n%u counts %llu words and walks over %llu", node + 1,
              (unsigned long long)counted, (unsigned long long)walked);
