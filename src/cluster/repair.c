@@ -31,8 +31,10 @@ static void session_free(struct repair_session *session)
 
 void repair_init(struct repair *repair, const struct repair_env *env)
 {
-    *repair =
-        (struct repair){.env = *env, .list = {.heap = env->heap}, .ranges = {.heap = env->heap}};
+    *repair = (struct repair){.env = *env,
+                              .number = env->first_number,
+                              .list = {.heap = env->heap},
+                              .ranges = {.heap = env->heap}};
     for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++) session_init(&repair->sessions[i], env->heap);
 }
 

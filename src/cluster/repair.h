@@ -53,6 +53,7 @@ struct repair_env {
     struct heap *heap;
     const struct trace *trace; /* May be NULL. */
     uint64_t hash_seed;        /* Of record hashes. */
+    uint64_t first_number; /* Of sessions; by chance, for answers to an earlier start may come. */
 
     /* Over what is visible here; its `ranges` are set by the caller. */
     struct query (*query)(void *context);

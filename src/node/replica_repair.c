@@ -71,6 +71,7 @@ void replica_repair_init(struct replica *replica)
         .heap = replica->heap,
         .trace = replica->trace,
         .hash_seed = store_hash_seed(replica->store),
+        .first_number = prng_u32(&replica->prng),
         .query = env_query,
         .merge = env_merge,
         .owns_with = env_owns_with,
