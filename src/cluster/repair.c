@@ -314,6 +314,12 @@ static bool rooted(struct repair *repair, struct repair_session *session,
            stack_push_all(session, buf_slice(&repair->list));
 }
 
+static bool is_inside(const struct key_range *range, struct slice key)
+{
+    return slice_compare(range->low, key) <= 0 &&
+           (range->high.size == 0 || slice_compare(key, range->high) < 0);
+}
+
 /* The pieces of a range that the peer cut: those that differ here go onto `list`. */
 static bool look_at_cuts(struct repair *repair, const struct key_range *range, struct slice *rest,
                          size_t count, struct buf *list)
@@ -327,8 +333,7 @@ static bool look_at_cuts(struct repair *repair, const struct key_range *range, s
         struct key_range piece = {low, range->high};
         if (!last) {
             if (!repair_part_next(rest, &next_low, &next_theirs)) return false;
-            bool inside = range->high.size == 0 || slice_compare(next_low, range->high) < 0;
-            if (!inside || slice_compare(low, next_low) >= 0) return false;
+            if (!is_inside(range, next_low) || slice_compare(low, next_low) >= 0) return false;
             piece.high = next_low;
         }
         struct sum ours;
@@ -373,7 +378,7 @@ static bool look_at_keys(struct repair *repair, struct repair_session *session,
     status = query_iterator_seek(iterator, range->low);
     for (;;) {
         if (!have && left > 0) {
-            if (!repair_part_next(rest, &theirs, &hash)) break;
+            if (!repair_part_next(rest, &theirs, &hash) || !is_inside(range, theirs)) break;
             left--;
             have = true;
         }
@@ -431,11 +436,25 @@ static bool compared(struct repair *repair, struct repair_session *session,
     return good && rest.size == 0 && stack_push_all(session, buf_slice(&repair->list));
 }
 
+/* Both ascend. */
+static bool were_wanted(struct slice records, struct slice wanted)
+{
+    struct slice key, next = {0};
+    struct record record;
+    while (repair_record_next(&records, &key, &record)) {
+        while (slice_compare(next, key) < 0)
+            if (!repair_key_next(&wanted, &next)) return false;
+        if (!slice_equal(next, key)) return false;
+    }
+    return true;
+}
+
 /* Joins what came; keys up to the last of it that did not come are not there any more. */
 static bool fetched(struct repair *repair, struct repair_session *session,
                     const struct repair_message *message)
 {
     if (message->verdict != REPAIR_OK) return false;
+    if (!were_wanted(message->list, buf_slice(&session->fetch))) return false;
     struct slice rest = message->list, key, last = {0};
     struct record record;
     while (repair_record_next(&rest, &key, &record)) {

@@ -120,7 +120,8 @@ void repair_deinit(struct repair *repair);
  * if it began. */
 bool repair_begin(struct repair *repair, node_id peer, uint64_t now_ms, struct outbox *outbox);
 
-/* A message from `from`. Errors: STATUS_INVALID: it breaks a rule, nothing changed. */
+/* A message from `from`. An answer that does not fit the question ends the session, and nothing
+ * of it is joined. Errors: STATUS_INVALID: it breaks a rule, nothing changed. */
 enum status repair_receive(struct repair *repair, node_id from, struct slice bytes, uint64_t now_ms,
                            struct outbox *outbox);
 
