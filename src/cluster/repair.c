@@ -195,14 +195,22 @@ static bool stack_push_all(struct repair_session *session, struct slice list)
 
 /* --- The next message --- */
 
+/* Of what was asked about so far. Pieces have about as long names as what they are cut from, and
+ * half of the stack is left to those that have longer ones. */
+static bool pieces_fit(const struct repair_session *session)
+{
+    size_t pieces_bytes = session->asked.size * REPAIR_PIECES_MAX;
+    return session->stack.size + pieces_bytes <= REPAIR_STACK_BYTES_MAX / 2;
+}
+
 static void ask_compare(struct repair *repair, struct repair_session *session, uint64_t now_ms,
                         struct outbox *outbox)
 {
     struct repair_message message = {.kind = REPAIR_COMPARE};
     struct slice end = {0};
     buf_clear(&session->asked);
-    /* Ranges of one message ascend: what lies before the last one waits for the next. */
-    while (session->stack.size > 0 && message.count < REPAIR_RANGES_MAX) {
+    while (session->stack.size > 0 && message.count < REPAIR_RANGES_MAX &&
+           (message.count == 0 || pieces_fit(session))) {
         size_t before = session->asked.size;
         struct key_range range;
         uint64_t sum;
@@ -210,11 +218,10 @@ static void ask_compare(struct repair *repair, struct repair_session *session, u
         if (buf_status(&session->asked) != STATUS_OK) break;
         struct slice rest = slice_from(buf_slice(&session->asked), before);
         CHECK(repair_range_next(&rest, &range, &sum));
-        bool ascends = message.count == 0 || (end.size > 0 && slice_compare(end, range.low) <= 0);
-        if (!ascends) {
-            bool room = stack_push(session, &range, sum);
+        /* Ranges of one message ascend: what lies before the last one waits for the next. */
+        if (message.count > 0 && (end.size == 0 || slice_compare(end, range.low) > 0)) {
+            CHECK(stack_push(session, &range, sum)); /* Where it was. */
             session->asked.size = before;
-            if (!room) break;
             break;
         }
         message.count++;
@@ -359,7 +366,8 @@ static void give(struct repair_session *session, struct slice key, const struct 
 
 static bool is_full(const struct repair_session *session)
 {
-    return session->push.size >= REPAIR_BYTES_AIM || session->fetch_count >= REPAIR_KEYS_MAX;
+    return session->push.size >= REPAIR_BYTES_AIM || session->fetch.size >= REPAIR_BYTES_AIM ||
+           session->fetch_count >= REPAIR_KEYS_MAX;
 }
 
 /* The keys that the peer listed against those here. What does not fit a message is put back. */
