@@ -1,0 +1,806 @@
+/* Repair alone: stores that are one memory trie each, and a network that loses, doubles, delays
+ * and reorders. A model knows what each store began with, and so what it may hold later: what it
+ * had, or that joined with what others had. */
+#include "cluster/repair.h"
+
+#include <string.h>
+
+#include "cluster/repair_message.h"
+#include "core/memtrie.h"
+#include "message_make.h"
+#include "test.h"
+
+enum {
+    NODES_MAX = 3,
+    WORDS_MAX = 3000,
+    KEY_SIZE_MAX = 8192,
+    QUEUE_MAX = 256,
+    NOW_MS = 50000, /* Of the stores: half of the words that expire have. */
+    HASH_SEED = 7,
+};
+
+struct word {
+    struct slice key;
+    bool there[NODES_MAX + 1]; /* By node, as it began. */
+    struct record record[NODES_MAX + 1];
+    struct sum joined;        /* Hash of what all together make of it. */
+    bool shared, is_anywhere; /* In a range that both own; at any node. */
+};
+
+struct store {
+    struct world *world;
+    node_id id;
+    struct memtrie trie;
+    memtrie_root root;
+    struct layer layer;
+    struct query_scratch *scratch;
+    struct buf joined, kept;
+    struct repair repair;
+    uint64_t merge_count;
+};
+
+struct packet {
+    node_id from, to;
+    uint8_t *bytes;
+    size_t size;
+};
+
+struct world {
+    struct heap heap;
+    struct prng prng;
+    struct store stores[NODES_MAX + 1]; /* By id. */
+    size_t store_count;
+    struct key_range shared[4];
+    size_t shared_count;
+    struct word words[WORDS_MAX];
+    size_t word_count;
+    uint8_t *key_bytes;
+    struct outbox outbox;
+    struct packet queue[QUEUE_MAX];
+    size_t queue_count;
+    uint64_t now_ms, stack_peak_bytes;
+    struct hash128 map;
+};
+
+/* --- A store --- */
+
+static bool in_shared(const struct world *world, struct slice key)
+{
+    for (size_t i = 0; i < world->shared_count; i++) {
+        const struct key_range *range = &world->shared[i];
+        bool below = range->high.size == 0 || slice_compare(key, range->high) < 0;
+        if (slice_compare(range->low, key) <= 0 && below) return true;
+    }
+    return false;
+}
+
+static struct query env_query(void *context)
+{
+    struct store *store = context;
+    store->layer =
+        (struct layer){.memtrie = &store->trie, .root = store->root, .no_expiry_index = true};
+    return (struct query){.layers = &store->layer,
+                          .layer_count = 1,
+                          .now_ms = NOW_MS,
+                          .heap = &store->world->heap,
+                          .scratch = store->scratch};
+}
+
+static enum status env_merge(void *context, struct slice key, const struct record *record)
+{
+    struct store *store = context;
+    struct record here, joined = *record;
+    enum status status = memtrie_get(&store->trie, store->root, key, &here, NULL);
+    if (status == STATUS_OK)
+        EXPECT(record_join(&here, record, &store->joined, &joined) == STATUS_OK);
+    store->merge_count++;
+    /* The trie may move what the result borrows from. */
+    buf_clear(&store->kept);
+    record_encode(&joined, &store->kept);
+    EXPECT(record_decode(buf_slice(&store->kept), &joined) == STATUS_OK);
+    return memtrie_put(&store->trie, &store->root, key, &joined);
+}
+
+static bool env_owns_with(void *context, node_id peer, struct slice key)
+{
+    struct store *store = context;
+    return peer != store->id && in_shared(store->world, key);
+}
+
+static void env_shared(void *context, node_id peer, struct buf *ranges)
+{
+    struct store *store = context;
+    for (size_t i = 0; i < store->world->shared_count; i++)
+        repair_range_append(ranges, &store->world->shared[i], 0);
+}
+
+static struct hash128 env_map(void *context)
+{
+    struct store *store = context;
+    return store->world->map;
+}
+
+static void store_start(struct store *store)
+{
+    struct repair_env env = {.context = store,
+                             .heap = &store->world->heap,
+                             .hash_seed = HASH_SEED,
+                             .first_number = prng_u32(&store->world->prng),
+                             .query = env_query,
+                             .merge = env_merge,
+                             .owns_with = env_owns_with,
+                             .shared = env_shared,
+                             .map = env_map};
+    repair_init(&store->repair, &env);
+}
+
+static struct sum store_sum(struct store *store)
+{
+    struct query query = env_query(store);
+    struct sum sum;
+    EXPECT(query_sum(&query, (struct slice){0}, &sum) == STATUS_OK);
+    return sum;
+}
+
+/* --- The world --- */
+
+static struct world *world_create(size_t store_count)
+{
+    struct world *world = calloc(1, sizeof *world);
+    heap_init(&world->heap, 0);
+    world->prng.state = test_seed;
+    world->store_count = store_count;
+    world->shared[0] = (struct key_range){SLICE_LITERAL("\1"), {0}};
+    world->shared_count = 1;
+    world->map = (struct hash128){5, 6};
+    outbox_init(&world->outbox, &world->heap);
+    for (node_id id = 1; id <= store_count; id++) {
+        struct store *store = &world->stores[id];
+        *store = (struct store){.world = world, .id = id};
+        EXPECT(memtrie_init(&store->trie, &world->heap, HASH_SEED) == STATUS_OK);
+        EXPECT(query_scratch_create(&world->heap, &store->scratch) == STATUS_OK);
+        buf_init(&store->joined, &world->heap);
+        buf_init(&store->kept, &world->heap);
+        store_start(store);
+    }
+    return world;
+}
+
+static void world_destroy(struct world *world)
+{
+    for (size_t i = 0; i < world->queue_count; i++) free(world->queue[i].bytes);
+    for (node_id id = 1; id <= world->store_count; id++) {
+        struct store *store = &world->stores[id];
+        repair_deinit(&store->repair);
+        memtrie_deinit(&store->trie);
+        query_scratch_destroy(store->scratch);
+        buf_deinit(&store->joined);
+        buf_deinit(&store->kept);
+    }
+    outbox_deinit(&world->outbox);
+    EXPECT(heap_used_bytes(&world->heap) == 0);
+    free(world->key_bytes);
+    free(world);
+}
+
+static void finish_word(struct world *world, struct word *word)
+{
+    struct buf scratch = {.heap = &world->heap};
+    struct record joined = {0};
+    word->shared = in_shared(world, word->key);
+    for (node_id id = 1; id <= world->store_count; id++) {
+        if (!word->there[id]) continue;
+        EXPECT(env_merge(&world->stores[id], word->key, &word->record[id]) == STATUS_OK);
+        if (word->is_anywhere) {
+            struct record both;
+            struct buf next = {.heap = &world->heap};
+            EXPECT(record_join(&joined, &word->record[id], &next, &both) == STATUS_OK);
+            joined = both;
+            buf_deinit(&scratch);
+            scratch = next;
+        } else {
+            joined = word->record[id];
+        }
+        word->is_anywhere = true;
+    }
+    if (word->is_anywhere) word->joined = record_hash(word->key, &joined, HASH_SEED);
+    buf_deinit(&scratch);
+}
+
+/* Words of `size` bytes; one in `differ` is not the same at all nodes, and most of those are not
+ * even there at each. One in `alive` is no tombstone, if that is not 0. */
+static void world_fill(struct world *world, size_t count, size_t size, uint32_t differ,
+                       uint32_t alive)
+{
+    EXPECT(count <= WORDS_MAX && size <= KEY_SIZE_MAX && size >= 8);
+    struct prng *prng = &world->prng;
+    world->word_count = count;
+    world->key_bytes = malloc(count * size);
+    for (size_t i = 0; i < count; i++) {
+        struct word *word = &world->words[i];
+        uint8_t *key = world->key_bytes + i * size;
+        memset(key, 'x', size);
+        key[0] = (uint8_t)('a' + prng_below(prng, 26));
+        key[1] = 0;
+        key[size - 3] = (uint8_t)(i >> 8);
+        key[size - 2] = (uint8_t)i;
+        key[size - 1] = (uint8_t)prng_u32(prng);
+        word->key = slice_of(key, size);
+        bool differs = prng_one_in(prng, differ);
+        for (node_id id = 1; id <= world->store_count; id++) {
+            unsigned shape = prng_below(prng, MADE_RECORD_SHAPES);
+            if (alive != 0) shape = !prng_one_in(prng, alive);
+            word->there[id] = !differs || prng_one_in(prng, 2);
+            word->record[id] = id > 1 && !differs ? word->record[1] : made_record(prng, shape);
+        }
+        finish_word(world, word);
+    }
+}
+
+/* --- The network --- */
+
+static void world_take_outbox(struct world *world, node_id from)
+{
+    for (size_t i = 0; i < world->outbox.count; i++) {
+        struct slice bytes = outbox_bytes(&world->outbox, i);
+        struct repair_message message;
+        EXPECT(bytes.data[0] == PROTOCOL_REPAIR);
+        EXPECT(repair_message_decode(slice_from(bytes, 1), &message) == STATUS_OK);
+        EXPECT(world->outbox.messages[i].durable == (message.kind == REPAIR_PUSHED));
+        EXPECT(message.list.size < REPAIR_BYTES_AIM + REPAIR_STACK_BYTES_MAX);
+        if (world->queue_count == QUEUE_MAX) continue; /* Lost. */
+        struct packet *packet = &world->queue[world->queue_count++];
+        *packet = (struct packet){from, world->outbox.messages[i].to, malloc(bytes.size - 1),
+                                  bytes.size - 1};
+        memcpy(packet->bytes, bytes.data + 1, packet->size);
+    }
+    outbox_clear(&world->outbox);
+}
+
+static void check_bounds(struct world *world, struct store *store)
+{
+    for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++) {
+        const struct repair_session *session = &store->repair.sessions[i];
+        EXPECT(session->stack.size <= REPAIR_STACK_BYTES_MAX);
+        if (session->stack.size > world->stack_peak_bytes)
+            world->stack_peak_bytes = session->stack.size;
+    }
+}
+
+static void deliver(struct world *world, const struct packet *packet)
+{
+    struct store *store = &world->stores[packet->to];
+    EXPECT(repair_receive(&store->repair, packet->from, slice_of(packet->bytes, packet->size),
+                          world->now_ms, &world->outbox) == STATUS_OK);
+    EXPECT(world->outbox.count <= 1); /* An answer, or the next question. */
+    check_bounds(world, store);
+    world_take_outbox(world, packet->to);
+}
+
+/* One message arrives, or is lost, or arrives and stays on its way; or time goes by. `faults`: one
+ * in so many; 0: none, and all in order. */
+static void world_step(struct world *world, uint32_t faults)
+{
+    if (world->queue_count == 0 || (faults != 0 && prng_one_in(&world->prng, faults))) {
+        world->now_ms += 1 + (faults == 0 ? REPAIR_AGAIN_MS : prng_below(&world->prng, 800));
+        for (node_id id = 1; id <= world->store_count; id++) {
+            repair_tick(&world->stores[id].repair, world->now_ms, &world->outbox);
+            EXPECT(world->outbox.count <= REPAIR_SESSIONS_MAX);
+            world_take_outbox(world, id);
+        }
+        return;
+    }
+    size_t at = faults == 0 ? 0 : prng_below(&world->prng, (uint32_t)world->queue_count);
+    struct packet packet = world->queue[at];
+    bool lost = faults != 0 && prng_one_in(&world->prng, faults);
+    bool stays = faults != 0 && prng_one_in(&world->prng, 2 * faults);
+    if (!stays)
+        memmove(&world->queue[at], &world->queue[at + 1],
+                (--world->queue_count - at) * sizeof packet);
+    if (!lost) deliver(world, &packet);
+    if (!stays) free(packet.bytes);
+}
+
+/* --- What must hold --- */
+
+/* Each word is at each node as it began, or joined; not shared ones are as they began. */
+static void check_no_half_state(struct world *world)
+{
+    for (size_t i = 0; i < world->word_count; i++) {
+        const struct word *word = &world->words[i];
+        for (node_id id = 1; id <= world->store_count; id++) {
+            struct store *store = &world->stores[id];
+            struct record record;
+            bool there = memtrie_get(&store->trie, store->root, word->key, &record, NULL) ==
+                         STATUS_OK;
+            if (!there) {
+                EXPECT(!word->there[id]);
+                continue;
+            }
+            struct sum hash = record_hash(word->key, &record, HASH_SEED);
+            bool as_it_began =
+                word->there[id] &&
+                sum_equal(hash, record_hash(word->key, &word->record[id], HASH_SEED));
+            /* Of three, two may have met. */
+            bool known = world->store_count > 2 || sum_equal(hash, word->joined);
+            EXPECT(as_it_began || (word->shared && known));
+        }
+    }
+}
+
+static bool all_joined(struct world *world)
+{
+    for (size_t i = 0; i < world->word_count; i++) {
+        const struct word *word = &world->words[i];
+        for (node_id id = 1; id <= world->store_count; id++) {
+            struct store *store = &world->stores[id];
+            struct record record;
+            if (!word->shared || !word->is_anywhere) continue;
+            if (memtrie_get(&store->trie, store->root, word->key, &record, NULL) != STATUS_OK)
+                return false;
+            if (!sum_equal(record_hash(word->key, &record, HASH_SEED), word->joined)) return false;
+        }
+    }
+    return true;
+}
+
+/* A session of 1 with 2, to its end. True: complete. */
+static bool run_session(struct world *world, uint32_t faults)
+{
+    struct repair *repair = &world->stores[1].repair;
+    struct repair_counts before = repair->counts;
+    node_id peer;
+    uint64_t epoch;
+    repair->epoch++;
+    EXPECT(repair_begin(repair, 2, world->now_ms, &world->outbox));
+    EXPECT(!repair_begin(repair, 2, world->now_ms, &world->outbox));
+    world_take_outbox(world, 1);
+    for (int step = 0; repair_due_ms(repair) != UINT64_MAX; step++) {
+        EXPECT(step < 100000);
+        world_step(world, faults);
+    }
+    bool complete = repair->counts.complete_count > before.complete_count;
+    EXPECT(repair->counts.complete_count + repair->counts.given_up_count ==
+           before.complete_count + before.given_up_count + 1);
+    EXPECT(repair_next_complete(repair, &peer, &epoch) == complete);
+    if (complete) EXPECT(peer == 2 && epoch == repair->epoch);
+    EXPECT(!repair_next_complete(repair, &peer, &epoch));
+    for (node_id id = 1; id <= 2; id++) EXPECT(world->stores[id].repair.counts.invalid_count == 0);
+    return complete;
+}
+
+/* --- Two stores --- */
+
+TEST_CASE(a_session_makes_two_stores_equal)
+{
+    static const struct {
+        size_t count;
+        uint32_t differ, alive;
+    } fills[] = {{0, 1, 0},    {1, 1, 0},     {16, 1, 0},      {17, 1, 0},    {200, 1, 0},
+                 {2500, 1, 0}, {2500, 50, 0}, {2500, 1000, 0}, {1000, 1, 80}, {1000, 20, 5000}};
+    for (size_t i = 0; i < sizeof fills / sizeof *fills; i++) {
+        struct world *world = world_create(2);
+        world_fill(world, fills[i].count, 12, fills[i].differ, fills[i].alive);
+        EXPECT(run_session(world, 0));
+        EXPECT(all_joined(world));
+        struct repair_counts first = world->stores[1].repair.counts;
+        EXPECT(first.pushed_count <= fills[i].count && first.fetched_count <= fills[i].count);
+        EXPECT(run_session(world, 0));
+        struct repair_counts counts = world->stores[1].repair.counts;
+        EXPECT(counts.compared_count == first.compared_count); /* One digest says it all. */
+        EXPECT(counts.pushed_count == first.pushed_count);
+        world_destroy(world);
+    }
+}
+
+TEST_CASE(complete_is_equal_whatever_the_network_does)
+{
+    uint64_t given_up = 0;
+    for (int round = 0; round < 60; round++) {
+        struct world *world = world_create(2);
+        world->prng.state = test_seed + (uint64_t)round;
+        if (round % 2 == 1) { /* Two ranges are shared; what lies between differs and stays. */
+            world->shared[0] = (struct key_range){SLICE_LITERAL("c"), SLICE_LITERAL("j")};
+            world->shared[1] = (struct key_range){SLICE_LITERAL("n"), {0}};
+            world->shared_count = 2;
+        }
+        world_fill(world, 1 + prng_below(&world->prng, 700), 12, 1 + prng_below(&world->prng, 20),
+                   0);
+        uint32_t faults = 2 + prng_below(&world->prng, 8);
+        int tries = 0;
+        while (!run_session(world, faults)) {
+            check_no_half_state(world);
+            EXPECT(tries++ < 1000);
+            given_up++;
+        }
+        EXPECT(all_joined(world));
+        check_no_half_state(world);
+        world_destroy(world);
+    }
+    EXPECT(given_up > 0);
+}
+
+/* Pieces are named by whole keys: long ones fill the stack soon. */
+TEST_CASE(words_of_any_length_fit_the_stack)
+{
+    struct world *world = world_create(2);
+    world_fill(world, 1500, KEY_SIZE_MAX, 1, 0);
+    EXPECT(run_session(world, 0));
+    EXPECT(all_joined(world));
+    EXPECT(world->stack_peak_bytes > REPAIR_STACK_BYTES_MAX / 8);
+    world_destroy(world);
+}
+
+/* --- Three --- */
+
+TEST_CASE(three_stores_become_equal_while_they_are_written_to)
+{
+    for (int round = 0; round < 10; round++) {
+        struct world *world = world_create(3);
+        world->prng.state = test_seed + 1000 + (uint64_t)round;
+        world_fill(world, 300, 12, 2, 0);
+        for (int step = 0; !all_joined(world); step++) {
+            EXPECT(step < 200000);
+            node_id id = (node_id)(1 + prng_below(&world->prng, 3));
+            node_id peer = (node_id)(1 + (id + prng_below(&world->prng, 2)) % 3);
+            if (prng_one_in(&world->prng, 4)) {
+                repair_begin(&world->stores[id].repair, peer, world->now_ms, &world->outbox);
+                world_take_outbox(world, id);
+            }
+            /* A client writes at one what another has. */
+            struct word *word = &world->words[prng_below(&world->prng, 300)];
+            if (step < 500 && prng_one_in(&world->prng, 8) && word->there[peer]) {
+                EXPECT(env_merge(&world->stores[id], word->key, &word->record[peer]) == STATUS_OK);
+            }
+            world_step(world, 8);
+            uint64_t epoch;
+            while (repair_next_complete(&world->stores[id].repair, &peer, &epoch)) continue;
+        }
+        struct sum sum = store_sum(&world->stores[1]);
+        EXPECT(sum_equal(sum, store_sum(&world->stores[2])));
+        EXPECT(sum_equal(sum, store_sum(&world->stores[3])));
+        world_destroy(world);
+    }
+}
+
+/* --- Given up --- */
+
+TEST_CASE(a_silent_peer_is_asked_five_times_and_then_left)
+{
+    struct world *world = world_create(2);
+    struct repair *repair = &world->stores[1].repair;
+    world_fill(world, 100, 12, 1, 0);
+    struct sum before = store_sum(&world->stores[1]);
+    EXPECT(repair_begin(repair, 2, 0, &world->outbox));
+    EXPECT(world->outbox.count == 1);
+    for (int tries = 1; tries < REPAIR_TRIES_MAX; tries++) {
+        EXPECT(repair_due_ms(repair) == (uint64_t)tries * REPAIR_AGAIN_MS);
+        repair_tick(repair, repair_due_ms(repair) - 1, &world->outbox);
+        EXPECT(world->outbox.count == (size_t)tries);
+        repair_tick(repair, repair_due_ms(repair), &world->outbox);
+        EXPECT(world->outbox.count == (size_t)tries + 1);
+        EXPECT(slice_equal(outbox_bytes(&world->outbox, 0),
+                           outbox_bytes(&world->outbox, (size_t)tries)));
+    }
+    repair_tick(repair, repair_due_ms(repair), &world->outbox);
+    EXPECT(world->outbox.count == REPAIR_TRIES_MAX);
+    EXPECT(repair_due_ms(repair) == UINT64_MAX && repair->counts.given_up_count == 1);
+    EXPECT(sum_equal(before, store_sum(&world->stores[1])));
+    outbox_clear(&world->outbox);
+
+    /* Another begins from what is there; all are abandoned when what is shared changes. */
+    EXPECT(repair_begin(repair, 2, 9000, &world->outbox));
+    repair_abandon(repair);
+    EXPECT(repair_due_ms(repair) == UINT64_MAX && repair->counts.given_up_count == 2);
+    world_take_outbox(world, 1);
+    world_step(world, 0); /* The peer's answer finds nobody. */
+    world_step(world, 0);
+    EXPECT(world->queue_count == 0 && repair->counts.complete_count == 0);
+    EXPECT(sum_equal(before, store_sum(&world->stores[1])));
+    world_destroy(world);
+}
+
+TEST_CASE(sessions_are_few_and_not_with_a_peer_that_drives_one)
+{
+    struct world *world = world_create(2);
+    struct repair *repair = &world->stores[1].repair;
+    world_fill(world, 100, 12, 1, 0);
+    for (node_id peer = 2; peer < 2 + REPAIR_SESSIONS_MAX; peer++)
+        EXPECT(repair_begin(repair, peer, 0, &world->outbox));
+    EXPECT(!repair_begin(repair, 99, 0, &world->outbox));
+    repair_abandon(repair);
+    outbox_clear(&world->outbox);
+
+    EXPECT(repair_begin(repair, 2, 0, &world->outbox));
+    world_take_outbox(world, 1);
+    for (int i = 0; i < 3; i++) world_step(world, 0); /* ROOT, ROOTED, COMPARE. */
+    struct repair *peer = &world->stores[2].repair;
+    EXPECT(!repair_begin(peer, 1, world->now_ms, &world->outbox));
+    EXPECT(repair_begin(peer, 1, world->now_ms + 2 * REPAIR_AGAIN_MS, &world->outbox));
+    world_destroy(world);
+}
+
+TEST_CASE(an_answer_to_the_start_before_ends_no_session)
+{
+    struct world *world = world_create(2);
+    struct store *store = &world->stores[1];
+    EXPECT(repair_begin(&store->repair, 2, 0, &world->outbox)); /* Nothing is stored: equal. */
+    world_take_outbox(world, 1);
+    deliver(world, &world->queue[0]); /* The answer is on its way. */
+    EXPECT(world->queue_count == 2);
+
+    repair_deinit(&store->repair);
+    store_start(store);
+    world_fill(world, 100, 12, 1, 0);
+    EXPECT(repair_begin(&store->repair, 2, 0, &world->outbox));
+    outbox_clear(&world->outbox);
+    deliver(world, &world->queue[1]);
+    EXPECT(store->repair.counts.complete_count == 0);
+    EXPECT(repair_due_ms(&store->repair) != UINT64_MAX);
+    world_destroy(world);
+}
+
+/* --- Answers and questions by whoever --- */
+
+/* A world of one node that shares ["c", "m") with node 2, which the test speaks for. */
+struct stage {
+    struct world *world;
+    struct repair *repair;
+    struct repair_message asked; /* What the node said last; it borrows from the outbox. */
+    struct sum before;
+    struct buf list;
+};
+
+static struct word *stage_word(struct world *world, const char *key)
+{
+    struct word *word = &world->words[world->word_count++];
+    word->key = slice_from_text(key);
+    word->record[1] = made_record(&world->prng, 0);
+    word->there[1] = true;
+    finish_word(world, word);
+    return word;
+}
+
+static void stage_hear(struct stage *stage)
+{
+    struct outbox *outbox = &stage->world->outbox;
+    stage->asked = (struct repair_message){0};
+    EXPECT(outbox->count <= 1);
+    if (outbox->count == 0) return;
+    struct slice bytes = slice_from(outbox_bytes(outbox, 0), 1);
+    EXPECT(repair_message_decode(bytes, &stage->asked) == STATUS_OK);
+}
+
+/* Says it as node 2, and hears what the node says next. */
+static enum status stage_say(struct stage *stage, struct repair_message message)
+{
+    struct buf bytes = {.heap = &stage->world->heap};
+    message.list = buf_slice(&stage->list);
+    repair_message_encode(&message, &bytes);
+    outbox_clear(&stage->world->outbox);
+    enum status status =
+        repair_receive(stage->repair, 2, buf_slice(&bytes), 1, &stage->world->outbox);
+    stage_hear(stage);
+    buf_deinit(&bytes);
+    return status;
+}
+
+static struct repair_message answer_to(const struct stage *stage, enum repair_kind kind,
+                                       size_t count)
+{
+    return (struct repair_message){
+        .kind = kind, .session = stage->asked.session, .step = stage->asked.step, .count = count};
+}
+
+/* Up to the first COMPARE. */
+static struct stage stage_begin(void)
+{
+    struct stage stage = {.world = world_create(1)};
+    struct world *world = stage.world;
+    world->shared[0] = (struct key_range){SLICE_LITERAL("c"), SLICE_LITERAL("m")};
+    stage_word(world, "a");
+    stage_word(world, "d");
+    stage_word(world, "g");
+    stage_word(world, "p");
+    stage.repair = &world->stores[1].repair;
+    stage.before = store_sum(&world->stores[1]);
+    buf_init(&stage.list, &world->heap);
+    EXPECT(repair_begin(stage.repair, 2, 0, &world->outbox));
+    stage_hear(&stage);
+    EXPECT(stage.asked.kind == REPAIR_ROOT);
+    struct repair_message rooted = answer_to(&stage, REPAIR_ROOTED, 0);
+    rooted.verdict = REPAIR_DIFFERS;
+    EXPECT(stage_say(&stage, rooted) == STATUS_OK);
+    EXPECT(stage.asked.kind == REPAIR_COMPARE && stage.asked.count == 1);
+    return stage;
+}
+
+/* Nothing was joined, and nothing more was said. */
+static void stage_expect_refused(struct stage *stage)
+{
+    EXPECT(stage->asked.kind == 0 && stage->repair->counts.given_up_count == 1);
+    EXPECT(repair_due_ms(stage->repair) == UINT64_MAX);
+    EXPECT(sum_equal(stage->before, store_sum(&stage->world->stores[1])));
+}
+
+static void stage_end(struct stage *stage)
+{
+    buf_deinit(&stage->list);
+    world_destroy(stage->world);
+}
+
+static void list_findings(struct buf *list, int what)
+{
+    static const char *const cuts[][2] = {{"b", "e"}, {"d", "e"}, {"c", "m"}, {"c", "x"}};
+    static const char *const keys[] = {"b", "m", "x"};
+    if (what < 4) { /* Cuts that do not begin with the range, or go beyond it. */
+        repair_finding_append(list, REPAIR_CUT, 2);
+        for (int i = 0; i < 2; i++) repair_part_append(list, slice_from_text(cuts[what][i]), 1);
+    } else if (what < 7) { /* Keys outside. */
+        repair_finding_append(list, REPAIR_LISTED, 1);
+        repair_part_append(list, slice_from_text(keys[what - 4]), 1);
+    } else if (what == 7) { /* One finding too many. */
+        repair_finding_append(list, REPAIR_EQUAL, 0);
+        repair_finding_append(list, REPAIR_EQUAL, 0);
+    } /* Or none at all. */
+}
+
+TEST_CASE(findings_that_do_not_fit_the_question_change_nothing)
+{
+    for (int what = 0; what <= 8; what++) {
+        struct stage stage = stage_begin();
+        list_findings(&stage.list, what);
+        size_t count = what < 7 ? 1 : what == 7 ? 2 : 0;
+        EXPECT(stage_say(&stage, answer_to(&stage, REPAIR_COMPARED, count)) == STATUS_OK);
+        stage_expect_refused(&stage);
+        stage_end(&stage);
+    }
+}
+
+TEST_CASE(answers_to_other_questions_are_not_heard)
+{
+    for (int what = 0; what < 5; what++) {
+        struct stage stage = stage_begin();
+        struct repair_message question = stage.asked;
+        struct repair_message answer = answer_to(&stage, REPAIR_COMPARED, 0);
+        repair_finding_append(&stage.list, REPAIR_EQUAL, 0);
+        answer.count = 1;
+        enum status expected = STATUS_OK;
+        if (what == 0) answer.step++;
+        if (what == 1) answer.step--;
+        if (what == 2) answer.session++;
+        if (what == 3) buf_clear(&stage.list);
+        if (what == 3) answer = answer_to(&stage, REPAIR_ROOTED, 0);
+        if (what == 4) {
+            buf_clear(&stage.list);
+            repair_finding_append(&stage.list, REPAIR_LISTED, 2);
+            repair_part_append(&stage.list, SLICE_LITERAL("g"), 1);
+            repair_part_append(&stage.list, SLICE_LITERAL("d"), 1);
+            expected = STATUS_INVALID;
+        }
+        EXPECT(stage_say(&stage, answer) == expected);
+        EXPECT(stage.asked.kind == 0 && stage.repair->counts.complete_count == 0);
+        EXPECT(stage.repair->counts.invalid_count == (expected != STATUS_OK));
+        EXPECT(repair_due_ms(stage.repair) != UINT64_MAX); /* It waits for the right one still. */
+
+        buf_clear(&stage.list);
+        repair_finding_append(&stage.list, REPAIR_EQUAL, 0);
+        answer = (struct repair_message){.kind = REPAIR_COMPARED,
+                                         .session = question.session,
+                                         .step = question.step,
+                                         .count = 1};
+        EXPECT(stage_say(&stage, answer) == STATUS_OK);
+        EXPECT(stage.repair->counts.complete_count == 1);
+        stage_end(&stage);
+    }
+}
+
+/* Up to the FETCH of "e" and "f". */
+static struct stage stage_fetch(void)
+{
+    struct stage stage = stage_begin();
+    struct store *store = &stage.world->stores[1];
+    const struct word *words = stage.world->words;
+    repair_finding_append(&stage.list, REPAIR_LISTED, 4);
+    for (int i = 0; i < 4; i++) {
+        static const char *const keys[] = {"d", "e", "f", "g"};
+        const struct word *word = &words[i == 0 ? 1 : 2];
+        bool known = i == 0 || i == 3;
+        repair_part_append(&stage.list, slice_from_text(keys[i]),
+                           known ? record_hash(word->key, &word->record[1], HASH_SEED).low : 1);
+    }
+    EXPECT(stage_say(&stage, answer_to(&stage, REPAIR_COMPARED, 1)) == STATUS_OK);
+    EXPECT(stage.asked.kind == REPAIR_FETCH && stage.asked.count == 2);
+    EXPECT(sum_equal(stage.before, store_sum(store)));
+    buf_clear(&stage.list);
+    return stage;
+}
+
+TEST_CASE(records_that_were_not_asked_for_are_not_joined)
+{
+    static const char *const lists[][2] = {{"d", NULL}, {"e", "g"}, {"d", "e"}, {"e", "ee"},
+                                           {"a", NULL}, {"f", "p"}, {"m", NULL}};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        struct stage stage = stage_fetch();
+        struct record record = made_record(&stage.world->prng, 0);
+        size_t count = lists[i][1] == NULL ? 1 : 2;
+        for (size_t j = 0; j < count; j++)
+            repair_record_append(&stage.list, slice_from_text(lists[i][j]), &record);
+        EXPECT(stage_say(&stage, answer_to(&stage, REPAIR_FETCHED, count)) == STATUS_OK);
+        stage_expect_refused(&stage);
+        EXPECT(stage.world->stores[1].merge_count == stage.world->word_count);
+        stage_end(&stage);
+    }
+}
+
+/* A part of them: the rest is asked for again; none: they are gone. */
+TEST_CASE(records_come_in_parts)
+{
+    struct stage stage = stage_fetch();
+    struct record record = made_record(&stage.world->prng, 0);
+    repair_record_append(&stage.list, SLICE_LITERAL("e"), &record);
+    EXPECT(stage_say(&stage, answer_to(&stage, REPAIR_FETCHED, 1)) == STATUS_OK);
+    EXPECT(stage.asked.kind == REPAIR_FETCH && stage.asked.count == 1);
+    struct slice rest = stage.asked.list, key;
+    EXPECT(repair_key_next(&rest, &key) && slice_equal(key, SLICE_LITERAL("f")));
+    EXPECT(!sum_equal(stage.before, store_sum(&stage.world->stores[1])));
+    buf_clear(&stage.list);
+    EXPECT(stage_say(&stage, answer_to(&stage, REPAIR_FETCHED, 0)) == STATUS_OK);
+    EXPECT(stage.asked.kind == 0 && stage.repair->counts.complete_count == 1);
+    EXPECT(stage.repair->counts.fetched_count == 1);
+    stage_end(&stage);
+}
+
+TEST_CASE(questions_about_what_is_not_shared_are_refused)
+{
+    static const struct {
+        const char *low, *high;
+        bool fits;
+    } ranges[] = {{"c", "m", true}, {"d", "g", true},  {"b", "d", false}, {"d", "n", false},
+                  {"d", "", false}, {"m", "p", false}, {"a", "b", false}};
+    struct stage stage = stage_begin();
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+        struct key_range range = {slice_from_text(ranges[i].low), slice_from_text(ranges[i].high)};
+        buf_clear(&stage.list);
+        repair_range_append(&stage.list, &range, 1);
+        EXPECT(stage_say(&stage,
+                         (struct repair_message){
+                             .kind = REPAIR_COMPARE, .session = 9, .step = 3, .count = 1}) ==
+               STATUS_OK);
+        EXPECT(stage.asked.kind == REPAIR_COMPARED);
+        EXPECT(stage.asked.session == 9 && stage.asked.step == 3);
+        EXPECT(stage.asked.verdict == (ranges[i].fits ? REPAIR_OK : REPAIR_OTHER_MAP));
+        EXPECT(stage.asked.count == ranges[i].fits);
+    }
+    static const char *const keys[] = {"a", "b", "m", "p"};
+    struct record record = made_record(&stage.world->prng, 0);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        buf_clear(&stage.list);
+        repair_key_append(&stage.list, slice_from_text(keys[i]));
+        EXPECT(stage_say(&stage, (struct repair_message){.kind = REPAIR_FETCH, .count = 1}) ==
+               STATUS_OK);
+        EXPECT(stage.asked.verdict == REPAIR_OTHER_MAP && stage.asked.count == 0);
+        buf_clear(&stage.list);
+        repair_record_append(&stage.list, slice_from_text(keys[i]), &record);
+        EXPECT(stage_say(&stage, (struct repair_message){.kind = REPAIR_PUSH, .count = 1}) ==
+               STATUS_OK);
+        EXPECT(stage.asked.kind == REPAIR_PUSHED && stage.asked.verdict == REPAIR_OTHER_MAP);
+    }
+    buf_clear(&stage.list);
+    EXPECT(stage_say(&stage, (struct repair_message){.kind = REPAIR_ROOT, .map = {5, 7}}) ==
+           STATUS_OK);
+    EXPECT(stage.asked.verdict == REPAIR_OTHER_MAP);
+    EXPECT(sum_equal(stage.before, store_sum(&stage.world->stores[1])));
+    stage_end(&stage);
+}
+
+TEST_MAIN(TEST(a_session_makes_two_stores_equal), TEST(complete_is_equal_whatever_the_network_does),
+          TEST(words_of_any_length_fit_the_stack),
+          TEST(three_stores_become_equal_while_they_are_written_to),
+          TEST(a_silent_peer_is_asked_five_times_and_then_left),
+          TEST(sessions_are_few_and_not_with_a_peer_that_drives_one),
+          TEST(an_answer_to_the_start_before_ends_no_session),
+          TEST(findings_that_do_not_fit_the_question_change_nothing),
+          TEST(answers_to_other_questions_are_not_heard),
+          TEST(records_that_were_not_asked_for_are_not_joined), TEST(records_come_in_parts),
+          TEST(questions_about_what_is_not_shared_are_refused))
