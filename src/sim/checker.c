@@ -7,7 +7,9 @@
 #include "base/check.h"
 #include "core/key.h"
 
-enum { NO_OPERATION = UINT32_MAX, INCREMENTS_LOOKED_AT = 64 };
+#define NO_OPERATION UINT32_MAX
+
+enum { INCREMENTS_LOOKED_AT = 64 };
 
 /* Words */
 

@@ -34,7 +34,7 @@ enum operation_end {
     OPERATION_UNKNOWN, /* Something or nothing was done, or will be. */
 };
 
-enum { NO_WORD = UINT32_MAX };
+#define NO_WORD UINT32_MAX
 
 struct operation {
     enum request_kind kind;

@@ -7,10 +7,9 @@
 
 #include "sim/world_private.h"
 
-enum {
-    NO_OPERATION = UINT32_MAX,
-    LIFE_US = 120000000, /* No message is on its way for longer. */
-};
+#define NO_OPERATION UINT32_MAX
+
+enum { LIFE_US = 120000000 /* No message is on its way for longer. */ };
 
 #define VERSION_FORMAT "%llu.%u@%u"
 #define VERSION_ARGUMENTS(version)                                                                 \

@@ -20,7 +20,7 @@ enum sim_event_kind {
     SIM_START, /* A process that is down. */
 };
 
-enum { NOTHING = UINT32_MAX };
+#define NOTHING UINT32_MAX
 
 struct sim_message {
     uint32_t from;
