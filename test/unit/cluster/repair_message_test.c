@@ -284,6 +284,23 @@ TEST_CASE(lists_keep_to_their_limits)
     buf_deinit(&list);
 }
 
+TEST_CASE(what_no_node_says_is_refused)
+{
+    struct buf list = empty_buf();
+    for (enum repair_kind kind = REPAIR_ROOTED; kind < REPAIR_KIND_END; kind += 2) {
+        struct repair_message message = {.kind = kind, .verdict = REPAIR_VERDICT_END - 1};
+        EXPECT(taken(&message));
+        message.verdict = REPAIR_VERDICT_END;
+        EXPECT(!taken(&message));
+    }
+    repair_finding_append(&list, REPAIR_FINDING_END - 1, 0);
+    EXPECT(takes_list(REPAIR_COMPARED, &list, 1));
+    buf_clear(&list);
+    repair_finding_append(&list, REPAIR_FINDING_END, 0);
+    EXPECT(!takes_list(REPAIR_COMPARED, &list, 1));
+    buf_deinit(&list);
+}
+
 TEST_CASE(records_are_canonical)
 {
     static const double refused[] = {-0.0, NAN, INFINITY, -INFINITY};
@@ -308,4 +325,5 @@ TEST_CASE(records_are_canonical)
 TEST_MAIN(TEST(every_kind_comes_back_as_it_was_and_has_one_form),
           TEST(lists_are_walked_to_their_end), TEST(a_compared_has_these_bytes),
           TEST(keys_ascend_and_are_words_of_clients), TEST(ranges_ascend_and_are_disjoint),
-          TEST(lists_keep_to_their_limits), TEST(records_are_canonical))
+          TEST(lists_keep_to_their_limits), TEST(what_no_node_says_is_refused),
+          TEST(records_are_canonical))

@@ -376,8 +376,9 @@ TEST_CASE(a_session_makes_two_stores_equal)
     static const struct {
         size_t count;
         uint32_t differ, alive;
-    } fills[] = {{0, 1, 0},    {1, 1, 0},     {16, 1, 0},      {17, 1, 0},    {200, 1, 0},
-                 {2500, 1, 0}, {2500, 50, 0}, {2500, 1000, 0}, {1000, 1, 80}, {1000, 20, 5000}};
+    } fills[] = {{0, 1, 0},       {1, 1, 0},     {16, 1, 0},      {17, 1, 0},
+                 {200, 1, 0},     {2500, 1, 0},  {2500, 10, 0},   {2500, 50, 0},
+                 {2500, 1000, 0}, {1000, 1, 80}, {1000, 20, 5000}};
     for (size_t i = 0; i < sizeof fills / sizeof *fills; i++) {
         struct world *world = world_create(2);
         world_fill(world, fills[i].count, 12, fills[i].differ, fills[i].alive);
@@ -635,7 +636,8 @@ static void list_findings(struct buf *list, int what)
     static const char *const keys[] = {"b", "m", "x"};
     if (what < 4) { /* Cuts that do not begin with the range, or go beyond it. */
         repair_finding_append(list, REPAIR_CUT, 2);
-        for (int i = 0; i < 2; i++) repair_part_append(list, slice_from_text(cuts[what][i]), 1);
+        for (int i = 0; i < 2; i++) /* Nothing lies in the last one. */
+            repair_part_append(list, slice_from_text(cuts[what][i]), i == 0);
     } else if (what < 7) { /* Keys outside. */
         repair_finding_append(list, REPAIR_LISTED, 1);
         repair_part_append(list, slice_from_text(keys[what - 4]), 1);
@@ -751,6 +753,60 @@ TEST_CASE(records_come_in_parts)
     stage_end(&stage);
 }
 
+TEST_CASE(a_session_that_was_refused_anything_is_not_complete)
+{
+    for (enum repair_verdict verdict = REPAIR_OK; verdict < REPAIR_VERDICT_END; verdict++) {
+        struct stage stage = stage_begin();
+        repair_finding_append(&stage.list, REPAIR_LISTED, 0);
+        EXPECT(stage_say(&stage, answer_to(&stage, REPAIR_COMPARED, 1)) == STATUS_OK);
+        EXPECT(stage.asked.kind == REPAIR_PUSH && stage.asked.count == 2);
+        buf_clear(&stage.list);
+        struct repair_message pushed = answer_to(&stage, REPAIR_PUSHED, 0);
+        pushed.verdict = verdict;
+        EXPECT(stage_say(&stage, pushed) == STATUS_OK);
+        EXPECT(stage.repair->counts.complete_count == (verdict == REPAIR_OK));
+        if (verdict != REPAIR_OK) stage_expect_refused(&stage);
+        stage_end(&stage);
+
+        stage = stage_begin();
+        repair_finding_append(&stage.list, REPAIR_EQUAL, 0);
+        struct repair_message compared = answer_to(&stage, REPAIR_COMPARED, 1);
+        compared.verdict = verdict;
+        EXPECT(stage_say(&stage, compared) == STATUS_OK);
+        EXPECT(stage.repair->counts.complete_count == (verdict == REPAIR_OK));
+        if (verdict != REPAIR_OK) stage_expect_refused(&stage);
+        stage_end(&stage);
+
+        stage = stage_fetch();
+        struct repair_message fetched = answer_to(&stage, REPAIR_FETCHED, 0);
+        fetched.verdict = verdict;
+        EXPECT(stage_say(&stage, fetched) == STATUS_OK);
+        EXPECT(stage.repair->counts.complete_count == (verdict == REPAIR_OK));
+        if (verdict != REPAIR_OK) stage_expect_refused(&stage);
+        stage_end(&stage);
+    }
+}
+
+TEST_CASE(a_range_with_the_sum_that_was_sent_is_equal)
+{
+    struct stage stage = stage_begin();
+    const struct word *word = &stage.world->words[1];
+    struct key_range ranges[] = {{SLICE_LITERAL("c"), SLICE_LITERAL("g")},
+                                 {SLICE_LITERAL("g"), SLICE_LITERAL("m")}};
+    uint64_t sum = record_hash(word->key, &word->record[1], HASH_SEED).low;
+    for (size_t i = 0; i < 2; i++) repair_range_append(&stage.list, &ranges[i], sum);
+    EXPECT(stage_say(&stage, (struct repair_message){.kind = REPAIR_COMPARE, .count = 2}) ==
+           STATUS_OK);
+    struct slice rest = stage.asked.list, key;
+    enum repair_finding finding;
+    size_t count;
+    EXPECT(repair_finding_next(&rest, &finding, &count) && finding == REPAIR_EQUAL);
+    EXPECT(repair_finding_next(&rest, &finding, &count) && finding == REPAIR_LISTED);
+    EXPECT(count == 1 && repair_part_next(&rest, &key, &sum) && rest.size == 0);
+    EXPECT(slice_equal(key, SLICE_LITERAL("g")));
+    stage_end(&stage);
+}
+
 TEST_CASE(questions_about_what_is_not_shared_are_refused)
 {
     static const struct {
@@ -803,4 +859,6 @@ TEST_MAIN(TEST(a_session_makes_two_stores_equal), TEST(complete_is_equal_whateve
           TEST(findings_that_do_not_fit_the_question_change_nothing),
           TEST(answers_to_other_questions_are_not_heard),
           TEST(records_that_were_not_asked_for_are_not_joined), TEST(records_come_in_parts),
+          TEST(a_session_that_was_refused_anything_is_not_complete),
+          TEST(a_range_with_the_sum_that_was_sent_is_equal),
           TEST(questions_about_what_is_not_shared_are_refused))
