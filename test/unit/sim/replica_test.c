@@ -2,6 +2,7 @@
 #include "base/prng.h"
 #include "cluster/data_message.h"
 #include "cluster/outbox.h"
+#include "guard.h"
 #include "replica_bench.h"
 
 static struct rangemap_settings settings_of(uint8_t factor, uint8_t write, uint8_t read)
@@ -130,8 +131,15 @@ TEST_CASE(a_message_says_what_time_it_is_and_then_what_it_is)
     data_message_encode(&newer, &bytes);
 
     size_t before = bench->queue_end;
-    for (size_t size = 0; size <= 8; size++) /* No protocol: it is no message. */
-        replica_message(bench->nodes[1].replica, time, 2, slice_prefix(buf_slice(&bytes), size));
+    struct guard guard = guard_create(bytes.size);
+    struct replica_stats stats;
+    for (size_t size = 0; size <= 8; size++) { /* Without a protocol. */
+        struct slice part = guard_copy(&guard, slice_prefix(buf_slice(&bytes), size));
+        replica_message(bench->nodes[1].replica, time, 2, part);
+        replica_stats(bench->nodes[1].replica, &stats);
+        EXPECT(stats.invalid_count == size + 1);
+    }
+    guard_destroy(&guard);
     replica_commit(bench->nodes[1].replica, time);
     EXPECT(bench->queue_end == before);
     replica_message(bench->nodes[1].replica, time, 2, buf_slice(&bytes));
