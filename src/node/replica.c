@@ -314,6 +314,7 @@ void replica_commit(struct replica *replica, struct replica_time time)
         uint64_t sequence;
         replica->batch_open = false;
         enum status status = store_batch_commit(replica->store, &sequence);
+        replica_hint_batch_done(replica, status == STATUS_OK);
         if (status != STATUS_OK) {
             fail_batch(replica, status);
         } else {

@@ -70,6 +70,22 @@ static uint64_t hint_total(const struct replica *replica)
     return total;
 }
 
+/* Counts go with the batch under way. */
+static void count_change(struct peer_hints *hints, int by)
+{
+    hints->count += (uint64_t)by;
+    hints->count_in_batch += by;
+}
+
+void replica_hint_batch_done(struct replica *replica, bool kept)
+{
+    for (size_t i = 0; i < replica->hint_peer_count; i++) {
+        struct peer_hints *hints = &replica->hints[i];
+        if (!kept) hints->count -= (uint64_t)hints->count_in_batch;
+        hints->count_in_batch = 0;
+    }
+}
+
 bool replica_hint_keep(struct replica *replica, node_id peer, struct slice key,
                        const struct record *record)
 {
@@ -86,13 +102,13 @@ bool replica_hint_keep(struct replica *replica, node_id peer, struct slice key,
     enum status status = buf_status(&encoded);
     if (status == STATUS_OK) status = buf_status(&value);
     if (status == STATUS_OK) status = buf_status(&replica->key);
+    bool is_new = false;
     if (status == STATUS_OK)
-        status = local_put(replica, buf_slice(&replica->key), buf_slice(&value));
+        status = local_put_new(replica, buf_slice(&replica->key), buf_slice(&value), &is_new);
     buf_deinit(&encoded);
     buf_deinit(&value);
     if (status != STATUS_OK) return false;
-    /* The same hint twice counts twice until the next start: a bound, not a balance. */
-    hints->count++;
+    count_change(hints, is_new ? 1 : 0);
     if (hints->retry_ms == 0) hints->retry_ms = replica->time.now_ms + HINT_RETRY_MS;
     return true;
 }
@@ -200,8 +216,7 @@ void replica_hint_applied(struct replica *replica, node_id from, const struct da
         flight->label = 0;
         hints->flight_count--;
         if (message->verdict != DATA_OK) return; /* Once more later. */
-        local_forget(replica, buf_slice(&flight->name));
-        if (hints->count > 0) hints->count--;
+        if (local_forget(replica, buf_slice(&flight->name))) count_change(hints, -1);
         if (hints->flight_count == 0 && hints->count > 0) send_some(replica, hints);
         return;
     }

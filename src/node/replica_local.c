@@ -25,8 +25,9 @@ static struct record local_record(struct replica *replica, struct slice value)
     return record;
 }
 
+/* `*was_there`: the piece replaced another. */
 static enum status piece_put(struct replica *replica, struct slice key, size_t piece,
-                             struct slice value)
+                             struct slice value, bool *was_there)
 {
     struct record record = local_record(replica, value);
     struct buf name;
@@ -40,10 +41,18 @@ static enum status piece_put(struct replica *replica, struct slice key, size_t p
             &(struct store_write){.kind = STORE_MERGE, .key = buf_slice(&name), .record = &record},
             &outcome);
     buf_deinit(&name);
+    *was_there = outcome.was_live;
     return outcome.status;
 }
 
 enum status local_put(struct replica *replica, struct slice key, struct slice value)
+{
+    bool is_new;
+    return local_put_new(replica, key, value, &is_new);
+}
+
+enum status local_put_new(struct replica *replica, struct slice key, struct slice value,
+                          bool *is_new)
 {
     size_t count = value.size / PIECE_BYTES + 1;
     struct buf piece;
@@ -56,7 +65,9 @@ enum status local_put(struct replica *replica, struct slice key, struct slice va
         buf_append_slice(&piece,
                          slice_prefix(rest, rest.size < PIECE_BYTES ? rest.size : PIECE_BYTES));
         status = buf_status(&piece);
-        if (status == STATUS_OK) status = piece_put(replica, key, i, buf_slice(&piece));
+        bool was_there = false;
+        if (status == STATUS_OK) status = piece_put(replica, key, i, buf_slice(&piece), &was_there);
+        if (i == 0) *is_new = !was_there;
     }
     buf_deinit(&piece);
     return status;
@@ -96,9 +107,10 @@ enum status local_get(const struct replica *replica, struct slice key, struct bu
 }
 
 /* Pieces beyond the last are forgotten in vain, which costs a look for each. */
-void local_forget(struct replica *replica, struct slice key)
+bool local_forget(struct replica *replica, struct slice key)
 {
     struct buf name;
+    bool was_there = false;
     buf_init(&name, replica->heap);
     for (size_t piece = 0; piece < PIECES_MAX; piece++) {
         struct store_outcome outcome = {.status = STATUS_NOMEM};
@@ -110,8 +122,10 @@ void local_forget(struct replica *replica, struct slice key)
                 replica, &(struct store_write){.kind = STORE_FORGET, .key = buf_slice(&name)},
                 &outcome);
         if (!outcome.changed) break;
+        was_there = true;
     }
     buf_deinit(&name);
+    return was_there;
 }
 
 /* --- Identity --- */

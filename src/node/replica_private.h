@@ -145,7 +145,8 @@ struct hint_flight {
 
 struct peer_hints {
     node_id peer;
-    uint64_t count; /* Kept for it. */
+    uint64_t count;         /* Kept for it. */
+    int64_t count_in_batch; /* Of these, by the batch under way. */
     struct hint_flight flights[REPLICA_HINT_WINDOW];
     size_t flight_count;
     struct buf after; /* Name of the last one sent. */
@@ -344,10 +345,16 @@ void local_key(struct buf *key, enum local_kind kind);
 /* Puts a value of any size, in pieces, into the batch under way. Errors: those of the store. */
 enum status local_put(struct replica *replica, struct slice key, struct slice value);
 
+/* The same; `*is_new`: there was none before. */
+enum status local_put_new(struct replica *replica, struct slice key, struct slice value,
+                          bool *is_new);
+
 /* The value, as last visible, into `value`, which is cleared first.
  * Errors: STATUS_NOT_FOUND, STATUS_CORRUPT if pieces are missing. */
 enum status local_get(const struct replica *replica, struct slice key, struct buf *value);
-void local_forget(struct replica *replica, struct slice key);
+
+/* True if it was there. */
+bool local_forget(struct replica *replica, struct slice key);
 
 enum status local_load_identity(struct replica *replica);
 enum status local_save_identity(struct replica *replica);
@@ -466,5 +473,6 @@ bool replica_hint_keep(struct replica *replica, node_id peer, struct slice key,
 void replica_hint_applied(struct replica *replica, node_id from,
                           const struct data_message *message);
 void replica_hint_tick(struct replica *replica);
+void replica_hint_batch_done(struct replica *replica, bool kept); /* The batch under way is over. */
 enum status replica_hint_load(struct replica *replica);
 void replica_hint_free(struct replica *replica);

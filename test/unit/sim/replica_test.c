@@ -154,6 +154,21 @@ TEST_CASE(a_message_says_what_time_it_is_and_then_what_it_is)
     bench_destroy(bench);
 }
 
+/* A message that a test made, under the map that the receiver has. */
+static void tell(struct bench *bench, node_id from, node_id to, struct data_message *message)
+{
+    struct buf bytes = {.heap = &bench->heap};
+    const struct rangemap_identity *map = rangemap_identity(replica_map(bench->nodes[to].replica));
+    message->generation = map->generation;
+    message->map_number = map->number;
+    buf_append_u64le(&bytes, bench_time(bench, from).wall_ms);
+    buf_append_u8(&bytes, PROTOCOL_DATA);
+    data_message_encode(message, &bytes);
+    replica_message(bench->nodes[to].replica, bench_time(bench, to), from, buf_slice(&bytes));
+    buf_deinit(&bytes);
+    bench_settle(bench);
+}
+
 TEST_CASE(an_owner_that_missed_a_write_gets_it_as_a_hint)
 {
     struct rangemap_settings settings = settings_of(3, 2, 2);
@@ -174,6 +189,36 @@ TEST_CASE(an_owner_that_missed_a_write_gets_it_as_a_hint)
     EXPECT(bench_peek(bench, 3, "w") == 4);
     replica_stats(bench->nodes[1].replica, &stats);
     EXPECT(stats.hint_count == 0);
+    bench_destroy(bench);
+}
+
+/* What is kept twice counts once. */
+TEST_CASE(hints_are_counted_as_they_stand)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    struct replica_stats stats;
+    struct record record =
+        record_of_set((struct version){(1000000 + bench->now_ms) << HLC_COUNTER_BITS, 2}, 5);
+    struct data_message hold = {.kind = DATA_HOLD, .owner = 3, .record = record};
+    bench_kill(bench, 3, SIM_DISK_KILLED);
+    for (int i = 0; i < 40; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "w%d", i % 20);
+        hold.key = slice_from_text(key);
+        tell(bench, 2, 4, &hold);
+    }
+    replica_stats(bench->nodes[4].replica, &stats);
+    EXPECT(stats.hint_count == 20);
+    bench_restart(bench, 3);
+    bench_pass(bench, 5000);
+    replica_stats(bench->nodes[4].replica, &stats);
+    EXPECT(stats.hint_count == 0);
+    for (int i = 0; i < 20; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "w%d", i);
+        EXPECT(bench_peek(bench, 3, key) == 5);
+    }
     bench_destroy(bench);
 }
 
@@ -597,6 +642,7 @@ TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
           TEST(a_clock_that_jumps_hides_nothing),
           TEST(a_message_says_what_time_it_is_and_then_what_it_is),
           TEST(an_owner_that_missed_a_write_gets_it_as_a_hint),
+          TEST(hints_are_counted_as_they_stand),
           TEST(increments_of_all_nodes_add_up), TEST(every_node_gives_the_same_order_page_by_page),
           TEST(a_quorum_sees_what_was_acknowledged_though_one_owner_does_not),
           TEST(an_owner_that_is_silent_is_passed_over), TEST(owners_that_differ_become_equal),
