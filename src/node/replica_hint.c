@@ -4,7 +4,8 @@
  *     value  varint size of the key, key, record
  *
  * so that each peer's hints lie together, oldest first. A few at a time are on their way; one that
- * is acknowledged is forgotten, all others are sent again. */
+ * is acknowledged is forgotten, all others are sent again. What a peer owns no more is owed to those
+ * who own it now. */
 #include <stdlib.h>
 #include <xxhash.h>
 
@@ -14,7 +15,7 @@
 #include "core/key.h"
 #include "node/replica_private.h"
 
-enum { HINT_RETRY_MS = 1000 };
+enum { HINT_RETRY_MS = 1000, HINT_WINDOWS_AT_ONCE = 16 };
 
 static void append_u16be(struct buf *out, uint16_t value)
 {
@@ -128,9 +129,37 @@ static struct hint_flight *free_flight(struct peer_hints *hints)
     return NULL;
 }
 
-/* Sends one; a hint that cannot be read is an error of ours. */
-static void send_hint(struct replica *replica, struct peer_hints *hints, struct slice name)
+static bool keep_for(struct replica *replica, node_id owner, struct slice key,
+                     const struct record *record)
 {
+    struct store_outcome outcome;
+    if (owner != replica->self.id) return replica_hint_keep(replica, owner, key, record);
+    replica_store_write(replica,
+                        &(struct store_write){.kind = STORE_MERGE, .key = key, .record = record},
+                        &outcome);
+    return outcome.status == STATUS_OK;
+}
+
+/* The peer owns the key no more: all that do are owed the record instead, in the same batch. May move
+ * replica->hints. */
+static void reroute(struct replica *replica, size_t peer, struct slice name,
+                    const struct data_message *message)
+{
+    struct owners sets[2];
+    struct shard shard = rangemap_shard(replica->map, rangemap_find(replica->map, message->key));
+    size_t count = shard_write_owners(&shard, sets);
+    for (size_t set = 0; set < count; set++)
+        for (size_t i = 0; i < sets[set].count; i++)
+            if (!keep_for(replica, sets[set].ids[i], message->key, &message->record)) return;
+    TRACE(replica->trace, "n%u owns a key no more: its owners are owed the hint",
+          replica->hints[peer].peer);
+    if (local_forget(replica, name)) count_change(&replica->hints[peer], -1);
+}
+
+/* Sends one; a hint that cannot be read is an error of ours. May move replica->hints. */
+static void send_hint(struct replica *replica, size_t peer, struct slice name)
+{
+    struct peer_hints *hints = &replica->hints[peer];
     struct hint_flight *flight = free_flight(hints);
     struct data_message message = {.kind = DATA_APPLY, .apply = DATA_APPLY_HINT};
     if (local_get(replica, name, &replica->value) != STATUS_OK) return;
@@ -139,6 +168,10 @@ static void send_hint(struct replica *replica, struct peer_hints *hints, struct 
     message.key = reader_bytes(&reader, size);
     struct slice encoded = reader_bytes(&reader, reader_left(&reader));
     if (reader.failed || record_decode(encoded, &message.record) != STATUS_OK) return;
+    if (!rangemap_takes(replica->map, hints->peer, message.key)) {
+        reroute(replica, peer, name, &message);
+        return;
+    }
 
     buf_clear(&flight->name);
     buf_append_slice(&flight->name, name);
@@ -163,9 +196,10 @@ static enum status visit_hint(void *context, struct slice key, const struct reco
     return STATUS_OK;
 }
 
-/* The names first, then the messages: sending uses the view's scratch again. */
-static void send_some(struct replica *replica, struct peer_hints *hints)
+/* The names first, then the messages: sending uses the view's scratch again. False: there are no more. */
+static bool send_some(struct replica *replica, size_t peer)
 {
+    struct peer_hints *hints = &replica->hints[peer];
     struct buf *names = &replica->ranges;
     struct query query = replica_query(replica);
     struct hint_walk walk = {.replica = replica, .hints = hints};
@@ -177,17 +211,27 @@ static void send_some(struct replica *replica, struct peer_hints *hints)
         query_scan(&query, buf_slice(&replica->key), &from, UINT64_MAX, visit_hint, &walk);
     bool found = hints->flight_count > in_flight;
     hints->flight_count = in_flight;
-    if (status != STATUS_OK || names->failed) return;
+    if (status != STATUS_OK || names->failed) return false;
 
     struct reader reader = reader_of(buf_slice(names));
     while (reader_left(&reader) > 0) {
         struct slice name = reader_bytes(&reader, reader_u8(&reader));
+        hints = &replica->hints[peer];
         buf_clear(&hints->after);
         buf_append_slice(&hints->after, name);
         buf_append_u8(&hints->after, UINT8_MAX);
-        send_hint(replica, hints, name);
+        send_hint(replica, peer, name);
     }
+    hints = &replica->hints[peer];
     if (!found) buf_clear(&hints->after); /* Once more from the oldest. */
+    return found;
+}
+
+/* On with the walk until some are on their way: those that went to other owners are not. */
+static void send_more(struct replica *replica, size_t peer)
+{
+    for (int i = 0; i < HINT_WINDOWS_AT_ONCE && replica->hints[peer].flight_count == 0; i++)
+        if (!send_some(replica, peer)) return;
 }
 
 void replica_hint_tick(struct replica *replica)
@@ -197,27 +241,38 @@ void replica_hint_tick(struct replica *replica)
         struct peer_hints *hints = &replica->hints[i];
         if (hints->count == 0 || now_ms < hints->retry_ms) continue;
         hints->retry_ms = now_ms + HINT_RETRY_MS;
-        if (replica_is_down(replica, hints->peer)) continue;
+        struct member member;
+        bool is_member = rangemap_member_find(replica->map, hints->peer, &member);
+        if (is_member && replica_is_down(replica, hints->peer)) continue;
         /* Those that were not answered count as lost. */
         for (size_t j = 0; j < REPLICA_HINT_WINDOW; j++) hints->flights[j].label = 0;
         hints->flight_count = 0;
         buf_clear(&hints->after);
-        send_some(replica, hints);
+        send_more(replica, i);
     }
+}
+
+/* The peer has no room for any; else others may do better than this one. */
+static bool takes_none(enum data_verdict verdict)
+{
+    return verdict == DATA_FULL || verdict == DATA_BUSY;
 }
 
 void replica_hint_applied(struct replica *replica, node_id from, const struct data_message *message)
 {
     struct peer_hints *hints = hints_of(replica, from);
     if (hints == NULL) return;
+    size_t peer = (size_t)(hints - replica->hints);
     for (size_t i = 0; i < REPLICA_HINT_WINDOW; i++) {
         struct hint_flight *flight = &hints->flights[i];
         if (flight->label != message->flow) continue;
         flight->label = 0;
         hints->flight_count--;
-        if (message->verdict != DATA_OK) return; /* Once more later. */
-        if (local_forget(replica, buf_slice(&flight->name))) count_change(hints, -1);
-        if (hints->flight_count == 0 && hints->count > 0) send_some(replica, hints);
+        if (takes_none(message->verdict)) return; /* Once more later. */
+        hints->retry_ms = replica->time.now_ms + HINT_RETRY_MS;
+        if (message->verdict == DATA_OK && local_forget(replica, buf_slice(&flight->name)))
+            count_change(hints, -1);
+        if (hints->flight_count == 0 && hints->count > 0) send_more(replica, peer);
         return;
     }
 }
@@ -244,6 +299,8 @@ static enum status count_hint(void *context, struct slice key, const struct reco
 
 enum status replica_hint_load(struct replica *replica)
 {
+    /* A late answer to the start before must not pass for one to this. */
+    replica->hint_label = prng_u64(&replica->prng) >> 2;
     struct query query = replica_query(replica);
     struct query_from from = {0};
     local_key(&replica->key, LOCAL_HINT);

@@ -49,7 +49,9 @@ void replica_serve_apply(struct replica *replica, node_id from, const struct dat
 void replica_serve_hold(struct replica *replica, node_id from, const struct data_message *message)
 {
     struct data_message answer = {.kind = DATA_HELD, .flow = message->flow};
-    bool kept = message->owner != replica->self.id &&
+    /* Under a map that is not known here it might be taken for one of an owner that is none any more. */
+    bool ahead = message->map_number > rangemap_identity(replica->map)->number;
+    bool kept = message->owner != replica->self.id && !ahead &&
                 replica_hint_keep(replica, message->owner, message->key, &message->record);
     if (!kept) answer.verdict = DATA_FULL;
     replica_send(replica, from, kept && !planted(BUG_HINT_COUNTED_EARLY), &answer);
