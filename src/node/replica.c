@@ -6,7 +6,12 @@
 #include "base/planted.h"
 #include "core/key.h"
 
-enum { FLOW_INDEX_BITS = 16, ENVELOPE_BYTES = 8 };
+enum {
+    FLOW_INDEX_BITS = 16,
+    FLOW_USE_BITS = 29, /* With index and attempt: below the bits of other labels. */
+    ENVELOPE_BYTES = 8,
+    HELD_DROP_BYTES = 4 << 10,
+};
 
 /* --- Life --- */
 
@@ -249,6 +254,20 @@ static void release_message(struct replica *replica, const struct held *held)
     let_go(replica, held->to, slice_of(replica->held_bytes.data + held->at, held->size));
 }
 
+/* Gives back the bytes of what went: under load there is always something that waits. */
+static void drop_released(struct replica *replica)
+{
+    struct buf *bytes = &replica->held_bytes;
+    size_t end = replica->held_first + replica->held_count, first = replica->held_first;
+    while (first < end && replica->held[first].flow != 0) first++;
+    size_t gone = first < end ? replica->held[first].at : bytes->size;
+    bool many = gone >= HELD_DROP_BYTES && gone >= bytes->size / 2;
+    if (gone < bytes->size && !many) return;
+    buf_consume(bytes, gone);
+    for (; first < end; first++)
+        if (replica->held[first].flow == 0) replica->held[first].at -= gone;
+}
+
 /* What waited for a batch that is durable now. A flow told of it may write more, which waits in
  * turn, behind. */
 static void release(struct replica *replica)
@@ -268,7 +287,7 @@ static void release(struct replica *replica)
         else
             replica_write_durable(replica, held.flow);
     }
-    if (replica->held_count == 0) buf_clear(&replica->held_bytes);
+    drop_released(replica);
 }
 
 /* The batch is nothing: who waited for it gets no acknowledgement, and what it was to tell is not
@@ -355,8 +374,16 @@ struct flow *replica_flow_find(struct replica *replica, uint64_t label)
 /* Numbers of one start have little chance to be those of another, whose answers may still come. */
 static uint64_t first_number(struct replica *replica)
 {
-    uint64_t uses = prng_u32(&replica->prng) >> 3;
+    uint64_t uses = prng_u32(&replica->prng) >> (32 - FLOW_USE_BITS);
     return uses << FLOW_INDEX_BITS;
+}
+
+/* Of the next use of the same place; begins anew after half a billion. Never 0. */
+static uint64_t next_number(uint64_t number)
+{
+    uint64_t index = number & ((1 << FLOW_INDEX_BITS) - 1);
+    uint64_t uses = ((number >> FLOW_INDEX_BITS) + 1) & ((1 << FLOW_USE_BITS) - 1);
+    return (uses == 0 ? 1 : uses) << FLOW_INDEX_BITS | index;
 }
 
 static struct flow *flow_take(struct replica *replica)
@@ -379,8 +406,8 @@ static struct flow *flow_take(struct replica *replica)
     buf_clear(&bytes);
     buf_clear(&record);
     record.heap = replica->heap;
-    *flow = (struct flow){
-        .number = flow->number + (1 << FLOW_INDEX_BITS), .bytes = bytes, .write.record = record};
+    *flow =
+        (struct flow){.number = next_number(flow->number), .bytes = bytes, .write.record = record};
     replica->flow_count++;
     return flow;
 }
@@ -738,6 +765,7 @@ void replica_stats(const struct replica *replica, struct replica_stats *stats)
     *stats = replica->stats;
     stats->flow_count = replica->flow_count;
     stats->held_count = replica->held_count;
+    stats->held_bytes = replica->held_bytes.size;
     stats->repair_session_count = replica->repair.counts.session_count;
     stats->repair_sent_bytes = replica->repair.counts.sent_bytes;
     stats->hint_count = 0;

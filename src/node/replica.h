@@ -123,6 +123,7 @@ struct identity replica_identity(const struct replica *replica);
 struct replica_stats {
     uint64_t flow_count;    /* Requests under way. */
     uint64_t held_count;    /* Messages and replies that wait for a sync. */
+    uint64_t held_bytes;    /* Of those, and of some that went. */
     uint64_t hint_count;    /* Owed to peers. */
     uint64_t invalid_count; /* Messages that broke a rule. */
     uint64_t repair_session_count, repair_sent_bytes;

@@ -328,8 +328,13 @@ static void stamp_again(struct replica *replica, struct flow *flow)
 {
     struct flow_write *write = &flow->write;
     replica->stats.restamp_count++;
-    for (size_t i = 0; i < write->target_count; i++)
-        if (write->targets[i].state != TARGET_OWED) write->targets[i].state = TARGET_WAITING;
+    for (size_t i = 0; i < write->target_count; i++) {
+        struct target *target = &write->targets[i];
+        if (target->state == TARGET_STOOD_IN)
+            target->state = TARGET_OWED; /* Until its stand-in has the new one as well. */
+        else if (target->state != TARGET_OWED)
+            target->state = TARGET_WAITING;
+    }
     enum status status = stamp(replica, flow);
     if (status != STATUS_OK) abandon(replica, flow, false, status);
 }

@@ -3,6 +3,7 @@
 #include "cluster/data_message.h"
 #include "cluster/outbox.h"
 #include "guard.h"
+#include "node/replica_private.h"
 #include "replica_bench.h"
 
 static struct rangemap_settings settings_of(uint8_t factor, uint8_t write, uint8_t read)
@@ -155,7 +156,7 @@ TEST_CASE(a_message_says_what_time_it_is_and_then_what_it_is)
 }
 
 /* A message that a test made, under the map that the receiver has, or as much newer as it says. */
-static void tell(struct bench *bench, node_id from, node_id to, struct data_message *message)
+static void hear(struct bench *bench, node_id from, node_id to, struct data_message *message)
 {
     struct buf bytes = {.heap = &bench->heap};
     const struct rangemap_identity *map = rangemap_identity(replica_map(bench->nodes[to].replica));
@@ -166,6 +167,11 @@ static void tell(struct bench *bench, node_id from, node_id to, struct data_mess
     data_message_encode(message, &bytes);
     replica_message(bench->nodes[to].replica, bench_time(bench, to), from, buf_slice(&bytes));
     buf_deinit(&bytes);
+}
+
+static void tell(struct bench *bench, node_id from, node_id to, struct data_message *message)
+{
+    hear(bench, from, to, message);
     bench_settle(bench);
 }
 
@@ -249,8 +255,11 @@ TEST_CASE(what_an_owner_was_owed_goes_to_those_that_own_it_now)
     for (node_id id = 1; id <= 3; id++) EXPECT(bench_peek(bench, id, "w0") == 5);
 
     /* By a map that is not known here anybody may be an owner. */
-    struct data_message newer = {
-        .kind = DATA_HOLD, .owner = 9, .map_number = 1, .key = SLICE_LITERAL("x"), .record = record};
+    struct data_message newer = {.kind = DATA_HOLD,
+                                 .owner = 9,
+                                 .map_number = 1,
+                                 .key = SLICE_LITERAL("x"),
+                                 .record = record};
     tell(bench, 2, 5, &newer);
     replica_stats(bench->nodes[5].replica, &stats);
     EXPECT(stats.hint_count == 0);
@@ -275,6 +284,84 @@ TEST_CASE(an_answer_to_a_hint_of_an_earlier_start_counts_for_none)
     }
     replica_stats(bench->nodes[1].replica, &stats);
     EXPECT(stats.hint_count == 1);
+    bench_destroy(bench);
+}
+
+/* One batch is written while the one before it syncs, on and on: there is always something that waits. */
+TEST_CASE(what_went_out_leaves_no_bytes_behind)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    struct bench_node *node = &bench->nodes[1];
+    uint64_t most = 0;
+    bench->cut[1][2] = true;
+    for (uint64_t i = 1; i <= 4000; i++) {
+        struct log_sync sync;
+        struct record record = record_of_set(
+            (struct version){((1000000 + bench->now_ms) << HLC_COUNTER_BITS) + i, 2}, 5);
+        struct data_message apply = {
+            .kind = DATA_APPLY, .flow = i, .key = SLICE_LITERAL("w"), .record = record};
+        bool syncs = store_sync_begin(node->world.store, &sync) == STATUS_OK;
+        hear(bench, 2, 1, &apply);
+        replica_commit(node->replica, bench_time(bench, 1));
+        if (!syncs) continue;
+        store_sync_complete(node->world.store, &sync, log_sync_run(&sync));
+        replica_synced(node->replica, bench_time(bench, 1));
+        struct replica_stats stats;
+        replica_stats(node->replica, &stats);
+        EXPECT(i < 10 || stats.held_count > 0);
+        if (stats.held_bytes > most) most = stats.held_bytes;
+    }
+    EXPECT(most < 12 << 10);
+    bench_settle(bench);
+    bench_destroy(bench);
+}
+
+/* Half a billion requests later the numbers of flows begin anew, and are not taken for other labels. */
+TEST_CASE(requests_go_on_when_their_numbers_are_used_up)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    EXPECT(bench_put(bench, 1, "w", 1)->reply.outcome == REQUEST_DONE);
+    struct replica *replica = bench->nodes[1].replica;
+    for (size_t i = 0; i < replica->flow_capacity; i++)
+        replica->flows[i].number = ((UINT64_C(1) << 30) - 2) << 16 | i;
+    for (int turn = 0; turn < 5; turn++)
+        EXPECT(bench_put(bench, 1, "w", turn)->reply.outcome == REQUEST_DONE);
+    bench_destroy(bench);
+}
+
+TEST_CASE(a_stand_in_keeps_the_hint_of_a_write_that_is_stamped_again)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    settings.sloppy_quorum = true;
+    struct bench *bench = bench_create(4, &settings, NULL);
+    struct request put = {.kind = REQUEST_SET,
+                          .key = SLICE_LITERAL("w"),
+                          .score = 1,
+                          .has_consistency = true,
+                          .consistency = CONSISTENCY_ALL};
+    bench_kill(bench, 3, SIM_DISK_KILLED);
+    bench_pass(bench, 10000); /* Until all know that it is down. */
+    bench->nodes[2].frozen = true;
+    uint64_t number = bench_ask(bench, 1, &put);
+    EXPECT(bench_reply(bench, number) == NULL);
+
+    /* The stand-in has it, and the other owner something newer. */
+    struct replica *replica = bench->nodes[1].replica;
+    const struct flow *flow = replica->flows;
+    while (flow->kind != FLOW_WRITE) flow++;
+    struct data_message stale = {
+        .kind = DATA_APPLIED,
+        .flow = flow_label(flow, 1),
+        .verdict = DATA_STALE,
+        .version = {(1000000 + bench->now_ms + 100) << HLC_COUNTER_BITS, 2},
+    };
+    bench->nodes[2].frozen = false;
+    hear(bench, 2, 1, &stale);
+    bench_settle(bench);
+    const struct bench_reply *reply = bench_reply(bench, number);
+    EXPECT(reply != NULL && reply->reply.outcome == REQUEST_DONE && reply->reply.sloppy);
     bench_destroy(bench);
 }
 
@@ -701,6 +788,9 @@ TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
           TEST(hints_are_counted_as_they_stand),
           TEST(what_an_owner_was_owed_goes_to_those_that_own_it_now),
           TEST(an_answer_to_a_hint_of_an_earlier_start_counts_for_none),
+          TEST(what_went_out_leaves_no_bytes_behind),
+          TEST(requests_go_on_when_their_numbers_are_used_up),
+          TEST(a_stand_in_keeps_the_hint_of_a_write_that_is_stamped_again),
           TEST(increments_of_all_nodes_add_up), TEST(every_node_gives_the_same_order_page_by_page),
           TEST(a_quorum_sees_what_was_acknowledged_though_one_owner_does_not),
           TEST(an_owner_that_is_silent_is_passed_over), TEST(owners_that_differ_become_equal),
