@@ -60,3 +60,11 @@ void outbox_end(struct outbox *outbox, bool durable)
     message->durable = durable;
     message->size = outbox->bytes.size - message->at;
 }
+
+void outbox_drop_durable(struct outbox *outbox)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < outbox->count; i++)
+        if (!outbox->messages[i].durable) outbox->messages[kept++] = outbox->messages[i];
+    outbox->count = kept;
+}

@@ -53,6 +53,9 @@ void outbox_clear(struct outbox *outbox);
 struct buf *outbox_begin(struct outbox *outbox, node_id to, enum protocol protocol);
 void outbox_end(struct outbox *outbox, bool durable);
 
+/* Takes out the messages that are `durable`: the state they tell of could not be kept. */
+void outbox_drop_durable(struct outbox *outbox);
+
 /* The bytes of a message, the protocol's byte first. */
 static inline struct slice outbox_bytes(const struct outbox *outbox, size_t index)
 {

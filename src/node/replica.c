@@ -301,9 +301,13 @@ static void fail_batch(struct replica *replica, enum status status)
     /* The places stay as they are until the flows were told. */
     for (size_t i = at; i < end; i++) {
         struct flow *flow = replica_flow_find(replica, replica->held[i].flow);
-        if (flow != NULL) replica_write_failed(replica, flow, status);
+        if ((replica->held[i].flow & HOLD_MAP) != 0)
+            replica_map_lost(replica);
+        else if (flow != NULL)
+            replica_write_failed(replica, flow, status);
     }
     outbox_clear(&replica->ready);
+    replica_moves_lost(replica);
 }
 
 static void dispatch(struct replica *replica, node_id from, struct slice bytes);

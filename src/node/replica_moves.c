@@ -94,6 +94,17 @@ void replica_moves_map_changed(struct replica *replica)
     replica->topology.moves_ms = 0;
 }
 
+void replica_moves_lost(struct replica *replica)
+{
+    struct replica_moves *moves = &replica->moves;
+    repair_abandon(&replica->repair);
+    replica->repair.completed_count = 0;
+    for (size_t i = 0; i < moves->filling_count; i++) {
+        moves->filling[i].compared = 0;
+        moves->filling[i].synced = false;
+    }
+}
+
 bool replica_is_complete(const struct replica *replica, const struct shard *shard)
 {
     if (!is_next_only(shard, replica->self.id)) return true;

@@ -222,6 +222,7 @@ struct replica_splits {
 
 struct replica_topology {
     bool started;
+    bool unsaved; /* The map that counts here could not be kept yet. */
     struct register_node reg;
     struct boots boots;
     uint64_t durable;      /* Number of the newest map that is safe on disk. */
@@ -433,6 +434,7 @@ void replica_topology_message(struct replica *replica, node_id from, struct slic
 void replica_topology_tick(struct replica *replica);
 uint64_t replica_topology_due_ms(const struct replica *replica);
 void replica_map_durable(struct replica *replica, uint64_t number);
+void replica_map_lost(struct replica *replica); /* The batch that was to keep it is nothing. */
 void replica_map_fetch(struct replica *replica, node_id from);
 void replica_map_send(struct replica *replica, node_id to);
 
@@ -442,6 +444,7 @@ bool replica_took_before(const struct replica *replica, struct slice key);
 /* --- replica_moves.c --- */
 
 void replica_moves_map_changed(struct replica *replica);
+void replica_moves_lost(struct replica *replica); /* What was joined for them may not be there. */
 void replica_moves_join(struct replica *replica, const struct member *member);
 void replica_moves_synced(struct replica *replica, node_id from,
                           const struct topology_message *message);

@@ -213,6 +213,22 @@ static void keep_older(struct replica *replica)
     topology->older[topology->older_count++] = replica->map;
 }
 
+/* Only what is kept may be acknowledged; else it is tried again. */
+static void save_map(struct replica *replica)
+{
+    struct replica_topology *topology = &replica->topology;
+    enum status status = local_save_map(replica);
+    if (status == STATUS_OK) status = save_register(replica);
+    topology->unsaved = status != STATUS_OK;
+    if (status == STATUS_OK)
+        replica_hold_flow(replica, HOLD_MAP | rangemap_identity(replica->map)->number);
+}
+
+void replica_map_lost(struct replica *replica)
+{
+    replica->topology.unsaved = true;
+}
+
 /* The new map counts from here on. Owns: takes the reference. */
 static enum status adopt(struct replica *replica, struct rangemap *map)
 {
@@ -229,10 +245,8 @@ static enum status adopt(struct replica *replica, struct rangemap *map)
     replica->map = map;
     replica_moves_map_changed(replica);
     repair_abandon(&replica->repair);
-    status = local_save_map(replica);
-    if (status == STATUS_OK) status = save_register(replica);
-    if (status == STATUS_OK) status = set_members(replica);
-    replica_hold_flow(replica, HOLD_MAP | rangemap_identity(map)->number);
+    save_map(replica);
+    status = set_members(replica);
     tell_health(replica);
     TRACE(replica->trace, "map %llu", (unsigned long long)rangemap_identity(replica->map)->number);
     return status;
@@ -256,7 +270,7 @@ static void adopt_decision(struct replica *replica)
         return;
     }
     status = adopt(replica, next);
-    (void)status; /* What could not be kept is kept with the next one, or fetched after a start. */
+    (void)status; /* Without memory it is learned again. */
 }
 
 static bool is_newer(const struct replica *replica, const struct rangemap *map)
@@ -369,10 +383,8 @@ static void retire(struct replica *replica)
 
 static void take_news(struct replica *replica, const struct register_news *news)
 {
-    if (news->store) {
-        enum status status = save_register(replica);
-        (void)status; /* A promise that is not kept is not told: its batch fails. */
-    }
+    /* A promise that is not kept is not told; it is given again when it is asked for again. */
+    if (news->store && save_register(replica) != STATUS_OK) outbox_drop_durable(&replica->outbox);
     if (news->newer != 0) replica_map_fetch(replica, news->newer);
     if (news->older != 0) replica_map_send(replica, news->older);
     if (news->decided) adopt_decision(replica);
@@ -390,8 +402,10 @@ static void take_boots_news(struct replica *replica, const struct boots_news *ne
         struct buf value = {.heap = replica->heap};
         boot_encode(*boots_record(&topology->boots, news->store_record), &value);
         boots_record_key(&replica->key, news->store_record);
-        enum status status = local_put(replica, buf_slice(&replica->key), buf_slice(&value));
-        (void)status;
+        enum status status = buf_status(&value);
+        if (status == STATUS_OK)
+            status = local_put(replica, buf_slice(&replica->key), buf_slice(&value));
+        if (status != STATUS_OK) outbox_drop_durable(&replica->outbox);
         buf_deinit(&value);
     }
     if (news->newer != 0) replica_map_fetch(replica, news->newer);
@@ -489,6 +503,7 @@ void replica_topology_tick(struct replica *replica)
         health_set_load(replica->health, (uint32_t)replica->flow_count, 0);
         health_tick(replica->health, now_ms, &replica->prng, &replica->outbox);
         take_health_events(replica);
+        if (topology->unsaved) save_map(replica);
         acknowledge(replica);
         retire(replica);
     }

@@ -695,6 +695,68 @@ static void expect_placed(const struct bench *bench, const struct rangemap *map,
     }
 }
 
+/* Until the node's disk takes no more. */
+static void fill_disk(struct bench *bench, node_id id)
+{
+    struct store_world *world = &bench->nodes[id].world;
+    static uint8_t payload[4096];
+    enum status status = STATUS_OK;
+    sim_disk_set_capacity(world->disk, sim_disk_used_bytes(world->disk));
+    for (uint64_t i = 0; status == STATUS_OK && i < 10000; i++) {
+        struct record record = record_of_set((struct version){i + 1, 7}, 1);
+        struct store_write write = {
+            .kind = STORE_MERGE, .key = SLICE_LITERAL("z"), .record = &record};
+        struct store_outcome outcome;
+        uint64_t sequence;
+        record.has_payload = true;
+        record.payload = slice_of(payload, sizeof payload);
+        status = store_world_write(world, &write, 1, &outcome, &sequence);
+        if (status == STATUS_OK) status = outcome.status;
+        if (status == STATUS_OK) status = store_world_sync(world);
+    }
+    EXPECT(status == STATUS_FULL);
+}
+
+static uint64_t number_at(const struct bench *bench, node_id id)
+{
+    return rangemap_identity(replica_map(bench->nodes[id].replica))->number;
+}
+
+/* What the disk has no room for is not promised, nor acknowledged. */
+TEST_CASE(a_full_node_promises_and_acknowledges_nothing)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    struct change add = {.kind = CHANGE_MEMBER_ADD,
+                         .member = {.incarnation = 2000,
+                                    .capacity = 100,
+                                    .zone = SLICE_LITERAL("z"),
+                                    .address = SLICE_LITERAL("n9")}};
+    uint64_t before = number_at(bench, 1);
+    fill_disk(bench, 3);
+    replica_change(bench->nodes[1].replica, &add);
+    bench_pass(bench, 10000);
+    EXPECT(number_at(bench, 1) == before + 1 && number_at(bench, 3) == before + 1);
+    EXPECT(bench->nodes[1].replica->topology.acknowledged == before + 1);
+    EXPECT(bench->nodes[3].replica->topology.acknowledged == before);
+
+    /* Two of three cannot keep what they would promise. */
+    fill_disk(bench, 2);
+    add.member.incarnation = 3000;
+    replica_change(bench->nodes[1].replica, &add);
+    bench_pass(bench, 10000);
+    EXPECT(number_at(bench, 1) == before + 1);
+
+    for (node_id id = 2; id <= 3; id++)
+        sim_disk_set_capacity(bench->nodes[id].world.disk, UINT64_MAX);
+    bench_pass(bench, 20000);
+    for (node_id id = 1; id <= 3; id++) {
+        EXPECT(number_at(bench, id) >= before + 2);
+        EXPECT(bench->nodes[id].replica->topology.acknowledged == number_at(bench, 1));
+    }
+    bench_destroy(bench);
+}
+
 static const char *const eight_cuts[] = {"d", "g", "j", "m", "p", "s", "v", NULL};
 
 TEST_CASE(a_node_that_joins_is_given_its_share_and_one_that_leaves_hands_over)
@@ -796,5 +858,6 @@ TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
           TEST(an_owner_that_is_silent_is_passed_over), TEST(owners_that_differ_become_equal),
           TEST(an_empty_owner_is_filled_and_deletions_travel_as_well),
           TEST(equal_owners_say_so_in_a_few_bytes),
+          TEST(a_full_node_promises_and_acknowledges_nothing),
           TEST(a_node_that_joins_is_given_its_share_and_one_that_leaves_hands_over),
           TEST(clients_notice_nothing_of_moves), TEST(a_shard_that_grows_is_cut_and_spread))
