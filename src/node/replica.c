@@ -643,7 +643,7 @@ static bool same_maps(struct replica *replica, node_id from, const struct data_m
     bool stale = message->generation < ours->generation ||
                  message->map_number < replica->topology.retired;
     if (!stale || planted(BUG_STALE_MAP_TAKEN)) return message->generation <= ours->generation;
-    replica_map_send(replica, from);
+    replica_map_offer(replica, from);
     return false;
 }
 

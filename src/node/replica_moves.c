@@ -230,15 +230,14 @@ static void report(struct replica *replica)
         if (!is_next_only(&shard, replica->self.id)) continue;
         const struct filling *filling = find_filling(replica, shard.low);
         if (filling == NULL || !filling->synced) continue;
-        if (to == replica->self.id) hear(replica, to, shard.low, shard.began);
         if (message.shard_count == TOPOLOGY_SYNCED_MAX) break;
         topology_shard_append(&replica->ranges, shard.low, shard.began);
         message.shard_count++;
     }
-    if (message.shard_count == 0 || to == replica->self.id || replica->ranges.failed) return;
+    if (message.shard_count == 0 || replica->ranges.failed) return;
     message.shards = buf_slice(&replica->ranges);
     topology_message_encode(&message, outbox_begin(&replica->outbox, to, PROTOCOL_TOPOLOGY));
-    /* What was joined here to become so must stay. */
+    /* What was joined here to become so must stay, whoever is told, this node as well. */
     outbox_end(&replica->outbox, true);
 }
 
@@ -301,15 +300,27 @@ static bool is_granted(const struct replica *replica, const struct change *chang
     return member.state == change->member.state;
 }
 
+static bool applies(const struct replica *replica, const struct buf *delta)
+{
+    struct rangemap *next;
+    const char *why = NULL;
+    if (buf_status(delta) != STATUS_OK) return false;
+    enum status status = rangemap_apply(replica->map, buf_slice(delta), &why, &next);
+    if (status == STATUS_OK) rangemap_unref(next);
+    if (why != NULL) TRACE(replica->trace, "cannot propose: %s", why);
+    return status == STATUS_OK;
+}
+
+/* The first that the map takes: others may become possible, and keep nobody waiting. */
 static size_t add_wishes(struct replica *replica, struct buf *delta)
 {
     struct replica_moves *moves = &replica->moves;
-    size_t kept = 0, count = 0;
+    size_t kept = 0;
     for (size_t i = 0; i < moves->wish_count; i++)
         if (!is_granted(replica, &moves->wishes[i].change))
             moves->wishes[kept++] = moves->wishes[i];
     moves->wish_count = kept;
-    for (size_t i = 0; i < kept && count < 1; i++) {
+    for (size_t i = 0; i < kept; i++) {
         struct change change = moves->wishes[i].change;
         if (change.kind == CHANGE_MEMBER_ADD) {
             if (rangemap_next_id(replica->map) > NODE_ID_MAX) continue;
@@ -318,9 +329,10 @@ static size_t add_wishes(struct replica *replica, struct buf *delta)
         change.member.zone = slice_from_text(moves->wishes[i].zone);
         change.member.address = slice_from_text(moves->wishes[i].address);
         rangemap_delta_add(delta, &change);
-        count++;
+        if (applies(replica, delta)) return 1;
+        rangemap_delta_begin(replica->map, delta);
     }
-    return count;
+    return 0;
 }
 
 static bool owns_anything(const struct rangemap *map, node_id id)
@@ -365,17 +377,6 @@ static size_t add_moves(const struct replica *replica, struct buf *delta)
         rangemap_delta_add(delta, &change);
     }
     return count;
-}
-
-static bool applies(const struct replica *replica, const struct buf *delta)
-{
-    struct rangemap *next;
-    const char *why = NULL;
-    if (buf_status(delta) != STATUS_OK) return false;
-    enum status status = rangemap_apply(replica->map, buf_slice(delta), &why, &next);
-    if (status == STATUS_OK) rangemap_unref(next);
-    if (why != NULL) TRACE(replica->trace, "cannot propose: %s", why);
-    return status == STATUS_OK;
 }
 
 /* One kind of change at a time: each may be refused for another reason. */
@@ -532,6 +533,7 @@ void replica_moves_tick(struct replica *replica)
     if (now_ms < topology->moves_ms) return;
     topology->moves_ms = now_ms + MOVES_INTERVAL_MS / 2 +
                          prng_below(&replica->prng, MOVES_INTERVAL_MS);
+    replica_map_fetch_missed(replica);
     fill(replica);
     report(replica);
     bool first = proposer(replica) == replica->self.id;

@@ -220,6 +220,8 @@ struct replica_splits {
     uint64_t map_number, due_ms;
 };
 
+enum { REPLICA_OFFERS_MAX = 32 };
+
 struct replica_topology {
     bool started;
     bool unsaved; /* The map that counts here could not be kept yet. */
@@ -231,6 +233,8 @@ struct replica_topology {
     struct rangemap *older[REPLICA_MAPS_MAX]; /* In use by somebody still; the newest last. */
     size_t older_count;
     uint64_t health_ms, moves_ms, fetch_ms;
+    node_id offered[REPLICA_OFFERS_MAX]; /* Sent our map lately, without a question. */
+    uint64_t offer_ms[REPLICA_OFFERS_MAX];
 };
 
 struct replica {
@@ -436,7 +440,9 @@ uint64_t replica_topology_due_ms(const struct replica *replica);
 void replica_map_durable(struct replica *replica, uint64_t number);
 void replica_map_lost(struct replica *replica); /* The batch that was to keep it is nothing. */
 void replica_map_fetch(struct replica *replica, node_id from);
+void replica_map_fetch_missed(struct replica *replica);
 void replica_map_send(struct replica *replica, node_id to);
+void replica_map_offer(struct replica *replica, node_id to);
 
 /* Whether an older map that somebody may still go by has this node among the key's owners. */
 bool replica_took_before(const struct replica *replica, struct slice key);

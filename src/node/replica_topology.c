@@ -312,6 +312,31 @@ void replica_map_send(struct replica *replica, node_id to)
     buf_deinit(&bytes);
 }
 
+/* Not for each message of a peer that has yet to read the answer to the first. */
+void replica_map_offer(struct replica *replica, node_id to)
+{
+    struct replica_topology *topology = &replica->topology;
+    size_t place = to % REPLICA_OFFERS_MAX;
+    if (topology->offered[place] == to && replica->time.now_ms < topology->offer_ms[place]) return;
+    topology->offered[place] = to;
+    topology->offer_ms[place] = replica->time.now_ms + REPLICA_FETCH_MS;
+    replica_map_send(replica, to);
+}
+
+/* The card of a newer map comes once; what was asked for then may have been lost. */
+void replica_map_fetch_missed(struct replica *replica)
+{
+    const struct rangemap_identity *ours = rangemap_identity(replica->map);
+    for (size_t i = 0; i < rangemap_member_count(replica->map); i++) {
+        node_id id = rangemap_member(replica->map, i).id;
+        const struct health_card *card = health_card_of(replica->health, id);
+        if (id == replica->self.id || card == NULL || card->known <= ours->number) continue;
+        if (replica_is_down(replica, id)) continue;
+        replica_map_fetch(replica, id);
+        return;
+    }
+}
+
 bool replica_took_before(const struct replica *replica, struct slice key)
 {
     const struct replica_topology *topology = &replica->topology;
@@ -386,7 +411,7 @@ static void take_news(struct replica *replica, const struct register_news *news)
     /* A promise that is not kept is not told; it is given again when it is asked for again. */
     if (news->store && save_register(replica) != STATUS_OK) outbox_drop_durable(&replica->outbox);
     if (news->newer != 0) replica_map_fetch(replica, news->newer);
-    if (news->older != 0) replica_map_send(replica, news->older);
+    if (news->older != 0) replica_map_offer(replica, news->older);
     if (news->decided) adopt_decision(replica);
 }
 

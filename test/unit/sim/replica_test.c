@@ -160,7 +160,7 @@ static void hear(struct bench *bench, node_id from, node_id to, struct data_mess
 {
     struct buf bytes = {.heap = &bench->heap};
     const struct rangemap_identity *map = rangemap_identity(replica_map(bench->nodes[to].replica));
-    message->generation = map->generation;
+    message->generation += map->generation;
     message->map_number += map->number;
     buf_append_u64le(&bytes, bench_time(bench, from).wall_ms);
     buf_append_u8(&bytes, PROTOCOL_DATA);
@@ -212,7 +212,7 @@ TEST_CASE(hints_are_counted_as_they_stand)
         char key[8];
         snprintf(key, sizeof key, "w%d", i % 20);
         hold.key = slice_from_text(key);
-        hold.map_number = 0;
+        hold.generation = hold.map_number = 0;
         tell(bench, 2, 4, &hold);
     }
     replica_stats(bench->nodes[4].replica, &stats);
@@ -646,6 +646,8 @@ TEST_CASE(equal_owners_say_so_in_a_few_bytes)
 
 /* --- Moves --- */
 
+static const char *const eight_cuts[] = {"d", "g", "j", "m", "p", "s", "v", NULL};
+
 static bool settled(const struct bench *bench)
 {
     uint64_t number = 0;
@@ -757,7 +759,70 @@ TEST_CASE(a_full_node_promises_and_acknowledges_nothing)
     bench_destroy(bench);
 }
 
-static const char *const eight_cuts[] = {"d", "g", "j", "m", "p", "s", "v", NULL};
+static bool sends_map(const struct bench *bench, const struct bench_message *message)
+{
+    const uint8_t *bytes = bench->bytes.data + message->at;
+    return message->size > 9 && bytes[8] == PROTOCOL_TOPOLOGY && bytes[9] == TOPOLOGY_MAP;
+}
+
+TEST_CASE(who_goes_by_an_old_map_is_sent_the_new_one_once_and_not_for_each_message)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    unsigned sent = 0;
+    for (int i = 0; i < 50; i++) {
+        struct data_message old = {.kind = DATA_HELD, .generation = UINT64_MAX};
+        hear(bench, 2, 1, &old);
+    }
+    replica_commit(bench->nodes[1].replica, bench_time(bench, 1));
+    for (size_t i = 0; i < bench->queue_end; i++) sent += sends_map(bench, &bench->queue[i]);
+    EXPECT(sent == 1);
+    bench_settle(bench);
+    bench_destroy(bench);
+}
+
+TEST_CASE(a_map_that_was_lost_on_its_way_is_fetched_again)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    const node_id *registrars;
+    size_t count = rangemap_registrars(replica_map(bench->nodes[1].replica), &registrars);
+    node_id last = 4;
+    for (size_t i = 0; i < count; i++) last = registrars[i] == last ? (node_id)(last - 1) : last;
+    struct change add = {.kind = CHANGE_MEMBER_ADD,
+                         .member = {.incarnation = 2000,
+                                    .capacity = 100,
+                                    .zone = SLICE_LITERAL("z"),
+                                    .address = SLICE_LITERAL("n9")}};
+    /* It hears of the map, and its question is lost. */
+    for (node_id id = 1; id <= 4; id++) bench->cut[last][id] = true;
+    replica_change(bench->nodes[last == 1 ? 2 : 1].replica, &add);
+    bench_pass(bench, 3000);
+    EXPECT(number_at(bench, 1) > number_at(bench, last));
+    for (node_id id = 1; id <= 4; id++) bench->cut[last][id] = false;
+    bench_pass(bench, 5000);
+    EXPECT(number_at(bench, 1) == number_at(bench, last));
+    bench_destroy(bench);
+}
+
+TEST_CASE(a_change_that_cannot_be_made_keeps_no_other_waiting)
+{
+    struct rangemap_settings settings = settings_of(1, 1, 1);
+    struct bench *bench = bench_create(3, &settings, eight_cuts);
+    struct change exclude = {.kind = CHANGE_MEMBER_STATE,
+                             .member = {.id = 2, .state = MEMBER_EXCLUDED}};
+    struct change add = {.kind = CHANGE_MEMBER_ADD,
+                         .member = {.incarnation = 2000,
+                                    .capacity = 100,
+                                    .zone = SLICE_LITERAL("z"),
+                                    .address = SLICE_LITERAL("n9")}};
+    replica_change(bench->nodes[1].replica, &exclude);
+    replica_change(bench->nodes[1].replica, &add);
+    bench_pass(bench, 5000);
+    EXPECT(!replica_change(bench->nodes[1].replica, &exclude));
+    EXPECT(replica_change(bench->nodes[1].replica, &add));
+    bench_destroy(bench);
+}
 
 TEST_CASE(a_node_that_joins_is_given_its_share_and_one_that_leaves_hands_over)
 {
@@ -858,6 +923,9 @@ TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
           TEST(an_owner_that_is_silent_is_passed_over), TEST(owners_that_differ_become_equal),
           TEST(an_empty_owner_is_filled_and_deletions_travel_as_well),
           TEST(equal_owners_say_so_in_a_few_bytes),
+          TEST(who_goes_by_an_old_map_is_sent_the_new_one_once_and_not_for_each_message),
+          TEST(a_map_that_was_lost_on_its_way_is_fetched_again),
+          TEST(a_change_that_cannot_be_made_keeps_no_other_waiting),
           TEST(a_full_node_promises_and_acknowledges_nothing),
           TEST(a_node_that_joins_is_given_its_share_and_one_that_leaves_hands_over),
           TEST(clients_notice_nothing_of_moves), TEST(a_shard_that_grows_is_cut_and_spread))
