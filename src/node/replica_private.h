@@ -100,6 +100,7 @@ struct flow_read {
     size_t piece_first, piece_end; /* Asked now. */
     bool compare;                  /* More than one owner of a shard is asked. */
     bool confirming;
+    bool no_memory; /* A part of a question found none. */
     struct asks lists, confirms;
     unsigned serial;   /* Of the next label. */
     node_id avoid[16]; /* Failed in this flow, or too slow. */

@@ -67,6 +67,14 @@ static struct ask *ask_for(struct replica *replica, struct asks *asks, node_id n
     return asks_add(replica, asks, node);
 }
 
+/* A part of an answer that found no memory: nothing may be made of the rest. */
+static bool asks_failed(const struct asks *asks)
+{
+    for (size_t i = 0; i < asks->count; i++)
+        if (asks->list[i].entries.failed || asks->list[i].end.failed) return true;
+    return false;
+}
+
 static bool asks_done(const struct asks *asks)
 {
     for (size_t i = 0; i < asks->count; i++)
@@ -159,6 +167,11 @@ static void add_range(struct ask *ask, const struct key_range *range)
     ask->range_count++;
 }
 
+static void check_ask(struct flow_read *read, const struct ask *ask)
+{
+    if (ask == NULL || ask->ranges.failed) read->no_memory = true;
+}
+
 /* The range of one key alone. */
 static void add_word(struct replica *replica, struct ask *ask, struct slice key)
 {
@@ -176,12 +189,14 @@ static void ask_about(struct replica *replica, struct flow_read *read, node_id n
     /* Counts are compared shard by shard. */
     bool own = read->compare && read->question.kind == REQUEST_COUNT;
     struct ask *ask = ask_for(replica, &read->lists, node, own);
-    if (ask == NULL) return;
+    check_ask(read, ask);
+    if (read->no_memory) return;
     if (ask->range_count == 0) ask->shard = index;
     if (read->question.kind == REQUEST_GET)
         add_word(replica, ask, read->question.key);
     else
         add_range(ask, &(struct key_range){shard->low, shard->high});
+    check_ask(read, ask);
 }
 
 /* False: too few owners of some shard are up. */
@@ -291,6 +306,10 @@ static void plan(struct replica *replica, struct flow *flow)
             return;
         }
         read->patience_ms = (uint32_t)u64_min(read->patience_ms * 2, READ_PATIENCE_MS);
+    }
+    if (read->no_memory) {
+        replica_fail(replica, flow, REQUEST_REFUSED, STATUS_NOMEM);
+        return;
     }
     for (size_t i = 0; i < read->lists.count; i++) {
         struct request request = read->question;
@@ -416,6 +435,7 @@ static void confirm_at(struct replica *replica, struct flow_read *read, node_id 
 {
     struct ask *ask = ask_for(replica, &read->confirms, node, false);
     if (ask != NULL) add_word(replica, ask, key);
+    check_ask(read, ask);
 }
 
 /* Who was asked about a candidate's range and did not name it is asked about it by name. Keys come
@@ -433,7 +453,7 @@ static bool confirm(struct replica *replica, struct flow *flow, const struct mer
                 confirm_at(replica, read, ask->node, candidate->key);
         }
     }
-    if (read->confirms.count == 0) return false;
+    if (read->confirms.count == 0 || read->no_memory) return false;
     read->confirming = true;
     read->hedge_ms = replica->time.now_ms + read->patience_ms;
     for (size_t i = 0; i < read->confirms.count; i++) {
@@ -656,6 +676,10 @@ static void evaluate_merged(struct replica *replica, struct flow *flow, struct m
         if (asks_done(&read->confirms)) evaluate(replica, flow);
         return;
     }
+    if (read->no_memory) {
+        replica_fail(replica, flow, REQUEST_REFUSED, STATUS_NOMEM);
+        return;
+    }
     if (read->compare)
         for (size_t i = 0; i < merge->candidate_count; i++)
             repair(replica, read, merge, &merge->candidates[i]);
@@ -684,6 +708,10 @@ static void evaluate_merged(struct replica *replica, struct flow *flow, struct m
 static void evaluate(struct replica *replica, struct flow *flow)
 {
     struct merge merge;
+    if (asks_failed(&flow->read.lists) || asks_failed(&flow->read.confirms)) {
+        replica_fail(replica, flow, REQUEST_REFUSED, STATUS_NOMEM);
+        return;
+    }
     if (flow->read.question.kind == REQUEST_COUNT) {
         evaluate_count(replica, flow);
         return;

@@ -505,6 +505,36 @@ TEST_CASE(a_quorum_sees_what_was_acknowledged_though_one_owner_does_not)
     bench_destroy(bench);
 }
 
+/* Each allocation of the node that asks fails once: it says so, or gives the right answer. */
+TEST_CASE(a_read_without_memory_gives_no_wrong_answer)
+{
+    static const enum request_kind kinds[] = {REQUEST_GET, REQUEST_BEST, REQUEST_SCAN};
+    struct rangemap_settings settings = settings_of(2, 2, 2);
+    struct bench *bench = bench_create(4, &settings, (const char *const[]){"g", "m", "t", NULL});
+    put_everywhere(bench, 30);
+    struct heap *heap = &bench->nodes[4].world.heap;
+    for (size_t kind = 0; kind < 3; kind++) {
+        size_t right = kinds[kind] == REQUEST_GET ? 1 : 30;
+        struct request request = {.kind = kinds[kind],
+                                  .limit = 40,
+                                  .timeout_ms = 2000,
+                                  .has_consistency = true,
+                                  .consistency = CONSISTENCY_QUORUM};
+        if (kinds[kind] == REQUEST_GET) request.key = SLICE_LITERAL("h07");
+        for (int64_t after = 0; after < 120; after++) {
+            heap->failure_after = after;
+            uint64_t number = bench_ask(bench, 4, &request);
+            heap->failure_after = -1;
+            for (int turn = 0; turn < 120 && bench_reply(bench, number) == NULL; turn++)
+                bench_pass(bench, 20);
+            const struct bench_reply *reply = bench_reply(bench, number);
+            EXPECT(reply != NULL && reply->reply.outcome != REQUEST_ABSENT);
+            if (reply->reply.outcome == REQUEST_DONE) EXPECT(reply->reply.entry_count == right);
+        }
+    }
+    bench_destroy(bench);
+}
+
 TEST_CASE(an_owner_that_is_silent_is_passed_over)
 {
     struct rangemap_settings settings = settings_of(3, 2, 2);
@@ -920,6 +950,7 @@ TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
           TEST(a_stand_in_keeps_the_hint_of_a_write_that_is_stamped_again),
           TEST(increments_of_all_nodes_add_up), TEST(every_node_gives_the_same_order_page_by_page),
           TEST(a_quorum_sees_what_was_acknowledged_though_one_owner_does_not),
+          TEST(a_read_without_memory_gives_no_wrong_answer),
           TEST(an_owner_that_is_silent_is_passed_over), TEST(owners_that_differ_become_equal),
           TEST(an_empty_owner_is_filled_and_deletions_travel_as_well),
           TEST(equal_owners_say_so_in_a_few_bytes),
