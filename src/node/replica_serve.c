@@ -42,8 +42,10 @@ void replica_serve_apply(struct replica *replica, node_id from, const struct dat
         answer.verdict = verdict_of(outcome.status);
         answer.version = outcome.status == STATUS_STALE ? outcome.version : (struct version){0};
     }
-    /* A record that stood here already may wait for its sync still. */
-    replica_send(replica, from, answer.verdict == DATA_OK, &answer);
+    /* A record that stood here already may wait for its sync still; so may the newer one, which
+     * counts in its place. */
+    bool durable = answer.verdict == DATA_OK || answer.verdict == DATA_STALE;
+    replica_send(replica, from, durable, &answer);
 }
 
 void replica_serve_hold(struct replica *replica, node_id from, const struct data_message *message)
