@@ -165,9 +165,12 @@ void checker_settle(struct checker *checker, uint32_t index, uint64_t before_us)
     uint32_t *link = &word->unsettled_first;
     while (*link != NO_OPERATION) {
         struct operation *operation = &checker->operations[*link];
-        if (operation->end == OPERATION_UNKNOWN && operation->invoked_us < before_us)
+        if (operation->end == OPERATION_UNKNOWN && operation->invoked_us < before_us) {
+            /* Whether it happened nobody knows, only that it is older than what is acknowledged by
+             * now: what was acknowledged before may be gone. */
+            if (operation->kind == REQUEST_REMOVE) word->doubted_below = word->newest.version;
             unsettled_drop(checker, word, link);
-        else
+        } else
             link = &operation->next_unsettled;
     }
 }
@@ -256,6 +259,7 @@ bool checker_is_there(const struct checker *checker, const struct word *word, ui
     struct acknowledgement required = checker_required(word, since_us);
     if (version_is_none(required.version) || required.removed) return false;
     if (version_compare(word->newest_removal, required.version) >= 0) return false;
+    if (version_compare(required.version, word->doubted_below) < 0) return false;
     /* A removal takes increments of what it removed along, newer ones as well: those whose node
      * did not know of it. */
     const struct operation *operation = &checker->operations[required.operation];

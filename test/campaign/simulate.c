@@ -1,7 +1,7 @@
 /* Runs simulations of a cluster and says what they found.
  *
  *   simulate --seed N [--trace] [--keep I,J,...] [--nodes N] [--clients N]
- *   simulate --seconds S [--first N] [--stop]
+ *   simulate --seconds S [--first N] [--count N] [--stop]
  *
  * The first runs one seed, the second fresh seeds for so long, or to the first that fails; a seed that fails is made smaller and
  * run once more for its trace. Ends with `N passed, N failed`, of seeds. */
@@ -17,7 +17,7 @@
 enum { FAULTS_MAX = 4096, MINIMISING_RUNS_MAX = 80, TRACE_LINES = 60 };
 
 struct arguments {
-    uint64_t seed, first;
+    uint64_t seed, first, count;
     bool has_seed, trace, stop;
     double seconds;
     uint32_t nodes, clients;
@@ -143,15 +143,11 @@ static void run(const struct arguments *arguments, uint64_t seed, struct sums *s
 static bool parse(int argc, char **argv, struct arguments *arguments)
 {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},
-        {"trace", no_argument, NULL, 't'},
-        {"keep", required_argument, NULL, 'k'},
-        {"nodes", required_argument, NULL, 'n'},
-        {"clients", required_argument, NULL, 'c'},
-        {"seconds", required_argument, NULL, 'S'},
-        {"first", required_argument, NULL, 'f'},
-        {"stop", no_argument, NULL, 'o'},
-        {0},
+        {"seed", required_argument, NULL, 's'},    {"trace", no_argument, NULL, 't'},
+        {"keep", required_argument, NULL, 'k'},    {"nodes", required_argument, NULL, 'n'},
+        {"clients", required_argument, NULL, 'c'}, {"seconds", required_argument, NULL, 'S'},
+        {"first", required_argument, NULL, 'f'},   {"count", required_argument, NULL, 'C'},
+        {"stop", no_argument, NULL, 'o'},          {0},
     };
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
@@ -176,6 +172,9 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
             break;
         case 'f':
             arguments->first = strtoull(optarg, NULL, 10);
+            break;
+        case 'C':
+            arguments->count = strtoull(optarg, NULL, 10);
             break;
         case 'o':
             arguments->stop = true;
@@ -205,18 +204,19 @@ static void print_sums(const struct sums *sums, double seconds)
 
 int main(int argc, char **argv)
 {
-    struct arguments arguments = {.first = (uint64_t)time(NULL) << 16};
+    struct arguments arguments = {.first = (uint64_t)time(NULL) << 16, .count = UINT64_MAX};
     struct sums sums = {0};
     if (!parse(argc, argv, &arguments)) {
         fprintf(stderr, "usage: simulate --seed N [--trace] [--keep I,J] [--nodes N] [--clients "
-                        "N]\n       simulate --seconds S [--first N] [--stop]\n");
+                        "N]\n       simulate --seconds S [--first N] [--count N] [--stop]\n");
         return 2;
     }
     double start = processor_seconds();
     if (arguments.has_seed) {
         run(&arguments, arguments.seed, &sums);
     } else {
-        for (uint64_t seed = arguments.first; processor_seconds() - start < arguments.seconds;
+        for (uint64_t seed = arguments.first; processor_seconds() - start < arguments.seconds &&
+                                              seed - arguments.first < arguments.count;
              seed++) {
             run(&arguments, seed, &sums);
             if (arguments.stop && sums.failed > 0) break;

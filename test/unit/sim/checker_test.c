@@ -176,6 +176,33 @@ TEST_CASE(a_word_is_absent_only_if_somebody_may_have_removed_it)
     history_deinit(&history);
 }
 
+/* A removal that may have happened is settled by a set after it: the walk that began before that set
+ * may do without the word. */
+TEST_CASE(a_removal_nobody_knows_of_leaves_a_doubt_about_what_was_before)
+{
+    struct history history;
+    bool seen[WORDS] = {0};
+    history_init(&history);
+    write_done(&history, REQUEST_SET, VALUE, 5, 10);
+    uint32_t remove = invoke(&history, REQUEST_REMOVE, VALUE, 0);
+    checker_give_up(&history.checker, history.now_us++, remove, false);
+    uint64_t since_us = history.now_us++;
+    write_done(&history, REQUEST_SET, VALUE, 6, 12);
+    checker_settle(&history.checker, VALUE, history.now_us);
+    checker_walked(&history.checker, history.now_us, since_us, SLICE_LITERAL("w"), seen);
+    EXPECT(found(&history, SIM_CHECK_NONE));
+    history_deinit(&history);
+
+    /* Without the removal it must give it. */
+    history_init(&history);
+    write_done(&history, REQUEST_SET, VALUE, 5, 10);
+    since_us = history.now_us++;
+    write_done(&history, REQUEST_SET, VALUE, 6, 12);
+    checker_walked(&history.checker, history.now_us, since_us, SLICE_LITERAL("w"), seen);
+    EXPECT(found(&history, SIM_CHECK_SCAN));
+    history_deinit(&history);
+}
+
 TEST_CASE(a_write_under_an_older_version_is_hidden)
 {
     struct history history;
@@ -361,6 +388,7 @@ TEST_MAIN(TEST(words_are_found_by_their_keys_and_are_prefixes_of_others),
           TEST(a_read_older_than_what_was_acknowledged_before_it_began_is_stale),
           TEST(a_deleted_word_is_not_read_again),
           TEST(a_word_is_absent_only_if_somebody_may_have_removed_it),
+          TEST(a_removal_nobody_knows_of_leaves_a_doubt_about_what_was_before),
           TEST(a_write_under_an_older_version_is_hidden),
           TEST(a_value_that_nobody_wrote_is_invented),
           TEST(a_counter_lies_between_what_was_acknowledged_and_what_was_attempted),
