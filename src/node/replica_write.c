@@ -196,13 +196,13 @@ static enum status stamp(struct replica *replica, struct flow *flow)
                         &outcome);
     if (outcome.status != STATUS_OK) return outcome.status;
     CHECK(outcome.changed);
+    write->stamp_count++; /* Whatever comes of it from here on: it is in the batch. */
     buf_clear(&write->record);
     buf_append_slice(&write->record, outcome.encoded);
     if (buf_status(&write->record) != STATUS_OK) return STATUS_NOMEM;
     write->version = outcome.version;
     write->score = outcome.score;
-    if (write->stamp_count == 0) write->was_live = outcome.was_live;
-    write->stamp_count++;
+    if (write->stamp_count == 1) write->was_live = outcome.was_live;
     write->own_durable = false;
     write->hint_ms = replica->time.now_ms + REPLICA_HINT_AFTER_MS;
     send_all(replica, flow);
@@ -211,28 +211,6 @@ static enum status stamp(struct replica *replica, struct flow *flow)
         replica_write_durable(replica, flow_label(flow, write->stamp_count));
     return STATUS_OK;
 }
-
-void replica_write_begin(struct replica *replica, struct flow *flow)
-{
-    struct flow_write *write = &flow->write;
-    choose_targets(replica, flow);
-    for (size_t i = 0; i < write->target_count; i++)
-        if (replica_is_down(replica, write->targets[i].id)) write->targets[i].state = TARGET_OWED;
-
-    bool enough = true;
-    for (unsigned set = 0; set < 2; set++)
-        enough = enough && count_in(write, set, false) >= write->need[set];
-    if (!enough && rangemap_settings(replica->map)->sloppy_quorum)
-        enough = choose_stand_ins(replica, write);
-    if (!enough) {
-        replica_fail(replica, flow, REQUEST_QUORUM_NOT_MET, STATUS_BUSY);
-        return;
-    }
-    enum status status = stamp(replica, flow);
-    if (status != STATUS_OK) replica_fail(replica, flow, REQUEST_REFUSED, status);
-}
-
-/* --- Progress --- */
 
 static void reply(struct replica *replica, struct flow *flow, enum request_outcome outcome,
                   enum status status)
@@ -252,6 +230,36 @@ static void reply(struct replica *replica, struct flow *flow, enum request_outco
     write->replied = true;
     replica_reply(replica, flow, &reply);
 }
+
+static void abandon(struct replica *replica, struct flow *flow, bool nothing_done,
+                    enum status status)
+{
+    if (!flow->write.replied)
+        reply(replica, flow, nothing_done ? REQUEST_REFUSED : REQUEST_TIMED_OUT, status);
+    replica_flow_end(replica, flow);
+}
+
+void replica_write_begin(struct replica *replica, struct flow *flow)
+{
+    struct flow_write *write = &flow->write;
+    choose_targets(replica, flow);
+    for (size_t i = 0; i < write->target_count; i++)
+        if (replica_is_down(replica, write->targets[i].id)) write->targets[i].state = TARGET_OWED;
+
+    bool enough = true;
+    for (unsigned set = 0; set < 2; set++)
+        enough = enough && count_in(write, set, false) >= write->need[set];
+    if (!enough && rangemap_settings(replica->map)->sloppy_quorum)
+        enough = choose_stand_ins(replica, write);
+    if (!enough) {
+        replica_fail(replica, flow, REQUEST_QUORUM_NOT_MET, STATUS_BUSY);
+        return;
+    }
+    enum status status = stamp(replica, flow);
+    if (status != STATUS_OK) abandon(replica, flow, write->stamp_count == 0, status);
+}
+
+/* --- Progress --- */
 
 static bool all_settled(const struct flow_write *write)
 {
@@ -289,14 +297,6 @@ void replica_write_durable(struct replica *replica, uint64_t label)
     write->own_durable = true;
     if (self != NULL) self->state = TARGET_ACKED;
     progress(replica, flow);
-}
-
-static void abandon(struct replica *replica, struct flow *flow, bool nothing_done,
-                    enum status status)
-{
-    if (!flow->write.replied)
-        reply(replica, flow, nothing_done ? REQUEST_REFUSED : REQUEST_TIMED_OUT, status);
-    replica_flow_end(replica, flow);
 }
 
 void replica_write_failed(struct replica *replica, struct flow *flow, enum status status)

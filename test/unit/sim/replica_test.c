@@ -535,6 +535,38 @@ TEST_CASE(a_read_without_memory_gives_no_wrong_answer)
     bench_destroy(bench);
 }
 
+/* Each allocation of the coordinator fails once: of what it says was not done nothing is there. */
+TEST_CASE(a_write_without_memory_is_not_said_to_be_nothing_when_it_is_there)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    struct heap *heap = &bench->nodes[1].world.heap;
+    static uint8_t payload[3000]; /* More than a flow has room for. */
+    for (int64_t after = 0; after < 40; after++) {
+        char key[8];
+        snprintf(key, sizeof key, "w%d", (int)after);
+        struct request put = {.kind = REQUEST_SET,
+                              .key = slice_from_text(key),
+                              .score = 1,
+                              .has_payload = true,
+                              .payload = slice_of(payload, sizeof payload),
+                              .timeout_ms = 1000};
+        put.payload.size = 100 + (size_t)after * 70;
+        uint64_t number = bench->next_id++;
+        bench->replies[number % BENCH_REPLIES_MAX].there = false;
+        heap->failure_after = after;
+        replica_request(bench->nodes[1].replica, bench_time(bench, 1), number, &put);
+        heap->failure_after = -1;
+        bench_settle(bench);
+        bench_pass(bench, 3000);
+        const struct bench_reply *reply = bench_reply(bench, number);
+        EXPECT(reply != NULL);
+        if (reply->reply.outcome == REQUEST_REFUSED) EXPECT(bench_peek(bench, 1, key) == -1);
+        if (reply->reply.outcome == REQUEST_DONE) EXPECT(bench_peek(bench, 1, key) == 1);
+    }
+    bench_destroy(bench);
+}
+
 TEST_CASE(an_owner_that_is_silent_is_passed_over)
 {
     struct rangemap_settings settings = settings_of(3, 2, 2);
@@ -951,6 +983,7 @@ TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
           TEST(increments_of_all_nodes_add_up), TEST(every_node_gives_the_same_order_page_by_page),
           TEST(a_quorum_sees_what_was_acknowledged_though_one_owner_does_not),
           TEST(a_read_without_memory_gives_no_wrong_answer),
+          TEST(a_write_without_memory_is_not_said_to_be_nothing_when_it_is_there),
           TEST(an_owner_that_is_silent_is_passed_over), TEST(owners_that_differ_become_equal),
           TEST(an_empty_owner_is_filled_and_deletions_travel_as_well),
           TEST(equal_owners_say_so_in_a_few_bytes),
