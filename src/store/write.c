@@ -298,6 +298,7 @@ enum status store_forget(struct store *store, struct slice key, struct version v
     size_t before = store->batch.size;
     if (logged) batch_append_forget(&store->batch, key, current.version);
     status = buf_status(&store->batch);
+    if (status == STATUS_OK) status = store_job_expect(store, key);
     if (status == STATUS_OK)
         status = place.kind == PLACE_ACTIVE
                      ? memtrie_remove(&store->active->trie, &store->active->root, key)

@@ -415,9 +415,49 @@ TEST_CASE(a_removal_leaves_a_tombstone_where_another_replica_may_know_more)
     store_world_deinit(&world);
 }
 
+TEST_CASE(forgetting_during_a_flush_without_memory_is_refused)
+{
+    struct store_options options = store_world_options();
+    struct store_world world;
+    EXPECT(store_world_init(&world, test_seed, &options) == STATUS_OK);
+    char text[32];
+    uint32_t count = 900;
+    for (uint32_t number = 0; number < count; number++) {
+        struct store_write write = {.kind = STORE_SET, .key = key_of(number, text), .score = 1};
+        struct store_outcome outcome;
+        uint64_t sequence;
+        EXPECT(store_world_write(&world, &write, 1, &outcome, &sequence) == STATUS_OK);
+    }
+    EXPECT(store_world_sync(&world) == STATUS_OK);
+    EXPECT(store_flush_begin(world.store, &world.job) == STATUS_OK);
+    world.stage = STORE_WORLD_BUILDING;
+    uint32_t refused = 0;
+    store_batch_begin(world.store, world.now_ms);
+    for (uint32_t number = 0; number < count; number++) {
+        struct store_write write = {.kind = STORE_FORGET, .key = key_of(number, text)};
+        struct store_outcome outcome;
+        world.heap.failure_after = number % 4;
+        store_write(world.store, &write, &outcome);
+        world.heap.failure_after = -1;
+        EXPECT(outcome.status == STATUS_OK || outcome.status == STATUS_NOMEM);
+        refused += outcome.status == STATUS_NOMEM;
+    }
+    uint64_t sequence;
+    EXPECT(store_batch_commit(world.store, &sequence) == STATUS_OK);
+    EXPECT(store_world_sync(&world) == STATUS_OK);
+    enum status status = STATUS_PARTIAL;
+    while (status == STATUS_PARTIAL) status = store_world_job_step(&world);
+    EXPECT(status == STATUS_OK || status == STATUS_END);
+    struct query query = store_world_query(&world);
+    uint64_t left;
+    EXPECT(query_count(&query, (struct slice){0}, &left) == STATUS_OK && left == refused);
+    store_world_deinit(&world);
+}
+
 TEST_MAIN(TEST(a_record_stamped_elsewhere_is_applied_unless_something_newer_hides_it),
           TEST(a_stamp_from_a_broken_clock_is_refused_but_not_one_above_what_stands),
           TEST(a_removal_leaves_a_tombstone_where_another_replica_may_know_more),
+          TEST(forgetting_during_a_flush_without_memory_is_refused),
           TEST(a_store_agrees_with_a_model_through_jobs_and_restarts),
           TEST(a_start_knows_whether_the_stop_was_clean),
           TEST(files_of_one_flush_or_merge_count_as_one_run))
