@@ -41,6 +41,7 @@ static enum status load(struct replica *replica)
     if (status != STATUS_OK) return status;
     /* Each start draws its own labels, whatever it is given as a seed. */
     replica->prng.state += replica->self.boot * UINT64_C(0x9e3779b97f4a7c15);
+    replica->repair.number = prng_u32(&replica->prng);
     if (replica->map == NULL) return STATUS_CORRUPT;
     store_set_writer(replica->store, replica->self.id, slot_owner(&replica->self));
     status = local_save_identity(replica);

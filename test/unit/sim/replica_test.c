@@ -365,6 +365,22 @@ TEST_CASE(a_stand_in_keeps_the_hint_of_a_write_that_is_stamped_again)
     bench_destroy(bench);
 }
 
+/* Given the same seed, as after a crash of the whole machine. */
+TEST_CASE(each_start_numbers_its_sessions_anew)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    uint64_t first[2];
+    for (int start = 0; start < 2; start++) {
+        bench_kill(bench, 1, SIM_DISK_KILLED);
+        bench_restart(bench, 1);
+        const struct repair *repair = &bench->nodes[1].replica->repair;
+        first[start] = repair->number - repair->counts.session_count;
+    }
+    EXPECT(first[0] != first[1]);
+    bench_destroy(bench);
+}
+
 TEST_CASE(increments_of_all_nodes_add_up)
 {
     struct rangemap_settings settings = settings_of(3, 2, 2);
@@ -980,7 +996,8 @@ TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
           TEST(what_went_out_leaves_no_bytes_behind),
           TEST(requests_go_on_when_their_numbers_are_used_up),
           TEST(a_stand_in_keeps_the_hint_of_a_write_that_is_stamped_again),
-          TEST(increments_of_all_nodes_add_up), TEST(every_node_gives_the_same_order_page_by_page),
+          TEST(each_start_numbers_its_sessions_anew), TEST(increments_of_all_nodes_add_up),
+          TEST(every_node_gives_the_same_order_page_by_page),
           TEST(a_quorum_sees_what_was_acknowledged_though_one_owner_does_not),
           TEST(a_read_without_memory_gives_no_wrong_answer),
           TEST(a_write_without_memory_is_not_said_to_be_nothing_when_it_is_there),
