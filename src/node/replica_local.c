@@ -132,7 +132,7 @@ bool local_forget(struct replica *replica, struct slice key)
 
 enum status local_load_identity(struct replica *replica)
 {
-    local_key(&replica->key, LOCAL_IDENTITY);
+    local_key(&replica->key, LOCAL_STARTS);
     enum status status = local_get(replica, buf_slice(&replica->key), &replica->value);
     if (status == STATUS_OK) status = starts_decode(buf_slice(&replica->value), &replica->starts);
     return status;
@@ -140,7 +140,7 @@ enum status local_load_identity(struct replica *replica)
 
 enum status local_save_identity(struct replica *replica)
 {
-    local_key(&replica->key, LOCAL_IDENTITY);
+    local_key(&replica->key, LOCAL_STARTS);
     buf_clear(&replica->value);
     starts_encode(&replica->starts, &replica->value);
     return local_put(replica, buf_slice(&replica->key), buf_slice(&replica->value));

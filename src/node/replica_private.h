@@ -338,7 +338,7 @@ void replica_clock_heard(struct replica *replica, node_id from, uint64_t wall_ms
 /* --- replica_local.c --- */
 
 enum local_kind {
-    LOCAL_IDENTITY = 'i',
+    LOCAL_STARTS = 's',
     LOCAL_MAP = 'm',
     LOCAL_HINT = 'h',
     LOCAL_REGISTER = 'r',
