@@ -147,6 +147,7 @@ static enum status batch_key(struct batch *batch, struct buf *key)
     if (block != batch->leaf_block) {
         status = batch_open(batch, block);
         if (status != STATUS_OK) return status;
+        CHECK(batch->head != NULL);
         if (index != 0) pieces = pieces_of(&batch->leaf, 0, index, KEY_BYTES_MAX);
         status = head_expand(front, batch->head, block % FRONT_BLOCK, pieces.from_first, key);
     } else {
@@ -164,6 +165,8 @@ enum status front_keys(const struct front *front, const uint64_t *ordinals, size
     batch.front = front;
     batch.ordinals = ordinals;
     batch.count = count;
+    batch.head = NULL;
+    batch.index = 0;
     batch.head_block = batch.leaf_block = UINT64_MAX;
     for (batch.at = 0; batch.at < count; batch.at++) {
         size_t i = batch.at;

@@ -89,7 +89,7 @@ static enum status tell_entry(void *context, struct slice key, const struct reco
 static enum status tell_word(struct telling *telling, const struct query *query, struct slice key,
                              bool with_dead)
 {
-    struct query_hit hit;
+    struct query_hit hit = {0};
     enum status status = query_get(query, key, &hit);
     if (status == STATUS_NOT_FOUND) return STATUS_OK;
     if (status != STATUS_OK) return status;

@@ -115,12 +115,11 @@ uint32_t checker_invoke(struct checker *checker, uint64_t now_us, const struct o
 size_t checker_payload(uint32_t operation, char payload[24]);
 
 /* It ended with a reply. */
-void checker_reply(struct checker *checker, uint64_t now_us, uint32_t operation,
+void checker_reply(struct checker *checker, uint64_t now_us, uint32_t index,
                    const struct request *request, const struct request_reply *reply);
 
 /* It ended without: its node died (`nothing_done` if it never got there), or never answered. */
-void checker_give_up(struct checker *checker, uint64_t now_us, uint32_t operation,
-                     bool nothing_done);
+void checker_give_up(struct checker *checker, uint64_t now_us, uint32_t index, bool nothing_done);
 
 /* The newest write of a word that was acknowledged before `before_us`; version none: there is none. */
 struct acknowledgement checker_required(const struct word *word, uint64_t before_us);
@@ -129,7 +128,7 @@ struct acknowledgement checker_required(const struct word *word, uint64_t before
 struct acknowledgement checker_required_value(const struct word *word, uint64_t before_us);
 
 /* Writes of the word that were invoked before `before_us` can change nothing any more. */
-void checker_settle(struct checker *checker, uint32_t word, uint64_t before_us);
+void checker_settle(struct checker *checker, uint32_t index, uint64_t before_us);
 
 /* The word was and is there, certainly, from `since_us` on. */
 bool checker_is_there(const struct checker *checker, const struct word *word, uint64_t since_us);

@@ -42,18 +42,20 @@ struct inspection {
 void inspection_create(struct sim *sim);
 void inspection_destroy(struct sim *sim);
 
+/* Words and operations go by their index in the checker. */
+
 /* A write was acknowledged to a client just now. */
-void inspect_acknowledged(struct sim *sim, uint32_t operation, unsigned ack_count);
+void inspect_acknowledged(struct sim *sim, uint32_t index, unsigned ack_count);
 
 /* One word on all nodes. */
-void inspect_word(struct sim *sim, uint32_t word);
+void inspect_word(struct sim *sim, uint32_t index);
 
 /* The next word, in turn. */
 void inspect_next_word(struct sim *sim);
 
 /* Writes of the word that nobody heard of, and that were asked for before `before_us`, can change
  * nothing any more, if what they left on the nodes is older than what was acknowledged. */
-void inspect_settle(struct sim *sim, uint32_t word, uint64_t before_us);
+void inspect_settle(struct sim *sim, uint32_t index, uint64_t before_us);
 
 /* All words on one node: before it ends, and once it started. */
 void inspect_node(struct sim *sim, uint32_t node);

@@ -111,7 +111,7 @@ extern const struct sim_program_ops sim_replica_ops;
 
 void sim_clients_create(struct sim *sim);
 void sim_clients_destroy(struct sim *sim);
-void sim_client_think(struct sim *sim, uint32_t client);
+void sim_client_think(struct sim *sim, uint32_t index);
 void sim_client_request_arrives(struct sim *sim, uint32_t operation);
 void sim_client_timeout(struct sim *sim, uint32_t operation);
 void sim_client_reply(struct sim *sim, uint32_t node, uint64_t id,

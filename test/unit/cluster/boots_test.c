@@ -396,7 +396,7 @@ TEST_CASE(records_have_a_bound)
     boot_encode((struct boot){1, 1, 1}, &bytes);
     heap.failure_after = 0;
     EXPECT(boots_restore(&boots, 2, buf_slice(&bytes)) == STATUS_NOMEM);
-    for (node_id id = 1; id <= BOOTS_RECORD_COUNT_MAX; id++) {
+    for (node_id id = 1; id <= (node_id)BOOTS_RECORD_COUNT_MAX; id++) {
         EXPECT(boots_restore(&boots, id, buf_slice(&bytes)) == STATUS_OK);
     }
     EXPECT(boots_restore(&boots, BOOTS_RECORD_COUNT_MAX + 1, buf_slice(&bytes)) == STATUS_LIMIT);

@@ -49,7 +49,7 @@ struct world {
     struct heap heap;
     struct prng prng;
     struct store stores[NODES_MAX + 1]; /* By id. */
-    size_t store_count;
+    node_id store_count;
     struct key_range shared[4];
     size_t shared_count;
     struct word words[WORDS_MAX];
@@ -144,7 +144,7 @@ static struct sum store_sum(struct store *store)
 
 /* --- The world --- */
 
-static struct world *world_create(size_t store_count)
+static struct world *world_create(node_id store_count)
 {
     struct world *world = calloc(1, sizeof *world);
     heap_init(&world->heap, 0);
@@ -506,7 +506,7 @@ TEST_CASE(sessions_are_few_and_not_with_a_peer_that_drives_one)
     struct world *world = world_create(2);
     struct repair *repair = &world->stores[1].repair;
     world_fill(world, 100, 12, 1, 0);
-    for (node_id peer = 2; peer < 2 + REPAIR_SESSIONS_MAX; peer++)
+    for (node_id peer = 2; peer < (node_id)(2 + REPAIR_SESSIONS_MAX); peer++)
         EXPECT(repair_begin(repair, peer, 0, &world->outbox));
     EXPECT(!repair_begin(repair, 99, 0, &world->outbox));
     repair_abandon(repair);
@@ -797,7 +797,7 @@ TEST_CASE(a_range_with_the_sum_that_was_sent_is_equal)
     for (size_t i = 0; i < 2; i++) repair_range_append(&stage.list, &ranges[i], sum);
     EXPECT(stage_say(&stage, (struct repair_message){.kind = REPAIR_COMPARE, .count = 2}) ==
            STATUS_OK);
-    struct slice rest = stage.asked.list, key;
+    struct slice rest = stage.asked.list, key = {0};
     enum repair_finding finding;
     size_t count;
     EXPECT(repair_finding_next(&rest, &finding, &count) && finding == REPAIR_EQUAL);

@@ -38,7 +38,7 @@ struct bench {
     struct heap heap;
     struct rangemap *map;
     struct bench_node nodes[BENCH_NODES_MAX + 1]; /* By id. */
-    size_t node_count;
+    node_id node_count;
     struct buf bytes, trace;
     struct bench_message queue[4096];
     size_t queue_first, queue_end;
@@ -233,7 +233,7 @@ static inline void bench_make_map(struct bench *bench, const struct rangemap_set
     }
 }
 
-static inline struct bench *bench_create(size_t node_count,
+static inline struct bench *bench_create(node_id node_count,
                                          const struct rangemap_settings *settings,
                                          const char *const *cuts)
 {
@@ -289,7 +289,7 @@ static inline void bench_join(struct bench *bench)
     node->trace = (struct trace){.line = bench_trace, .context = node};
     EXPECT(store_world_init(&node->world, test_seed + place, &options) == STATUS_OK);
     replica_join_ask(&member, &ask);
-    node_id contact = 1 + place % (node_id)bench->node_count;
+    node_id contact = 1 + place % bench->node_count;
     struct replica *at = bench->nodes[contact].replica;
     for (int turn = 0; turn < 100; turn++) {
         if (replica_join_answer(at, bench_time(bench, contact), buf_slice(&ask), &answer)) break;
