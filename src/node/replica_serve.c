@@ -162,7 +162,7 @@ enum data_verdict replica_tell(struct replica *replica, const struct request *re
                                bool with_dead, struct slice ranges, uint64_t range_count,
                                struct data_message *told)
 {
-    struct key_range list[DATA_RANGES_MAX];
+    struct key_range list[DATA_RANGES_MAX] = {0};
     struct query query = replica_query(replica);
     query.ranges = list;
     CHECK(range_count <= DATA_RANGES_MAX);
