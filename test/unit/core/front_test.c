@@ -211,8 +211,8 @@ static void expect_batches(struct heap *heap, const struct front *front, const s
         buf_clear(&keys);
         EXPECT(front_keys(front, ordinals, count, &key, &keys, ends) == STATUS_OK);
         for (size_t i = 0; i < count; start = ends[i++])
-            EXPECT(
-                slice_equal(slice_of(keys.data + start, ends[i] - start), set->keys[ordinals[i]]));
+            EXPECT(slice_equal(slice_prefix(slice_from(buf_slice(&keys), start), ends[i] - start),
+                               set->keys[ordinals[i]]));
     }
     buf_deinit(&key);
     buf_deinit(&keys);
