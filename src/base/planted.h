@@ -48,6 +48,8 @@ enum planted_bug {
     BUG_DROP_EARLY,               /* A former owner drops data one version early. */
     BUG_STALE_MAP_TAKEN,          /* Requests under a map that was left behind are taken. */
     BUG_MAPS_MERGED_BY_NUMBER,    /* A delta is applied to any map of the number before. */
+    BUG_TRANSFER_OF_THE_LIVING,   /* Tombstones are left out of a transfer. */
+    BUG_TRANSFER_OF_ANY_KEY,      /* Keys outside of the range asked for are ingested. */
     BUG_COUNT,
 };
 

@@ -49,6 +49,8 @@ struct overlay_holder {
     struct overlay_holder *next;
 };
 
+struct transfer_task;
+
 /* A view that waits for its batches to become durable. */
 struct pending_view {
     struct view *view;
@@ -114,8 +116,11 @@ struct store {
     bool
         boot_unnoted; /* The manifest had no room for it: goes with the next edit. Syncs come first. */
     struct store_job *job;
-    struct name damaged_file;  /* The first one found; empty: none. */
-    struct store_stats totals; /* Counters that only grow. */
+    struct transfer_task *transfers; /* Asked for, the oldest first. */
+    struct buf transfer_end;         /* Of the one that was told last. */
+    bool transfer_waits;             /* The last job was one: it is a compaction's turn. */
+    struct name damaged_file;        /* The first one found; empty: none. */
+    struct store_stats totals;       /* Counters that only grow. */
 };
 
 /* Where a key's current record lies. */
@@ -233,6 +238,15 @@ struct plan {
 
 /* Which runs to merge next. False: none. */
 bool plan_compaction(const struct store *store, struct plan *plan);
+
+/* --- transfer.c --- */
+
+/* Begins the oldest that waits. Errors: STATUS_END if there is none, or it is not its turn. */
+enum status store_transfer_begin(struct store *store, struct store_job **out);
+
+/* The job of `task` has ended. */
+void store_transfer_complete(struct store *store, struct transfer_task *task, enum status status);
+void store_free_transfers(struct store *store);
 
 /* --- job_resolve.c --- */
 

@@ -44,6 +44,8 @@ static enum status build_step(struct store_job *job)
         return job_ingest_step(job);
     case STORE_JOB_SCRUB:
         return job_scrub_step(job);
+    case STORE_JOB_RECEIVE:
+        return job_receive_step(job);
     case STORE_JOB_FLUSH:
     case STORE_JOB_COMPACT:
     case STORE_JOB_EXPORT:
@@ -131,6 +133,7 @@ enum status store_job_finish(struct store *store, struct store_job *job, enum st
     else if (status != STATUS_OK)
         job_undo(job);
     snapshot_complete(job, status, 0);
+    if (job->task != NULL) store_transfer_complete(store, job->task, status);
     job_destroy(job);
     return status;
 }
@@ -151,6 +154,7 @@ const char *store_job_name(enum store_job_kind kind)
         [STORE_JOB_FLUSH] = "flush",           [STORE_JOB_COMPACT] = "compaction",
         [STORE_JOB_INGEST] = "ingest",         [STORE_JOB_EXPORT] = "export",
         [STORE_JOB_CHECKPOINT] = "checkpoint", [STORE_JOB_SCRUB] = "scrub",
+        [STORE_JOB_RECEIVE] = "receive",
     };
     return names[kind];
 }

@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/math.h"
+#include "base/planted.h"
 #include "store/job_internal.h"
 
 /* --- Making --- */
@@ -196,7 +197,11 @@ enum status store_job_begin(struct store *store, struct store_job **out)
     if (flush_is_due(store)) return flush_begin(store, out);
     if (store->kills_unstored >= STORE_CHECKPOINT_KILLS || log_is_long(store))
         return checkpoint_begin(store, out);
-    return compact_begin(store, out);
+    enum status status = store_transfer_begin(store, out);
+    if (status != STATUS_END) return status;
+    store->transfer_waits = false;
+    status = compact_begin(store, out);
+    return status == STATUS_END ? store_transfer_begin(store, out) : status;
 }
 
 enum status store_flush_begin(struct store *store, struct store_job **out)
@@ -249,6 +254,7 @@ enum status store_export_begin(struct store *store, const struct key_range *rang
     if (status == STATUS_OK) status = rotate(store);
     if (status == STATUS_OK)
         status = take_inputs(job, store->frozen, store->runs, store->run_count);
+    if (status == STATUS_OK) status = reuse_dictionary(job);
     return begin(job, status, out);
 }
 
@@ -286,4 +292,52 @@ enum status store_ingest_begin(struct store *store, const char *file_name, struc
     if (job == NULL) return STATUS_NOMEM;
     snprintf(job->file_name, sizeof job->file_name, "%s", file_name);
     return begin(job, read_range(job), out);
+}
+
+static enum status receive_begin(struct store *store, const struct transfer_task *task,
+                                 struct store_job **out)
+{
+    if (store->full) return STATUS_FULL;
+    struct store_job *job = job_create(store, STORE_JOB_RECEIVE);
+    if (job == NULL) return STATUS_NOMEM;
+    snprintf(job->file_name, sizeof job->file_name, "%s",
+             name_of(NAME_TRANSFER, task->number).text);
+    return begin(job, STATUS_OK, out);
+}
+
+/* Whether all keys of the file to be ingested lie in the range that was asked for. */
+static bool lies_within(const struct store_job *job, const struct transfer_task *task)
+{
+    struct slice high = buf_slice(&task->high);
+    if (planted(BUG_TRANSFER_OF_ANY_KEY)) return true;
+    if (slice_compare(job->range.low, buf_slice(&task->low)) < 0) return false;
+    return high.size == 0 || slice_compare(job->range.high, high) <= 0;
+}
+
+enum status job_begin_task(struct store *store, struct transfer_task *task, struct store_job **out)
+{
+    struct name name = name_of(NAME_TRANSFER, task->number);
+    struct key_range range = {buf_slice(&task->low), buf_slice(&task->high)};
+    struct store_job *job;
+    enum status status;
+    switch (task->kind) {
+    case STORE_TRANSFER_EXPORT:
+        status = store->full ? STATUS_FULL : store_export_begin(store, &range, name.text, &job);
+        break;
+    case STORE_TRANSFER_INGEST:
+        status = store_ingest_begin(store, name.text, &job);
+        break;
+    default:
+        status = receive_begin(store, task, &job);
+        break;
+    }
+    if (status != STATUS_OK) return status;
+    if (task->kind == STORE_TRANSFER_INGEST && !lies_within(job, task)) {
+        status = store_job_finish(store, job, STATUS_INVALID);
+        return status;
+    }
+    if (task->kind == STORE_TRANSFER_EXPORT) job->file_bytes = task->bytes_max;
+    job->task = task;
+    *out = job;
+    return STATUS_OK;
 }

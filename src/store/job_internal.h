@@ -32,6 +32,22 @@ enum job_stage {
     JOB_TAKING_IN, /* Committed: what was written meanwhile goes in, and it is published. */
 };
 
+/* What was asked of the store about a file on its way. */
+struct transfer_task {
+    enum store_transfer_kind kind;
+    uint64_t number;
+    enum { TASK_WAITS, TASK_UNDER_WAY, TASK_DONE } state;
+    enum status status;
+    bool dropped; /* Nobody wants to know: the file goes when its job ends. */
+    struct buf low, high;
+    uint64_t bytes_max;  /* EXPORT */
+    uint64_t offset;     /* RECEIVE */
+    struct buf bytes;    /* RECEIVE */
+    uint64_t size_bytes; /* EXPORT: of what was made. */
+    struct buf end;      /* EXPORT */
+    struct transfer_task *next;
+};
+
 /* An overlay to be stored by the commit. */
 struct job_overlay {
     struct run *run;
@@ -89,6 +105,7 @@ struct store_job {
     bool commit_begun;
 
     struct store_snapshot *snapshot; /* Of a flush: the one that waits for it, or NULL. */
+    struct transfer_task *task;      /* That it is done for, or NULL. */
 };
 
 /* --- job_build.c --- */
@@ -97,6 +114,12 @@ enum status job_train(struct store_job *job);
 enum status job_build(struct store_job *job);
 enum status job_ingest_step(struct store_job *job);
 enum status job_scrub_step(struct store_job *job);
+enum status job_receive_step(struct store_job *job);
+
+/* --- job_begin.c --- */
+
+/* Begins the job of a task. Errors: those of store_export_begin(), store_ingest_begin(). */
+enum status job_begin_task(struct store *store, struct transfer_task *task, struct store_job **out);
 
 /* --- job_resolve.c --- */
 

@@ -256,7 +256,8 @@ static void edit_numbers(struct store_job *job)
 
 bool job_has_edit(const struct store_job *job)
 {
-    return job->kind != STORE_JOB_EXPORT && job->kind != STORE_JOB_SCRUB;
+    return job->kind != STORE_JOB_EXPORT && job->kind != STORE_JOB_SCRUB &&
+           job->kind != STORE_JOB_RECEIVE;
 }
 
 /* What is owed to the log must be in it before the kills that go with it are in a file. */

@@ -105,9 +105,9 @@ const struct manifest_run *manifest_find_run(const struct manifest *manifest, ui
 bool manifest_find_value(const struct manifest *manifest, struct slice key, struct slice *out);
 
 /* Removes what a crash left behind: runs and overlays that are not live, manifests that
- * are not current, temporary files. `visit` is told each name, for the log; may be NULL.
+ * are not current, temporary files and, unless `keep_transfers`, transfers. `visit` is told each name, for the log; may be NULL.
  * Log segments are log_open()'s. Not while a job writes files that no edit names yet. */
-enum status manifest_remove_leftovers(struct manifest *manifest,
+enum status manifest_remove_leftovers(struct manifest *manifest, bool keep_transfers,
                                       void (*visit)(void *context, const char *name),
                                       void *context);
 

@@ -340,6 +340,7 @@ enum status manifest_open(struct env *env, struct heap *heap,
 
 struct cleaning {
     struct manifest *manifest;
+    bool keep_transfers;
     void (*visit)(void *context, const char *name);
     void *context;
 };
@@ -364,15 +365,16 @@ static enum status clean_entry(void *context, const char *name, bool is_file)
 
     if (!is_file || kind == NAME_UNKNOWN) return STATUS_OK;
     if (is_live(cleaning->manifest, kind, number)) return STATUS_OK;
+    if (kind == NAME_TRANSFER && cleaning->keep_transfers) return STATUS_OK;
     enum status status = env_remove(cleaning->manifest->env, name);
     if (status == STATUS_OK && cleaning->visit != NULL) cleaning->visit(cleaning->context, name);
     return status;
 }
 
-enum status manifest_remove_leftovers(struct manifest *manifest,
+enum status manifest_remove_leftovers(struct manifest *manifest, bool keep_transfers,
                                       void (*visit)(void *context, const char *name), void *context)
 {
-    struct cleaning cleaning = {manifest, visit, context};
+    struct cleaning cleaning = {manifest, keep_transfers, visit, context};
     enum status status = env_list(manifest->env, clean_entry, &cleaning);
     if (status != STATUS_OK) return status;
     return env_sync_directory(manifest->env);

@@ -264,7 +264,8 @@ static enum status recover(struct store *store, const uint8_t identity[16],
     store->ceiling = state->numbers[MANIFEST_HLC_CEILING];
     store->settled_ms = state->numbers[MANIFEST_SETTLED_MS];
 
-    status = manifest_remove_leftovers(store->manifest, count_leftover, report);
+    status = manifest_remove_leftovers(store->manifest, store->options.keep_transfers,
+                                       count_leftover, report);
     if (status == STATUS_OK) status = load_runs(store, report);
     if (status == STATUS_OK) status = open_log(store, report);
     /* With a batch behind it, the note is of an earlier stop: see note_boot(). */
@@ -299,6 +300,7 @@ static void free_parts(struct store *store)
     overlay_holder_destroy(store->heap, store->overlay_holder);
     log_close(store->log);
     manifest_close(store->manifest);
+    store_free_transfers(store);
     buf_deinit(&store->batch);
     buf_deinit(&store->owed);
     buf_deinit(&store->scratch);
@@ -322,6 +324,7 @@ static enum status try_to_open(struct store *store, const uint8_t identity[16], 
     buf_init(&store->scratch, store->heap);
     buf_init(&store->scratch_key, store->heap);
     buf_init(&store->encoded, store->heap);
+    buf_init(&store->transfer_end, store->heap);
 
     enum status status = reserve_held_bytes(store->env, &store->reserve_held);
     if (status == STATUS_OK) status = create_parts(store);

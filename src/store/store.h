@@ -13,7 +13,7 @@
  *   prepare  store_prepare_begin -> log_prepare_run -> store_prepare_complete
  *   job      store_job_begin -> store_job_step... -> store_job_resolve... ->
  *            store_job_commit -> store_job_take_in... -> store_job_finish:
- *            flush, compaction, ingest, export
+ *            flush, compaction, ingest, export, pieces of a range that arrives
  *   grace    store_reclaim, once no reader can see older views
  *
  * Functions marked (any thread) touch only what they are given; all others belong to the
@@ -57,13 +57,14 @@ struct store_options {
     uint64_t memory_bytes_max;  /* Of the heap: near to it memory is given back; 0: no bound. */
     uint64_t log_bytes_max;     /* So is one whose log is longer: replay stays bounded. */
     uint64_t log_segment_bytes;
-    uint64_t file_bytes;              /* Packed files of the bottom level are cut at this size, of
+    uint64_t file_bytes;      /* Packed files of the bottom level are cut at this size, of
                                          tiers at twice it, or at 1/512 of what is merged: as
                                          much is built in memory. */
-    unsigned tier_runs_max;           /* Runs of one tier before they are merged. */
-    uint64_t low_water_bytes;         /* Puts stop when less is free on the device. */
-    uint64_t reserve_bytes;           /* Kept for deletes, flush and manifest when it is full. */
-    uint64_t gc_age_ms;               /* Tombstones younger than this stay. */
+    unsigned tier_runs_max;   /* Runs of one tier before they are merged. */
+    uint64_t low_water_bytes; /* Puts stop when less is free on the device. */
+    uint64_t reserve_bytes;   /* Kept for deletes, flush and manifest when it is full. */
+    uint64_t gc_age_ms;       /* Tombstones younger than this stay. */
+    bool keep_transfers; /* Opening leaves NAME_TRANSFER files to the caller, who knows them. */
     uint64_t manifest_rollover_bytes; /* 0: the manifest's default. */
 };
 
@@ -215,6 +216,7 @@ enum store_job_kind {
     STORE_JOB_EXPORT,     /* A key range as one packed trie, tombstones included. */
     STORE_JOB_CHECKPOINT, /* Overlays alone: many kills since they were stored. */
     STORE_JOB_SCRUB,      /* Reads and checks every page of one file. */
+    STORE_JOB_RECEIVE,    /* Bytes of a packed trie on its way here, made durable. */
 };
 
 /* The most urgent job, or STATUS_END. At most one job is under way at a time. */
@@ -227,12 +229,13 @@ enum status store_flush_begin(struct store *store, struct store_job **out);
  * and logged: it shows once that is durable, like a batch.
  *
  * Errors: STATUS_INVALID if its record hashes have another seed; those of reading it; by a
- * later step STATUS_LIMIT if more than 64 MiB of keys were written in its range meanwhile. */
+ * later step STATUS_CORRUPT if any part of it contradicts another, STATUS_LIMIT if more than
+ * 64 MiB of keys were written in its range meanwhile. */
 enum status store_ingest_begin(struct store *store, const char *file_name, struct store_job **out);
 
 /* `file_name` is a name_of(NAME_TRANSFER): the file is there, whole and durable, once the job is
- * done, and until it is removed or the store is opened the next time. A range without a
- * record makes no file; neither does a job that fails.
+ * done, and until it is removed or, without `keep_transfers`, the store is opened the next time.
+ * A range without a record makes no file; neither does a job that fails.
  *
  * Errors: STATUS_INVALID for another name; STATUS_BUSY while memory waits for a flush;
  * STATUS_EXISTS, by a later step, if there is such a file. */
@@ -268,6 +271,60 @@ enum store_job_kind store_job_kind(const struct store_job *job);
 /* Number of the file that a scrub reads: the next scrub goes on after it. */
 uint64_t store_job_file(const struct store_job *job);
 const char *store_job_name(enum store_job_kind kind);
+
+/* --- Ranges on their way --- */
+
+/* For who moves ranges between nodes and drives no jobs: what is asked for here is done by jobs that
+ * store_job_begin() finds, in order, taking turns with compactions. Files have a number that the
+ * caller draws. Unless `keep_transfers` is set, those of an earlier start are gone. */
+
+enum { STORE_TRANSFERS_MAX = 8 }; /* Asked for, and not told of yet. */
+
+enum store_transfer_kind {
+    STORE_TRANSFER_EXPORT,  /* A key range, or its beginning, into a file. */
+    STORE_TRANSFER_RECEIVE, /* Bytes to the end of a file. */
+    STORE_TRANSFER_INGEST,  /* A file into the store. */
+};
+
+/* What became of one. */
+struct store_transfer {
+    enum store_transfer_kind kind;
+    uint64_t number;
+    enum status status;
+    uint64_t size_bytes; /* EXPORT: of the file; 0: the range has no record, there is no file. */
+    struct slice end;    /* EXPORT: the first key that is not in it; empty: all are. */
+};
+
+/* As store_export_begin(), but the file ends near `bytes_max`: as much is built in memory.
+ * Errors, here and of the next two: STATUS_BUSY when too many were asked for; STATUS_NOMEM. */
+enum status store_transfer_export(struct store *store, uint64_t number,
+                                  const struct key_range *range, uint64_t bytes_max);
+
+/* Writes `bytes` at `offset`, at 0 into a new file, and makes them durable. The outcome is
+ * STATUS_FULL below the low-water mark. */
+enum status store_transfer_receive(struct store *store, uint64_t number, uint64_t offset,
+                                   struct slice bytes);
+
+/* As store_ingest_begin(). The outcome is STATUS_INVALID if the file has a key outside `range`. */
+enum status store_transfer_ingest(struct store *store, uint64_t number,
+                                  const struct key_range *range);
+
+/* One that is done, and was not told; false: none. `out->end` lasts until the next call. */
+bool store_transfer_next(struct store *store, struct store_transfer *out);
+
+/* Appends bytes of a file to `out`. Errors: STATUS_NOT_FOUND; STATUS_END if it is shorter. */
+enum status store_transfer_read(struct store *store, uint64_t number, uint64_t offset, size_t size,
+                                struct buf *out);
+
+/* Removes the file; what was asked for about it is not told any more. One that a crash brings back
+ * is for the next start to remove. */
+void store_transfer_remove(struct store *store, uint64_t number);
+
+/* Calls `visit` for each file that is there, with its size; it may remove it. Errors: those of
+ * reading the directory. */
+enum status store_transfer_list(struct store *store,
+                                void (*visit)(void *context, uint64_t number, uint64_t size_bytes),
+                                void *context);
 
 /* --- Facts --- */
 

@@ -172,7 +172,7 @@ TEST_CASE(a_crash_at_every_change_keeps_each_edit_whole_or_not_at_all)
                     if (story_start(&story) == STATUS_OK && !sim_disk_crashed(story.disk)) break;
                     recovery_points++;
                 }
-                EXPECT(manifest_remove_leftovers(story.manifest, NULL, NULL) == STATUS_OK ||
+                EXPECT(manifest_remove_leftovers(story.manifest, false, NULL, NULL) == STATUS_OK ||
                        sim_disk_crashed(story.disk));
                 if (!sim_disk_crashed(story.disk)) story_run(&story, 3);
             }
@@ -416,7 +416,7 @@ TEST_CASE(leftovers_are_removed_and_live_files_stay)
         sim_disk_put(story.disk, name_of(NAME_OVERLAY, number).text, SLICE_LITERAL("overlay"));
     }
     sim_disk_put(story.disk, name_of(NAME_LOG, 9).text, SLICE_LITERAL("log"));
-    EXPECT(manifest_remove_leftovers(story.manifest, count_name, &removed) == STATUS_OK);
+    EXPECT(manifest_remove_leftovers(story.manifest, false, count_name, &removed) == STATUS_OK);
     EXPECT(removed == 4);
     EXPECT(sim_disk_content(story.disk, name_of(NAME_RUN, 5).text, &content));
     EXPECT(sim_disk_content(story.disk, name_of(NAME_OVERLAY, 6).text, &content));
