@@ -20,7 +20,7 @@
 #include "core/key.h"
 #include "node/replica_private.h"
 
-static void plan(struct replica *replica, struct flow *flow);
+static void plan_around(struct replica *replica, struct flow *flow, bool ask_all);
 static void evaluate(struct replica *replica, struct flow *flow);
 
 /* --- Asks --- */
@@ -288,8 +288,9 @@ static void fail(struct replica *replica, struct flow *flow)
                  STATUS_BUSY);
 }
 
-/* Asks for the piece anew, of owners that are not to be avoided. */
-static void plan(struct replica *replica, struct flow *flow)
+/* Asks for the piece anew, of owners that are not to be avoided. With too few of these, of all, if
+ * `ask_all`; else at the next tick: who refused a moment ago would only refuse again. */
+static void plan_around(struct replica *replica, struct flow *flow, bool ask_all)
 {
     struct flow_read *read = &flow->read;
     asks_clear(&read->lists);
@@ -299,8 +300,9 @@ static void plan(struct replica *replica, struct flow *flow)
     if (!plan_lists(replica, flow)) {
         /* Those that were too slow may be all there are. */
         bool again = read->avoid_count > 0;
-        read->avoid_count = 0;
         asks_clear(&read->lists);
+        if (again && !ask_all) return;
+        read->avoid_count = 0;
         if (!again || !plan_lists(replica, flow)) {
             fail(replica, flow);
             return;
@@ -365,7 +367,7 @@ void replica_read_begin(struct replica *replica, struct flow *flow)
     }
     skip_to_start(read);
     take_piece(read);
-    plan(replica, flow);
+    plan_around(replica, flow, true);
 }
 
 /* --- Answers --- */
@@ -388,7 +390,7 @@ void replica_read_told(struct replica *replica, node_id from, const struct data_
     if (message->verdict != DATA_OK) {
         replica->stats.refused_count++;
         avoid(read, from);
-        plan(replica, flow);
+        plan_around(replica, flow, false);
         return;
     }
     absorb(read, ask, message);
@@ -407,7 +409,7 @@ void replica_read_tick(struct replica *replica, struct flow *flow)
     for (size_t i = 0; i < asks->count; i++)
         if (!asks->list[i].answered) avoid(read, asks->list[i].node);
     replica->stats.hedge_count++;
-    plan(replica, flow);
+    plan_around(replica, flow, true);
 }
 
 /* --- Confirming --- */
@@ -602,7 +604,7 @@ static void next_piece(struct replica *replica, struct flow *flow)
     struct flow_read *read = &flow->read;
     read->question.limit = flow->request.limit - read->result_count;
     take_piece(read);
-    plan(replica, flow);
+    plan_around(replica, flow, true);
 }
 
 /* --- Counting --- */
@@ -617,7 +619,7 @@ static void count_by_pages(struct replica *replica, struct flow *flow, size_t sh
     read->question.kind = REQUEST_SCAN;
     read->question.limit = REQUEST_LIMIT_MAX;
     read->question.from = (struct query_from){0};
-    plan(replica, flow);
+    plan_around(replica, flow, true);
 }
 
 /* Adds up the shards whose owners agree, up to the first whose owners do not. */
@@ -653,7 +655,7 @@ static void counted_page(struct replica *replica, struct flow *flow, const struc
         buf_clear(&read->from);
         buf_append_slice(&read->from, merge->candidates[count - 1].key);
         read->question.from.key = buf_slice(&read->from);
-        plan(replica, flow);
+        plan_around(replica, flow, true);
         return;
     }
     read->counting_pages = false;
@@ -663,7 +665,7 @@ static void counted_page(struct replica *replica, struct flow *flow, const struc
         return;
     }
     take_piece(read);
-    plan(replica, flow);
+    plan_around(replica, flow, true);
 }
 
 /* --- All that was asked is answered --- */

@@ -181,6 +181,7 @@ enum status replica_topology_start(struct replica *replica)
     if (status == STATUS_OK) status = set_members(replica);
     if (status != STATUS_OK) return status;
     tell_health(replica);
+    replica_moves_map_changed(replica); /* It may start in the middle of a move. */
     register_set_voting(&topology->reg, boots_may_vote(&topology->boots));
     return STATUS_OK;
 }

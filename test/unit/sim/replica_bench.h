@@ -6,12 +6,19 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "cluster/data_message.h"
+#include "cluster/outbox.h"
 #include "cluster/rangemap_delta.h"
 #include "node/replica.h"
 #include "sim/store_world.h"
 #include "test.h"
 
-enum { BENCH_NODES_MAX = 7, BENCH_REPLIES_MAX = 64, BENCH_ENTRIES_MAX = 64 };
+enum {
+    BENCH_NODES_MAX = 7,
+    BENCH_REPLIES_MAX = 64,
+    BENCH_ENTRIES_MAX = 64,
+    BENCH_PROTOCOLS = 16,
+};
 
 struct bench_reply {
     bool there;
@@ -43,6 +50,8 @@ struct bench {
     struct bench_message queue[4096];
     size_t queue_first, queue_end;
     bool cut[BENCH_NODES_MAX + 1][BENCH_NODES_MAX + 1];
+    bool mute[BENCH_NODES_MAX + 1][BENCH_PROTOCOLS]; /* What a node sends of a protocol is lost. */
+    bool deaf[BENCH_NODES_MAX + 1][BENCH_PROTOCOLS]; /* What it would get. */
     struct bench_reply replies[BENCH_REPLIES_MAX];
     uint64_t now_ms, next_id, delivered;
     int64_t skew_ms[BENCH_NODES_MAX + 1]; /* Of the wall clocks. */
@@ -58,7 +67,10 @@ static inline void bench_send(void *context, node_id to, struct slice bytes)
 {
     struct bench_node *node = context;
     struct bench *bench = node->bench;
-    if (bench->cut[node->id][to]) return;
+    uint8_t protocol = bytes.data[8]; /* Behind the time. */
+    EXPECT(protocol < BENCH_PROTOCOLS);
+    if (bench->cut[node->id][to] || bench->mute[node->id][protocol] || bench->deaf[to][protocol])
+        return;
     EXPECT(bench->queue_end < sizeof bench->queue / sizeof *bench->queue);
     bench->queue[bench->queue_end++] =
         (struct bench_message){node->id, to, bench->bytes.size, bytes.size};
@@ -233,9 +245,10 @@ static inline void bench_make_map(struct bench *bench, const struct rangemap_set
     }
 }
 
-static inline struct bench *bench_create(node_id node_count,
-                                         const struct rangemap_settings *settings,
-                                         const char *const *cuts)
+/* The map and the disks; the test may change the map before bench_start_all(). */
+static inline struct bench *bench_prepare(node_id node_count,
+                                          const struct rangemap_settings *settings,
+                                          const char *const *cuts)
 {
     struct bench *bench = calloc(1, sizeof *bench);
     heap_init(&bench->heap, 0);
@@ -250,10 +263,23 @@ static inline struct bench *bench_create(node_id node_count,
         bench->nodes[id].bench = bench;
         bench->nodes[id].id = id;
         EXPECT(store_world_init(&bench->nodes[id].world, test_seed + id, &options) == STATUS_OK);
-        bench_start(bench, id);
     }
+    return bench;
+}
+
+static inline void bench_start_all(struct bench *bench)
+{
+    for (node_id id = 1; id <= bench->node_count; id++) bench_start(bench, id);
     /* Until everybody knows what time it is. */
     bench_pass(bench, 2000);
+}
+
+static inline struct bench *bench_create(node_id node_count,
+                                         const struct rangemap_settings *settings,
+                                         const char *const *cuts)
+{
+    struct bench *bench = bench_prepare(node_count, settings, cuts);
+    bench_start_all(bench);
     return bench;
 }
 
@@ -370,4 +396,28 @@ static inline double bench_peek(const struct bench *bench, node_id id, const cha
     struct query_hit hit;
     enum status status = query_get(&query, slice_from_text(key), &hit);
     return status == STATUS_OK && hit.live ? record_score(&hit.record) : -1;
+}
+
+/* --- Messages --- */
+
+/* A message that a test made, under the map that the receiver has, or as much newer as it says. */
+static inline void bench_hear(struct bench *bench, node_id from, node_id to,
+                              struct data_message *message)
+{
+    struct buf bytes = {.heap = &bench->heap};
+    const struct rangemap_identity *map = rangemap_identity(replica_map(bench->nodes[to].replica));
+    message->generation += map->generation;
+    message->map_number += map->number;
+    buf_append_u64le(&bytes, bench_time(bench, from).wall_ms);
+    buf_append_u8(&bytes, PROTOCOL_DATA);
+    data_message_encode(message, &bytes);
+    replica_message(bench->nodes[to].replica, bench_time(bench, to), from, buf_slice(&bytes));
+    buf_deinit(&bytes);
+}
+
+static inline void bench_tell(struct bench *bench, node_id from, node_id to,
+                              struct data_message *message)
+{
+    bench_hear(bench, from, to, message);
+    bench_settle(bench);
 }

@@ -155,26 +155,6 @@ TEST_CASE(a_message_says_what_time_it_is_and_then_what_it_is)
     bench_destroy(bench);
 }
 
-/* A message that a test made, under the map that the receiver has, or as much newer as it says. */
-static void hear(struct bench *bench, node_id from, node_id to, struct data_message *message)
-{
-    struct buf bytes = {.heap = &bench->heap};
-    const struct rangemap_identity *map = rangemap_identity(replica_map(bench->nodes[to].replica));
-    message->generation += map->generation;
-    message->map_number += map->number;
-    buf_append_u64le(&bytes, bench_time(bench, from).wall_ms);
-    buf_append_u8(&bytes, PROTOCOL_DATA);
-    data_message_encode(message, &bytes);
-    replica_message(bench->nodes[to].replica, bench_time(bench, to), from, buf_slice(&bytes));
-    buf_deinit(&bytes);
-}
-
-static void tell(struct bench *bench, node_id from, node_id to, struct data_message *message)
-{
-    hear(bench, from, to, message);
-    bench_settle(bench);
-}
-
 TEST_CASE(an_owner_that_missed_a_write_gets_it_as_a_hint)
 {
     struct rangemap_settings settings = settings_of(3, 2, 2);
@@ -213,7 +193,7 @@ TEST_CASE(hints_are_counted_as_they_stand)
         snprintf(key, sizeof key, "w%d", i % 20);
         hold.key = slice_from_text(key);
         hold.generation = hold.map_number = 0;
-        tell(bench, 2, 4, &hold);
+        bench_tell(bench, 2, 4, &hold);
     }
     replica_stats(bench->nodes[4].replica, &stats);
     EXPECT(stats.hint_count == 20);
@@ -245,7 +225,7 @@ TEST_CASE(what_an_owner_was_owed_goes_to_those_that_own_it_now)
                                     .owner = i % 2 == 0 ? 4 : 9,
                                     .key = slice_from_text(key),
                                     .record = record};
-        tell(bench, 2, 5, &hold);
+        bench_tell(bench, 2, 5, &hold);
     }
     replica_stats(bench->nodes[5].replica, &stats);
     EXPECT(stats.hint_count == 2 * HINTS);
@@ -260,7 +240,7 @@ TEST_CASE(what_an_owner_was_owed_goes_to_those_that_own_it_now)
                                  .map_number = 1,
                                  .key = SLICE_LITERAL("x"),
                                  .record = record};
-    tell(bench, 2, 5, &newer);
+    bench_tell(bench, 2, 5, &newer);
     replica_stats(bench->nodes[5].replica, &stats);
     EXPECT(stats.hint_count == 0);
     bench_destroy(bench);
@@ -280,7 +260,7 @@ TEST_CASE(an_answer_to_a_hint_of_an_earlier_start_counts_for_none)
     bench_pass(bench, 2000);
     for (uint64_t number = 1; number < 100; number++) {
         struct data_message applied = {.kind = DATA_APPLIED, .flow = UINT64_C(1) << 63 | number};
-        tell(bench, 3, 1, &applied);
+        bench_tell(bench, 3, 1, &applied);
     }
     replica_stats(bench->nodes[1].replica, &stats);
     EXPECT(stats.hint_count == 1);
@@ -302,7 +282,7 @@ TEST_CASE(what_went_out_leaves_no_bytes_behind)
         struct data_message apply = {
             .kind = DATA_APPLY, .flow = i, .key = SLICE_LITERAL("w"), .record = record};
         bool syncs = store_sync_begin(node->world.store, &sync) == STATUS_OK;
-        hear(bench, 2, 1, &apply);
+        bench_hear(bench, 2, 1, &apply);
         replica_commit(node->replica, bench_time(bench, 1));
         if (!syncs) continue;
         store_sync_complete(node->world.store, &sync, log_sync_run(&sync));
@@ -358,7 +338,7 @@ TEST_CASE(a_stand_in_keeps_the_hint_of_a_write_that_is_stamped_again)
         .version = {(1000000 + bench->now_ms + 100) << HLC_COUNTER_BITS, 2},
     };
     bench->nodes[2].frozen = false;
-    hear(bench, 2, 1, &stale);
+    bench_hear(bench, 2, 1, &stale);
     bench_settle(bench);
     const struct bench_reply *reply = bench_reply(bench, number);
     EXPECT(reply != NULL && reply->reply.outcome == REQUEST_DONE && reply->reply.sloppy);
@@ -850,7 +830,7 @@ TEST_CASE(who_goes_by_an_old_map_is_sent_the_new_one_once_and_not_for_each_messa
     unsigned sent = 0;
     for (int i = 0; i < 50; i++) {
         struct data_message old = {.kind = DATA_HELD, .generation = UINT64_MAX};
-        hear(bench, 2, 1, &old);
+        bench_hear(bench, 2, 1, &old);
     }
     replica_commit(bench->nodes[1].replica, bench_time(bench, 1));
     for (size_t i = 0; i < bench->queue_end; i++) sent += sends_map(bench, &bench->queue[i]);
