@@ -50,6 +50,7 @@ enum planted_bug {
     BUG_MAPS_MERGED_BY_NUMBER,    /* A delta is applied to any map of the number before. */
     BUG_TRANSFER_OF_THE_LIVING,   /* Tombstones are left out of a transfer. */
     BUG_TRANSFER_OF_ANY_KEY,      /* Keys outside of the range asked for are ingested. */
+    BUG_OLDER_MAPS_FORGOTTEN,     /* A start does not know what it owned under older maps. */
     BUG_COUNT,
 };
 

@@ -1,5 +1,7 @@
 #include "cluster/repair.h"
 
+#include <xxhash.h>
+
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/math.h"
@@ -113,6 +115,25 @@ static enum status shared_sum(struct repair *repair, node_id peer, struct sum *s
 static uint64_t hash_of(const struct repair *repair, struct slice key, const struct record *record)
 {
     return record_hash(key, record, repair->env.hash_seed).low;
+}
+
+/* Of the list that env.shared() made. */
+static uint64_t hash_of_ranges(const struct buf *ranges)
+{
+    return XXH3_64bits(ranges->data, ranges->size);
+}
+
+void repair_map_changed(struct repair *repair)
+{
+    for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++) {
+        struct repair_session *session = &repair->sessions[i];
+        if (session->peer == 0) continue;
+        buf_clear(&repair->ranges);
+        repair->env.shared(repair->env.context, session->peer, &repair->ranges);
+        bool same = buf_status(&repair->ranges) == STATUS_OK &&
+                    hash_of_ranges(&repair->ranges) == session->shared;
+        if (!same) finish(repair, session, false);
+    }
 }
 
 /* --- Sending --- */
@@ -293,6 +314,7 @@ bool repair_begin(struct repair *repair, node_id peer, uint64_t now_ms, struct o
     session->peer = peer;
     session->number = ++repair->number;
     session->epoch = repair->epoch;
+    session->shared = hash_of_ranges(&repair->ranges);
     repair->counts.session_count++;
     ask(repair, session, &message, REPAIR_ROOTED, now_ms, outbox);
     return true;
@@ -642,21 +664,23 @@ static enum status compare_range(struct repair *repair, const struct key_range *
     return cut_range(repair, range, list);
 }
 
-/* The range must be ours to answer for: its ends are, and the shared ranges have no hole in it. */
-static bool is_shared(struct repair *repair, node_id from, const struct key_range *range)
+/* What is shared, walked along with ranges that ascend. */
+struct shared_walk {
+    struct slice rest;
+    struct key_range range;
+    bool open;
+};
+
+/* The range must be ours to answer for: no hole in what is shared lies in it. */
+static bool is_shared(struct shared_walk *walk, const struct key_range *range)
 {
-    struct key_range shared;
     uint64_t ignored;
-    buf_clear(&repair->ranges);
-    repair->env.shared(repair->env.context, from, &repair->ranges);
-    struct slice rest = buf_slice(&repair->ranges);
-    while (repair_range_next(&rest, &shared, &ignored)) {
-        if (slice_compare(range->low, shared.low) < 0) return false;
-        if (shared.high.size == 0) return true;
-        if (slice_compare(range->low, shared.high) >= 0) continue;
-        return range->high.size > 0 && slice_compare(range->high, shared.high) <= 0;
-    }
-    return false;
+    while (walk->open && walk->range.high.size > 0 &&
+           slice_compare(walk->range.high, range->low) <= 0)
+        walk->open = repair_range_next(&walk->rest, &walk->range, &ignored);
+    if (!walk->open || slice_compare(range->low, walk->range.low) < 0) return false;
+    if (walk->range.high.size == 0) return true;
+    return range->high.size > 0 && slice_compare(range->high, walk->range.high) <= 0;
 }
 
 static enum repair_verdict answer_compare(struct repair *repair, node_id from,
@@ -664,9 +688,15 @@ static enum repair_verdict answer_compare(struct repair *repair, node_id from,
 {
     struct slice rest = message->list;
     struct key_range range;
-    uint64_t sum;
+    uint64_t sum, ignored;
+    struct shared_walk walk = {0};
+    buf_clear(&repair->ranges);
+    repair->env.shared(repair->env.context, from, &repair->ranges);
+    if (buf_status(&repair->ranges) != STATUS_OK) return REPAIR_REFUSED;
+    walk.rest = buf_slice(&repair->ranges);
+    walk.open = repair_range_next(&walk.rest, &walk.range, &ignored);
     while (repair_range_next(&rest, &range, &sum)) {
-        if (!is_shared(repair, from, &range)) return REPAIR_OTHER_MAP;
+        if (!is_shared(&walk, &range)) return REPAIR_OTHER_MAP;
         if (compare_range(repair, &range, sum, &repair->list) != STATUS_OK) return REPAIR_REFUSED;
     }
     return REPAIR_OK;

@@ -84,6 +84,7 @@ struct repair_session {
     uint8_t tries;
     uint64_t due_ms;
     uint64_t epoch;   /* repair->epoch when it began. */
+    uint64_t shared;  /* Hash of what was shared then. */
     struct buf sent;  /* The message under way, without the protocol's byte. */
     struct buf asked; /* Its list: ranges or keys. */
     struct buf stack; /* Ranges to ask about: each packed, then its size in four bytes. */
@@ -132,7 +133,11 @@ void repair_tick(struct repair *repair, uint64_t now_ms, struct outbox *outbox);
  * here is in a batch up to now. */
 bool repair_next_complete(struct repair *repair, node_id *peer, uint64_t *epoch);
 
-/* Gives up all sessions: what is shared has changed. */
+/* There is another map: gives up the sessions with peers with whom other ranges are shared now. The
+ * rest goes on, or a long one would never end where maps change often. */
+void repair_map_changed(struct repair *repair);
+
+/* Gives up all sessions. */
 void repair_abandon(struct repair *repair);
 
 /* When repair_tick() is due; UINT64_MAX: never. */

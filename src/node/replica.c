@@ -47,8 +47,7 @@ static enum status load(struct replica *replica)
     status = local_save_identity(replica);
     if (status == STATUS_OK) status = replica_hint_load(replica);
     if (status == STATUS_OK) status = replica_topology_start(replica);
-    if (status == STATUS_OK)
-        replica_hold_flow(replica, HOLD_MAP | rangemap_identity(replica->map)->number);
+    if (status == STATUS_OK) replica_map_hold(replica);
     return status;
 }
 
@@ -111,6 +110,7 @@ void replica_destroy(struct replica *replica)
     replica_hint_free(replica);
     repair_deinit(&replica->repair);
     replica_topology_stop(replica);
+    shares_free(replica->heap, &replica->shares);
     outbox_deinit(&replica->ready);
     outbox_deinit(&replica->outbox);
     buf_deinit(&replica->held_bytes);
@@ -284,7 +284,7 @@ static void release(struct replica *replica)
             continue;
         }
         if ((held.flow & HOLD_MAP) != 0)
-            replica_map_durable(replica, held.flow & ~HOLD_MAP);
+            replica_map_durable(replica, held.flow);
         else
             replica_write_durable(replica, held.flow);
     }
@@ -639,10 +639,11 @@ static void forwarded(struct replica *replica, node_id from, const struct data_m
 static bool same_maps(struct replica *replica, node_id from, const struct data_message *message)
 {
     const struct rangemap_identity *ours = rangemap_identity(replica->map);
-    if (message->generation > ours->generation || message->map_number > ours->number)
+    bool same = message->generation == ours->generation;
+    if (message->generation > ours->generation || (same && message->map_number > ours->number))
         replica_map_fetch(replica, from);
     bool stale = message->generation < ours->generation ||
-                 message->map_number < replica->topology.retired;
+                 (same && message->map_number < replica->topology.retired);
     if (!stale || planted(BUG_STALE_MAP_TAKEN)) return message->generation <= ours->generation;
     replica_map_offer(replica, from);
     return false;

@@ -63,12 +63,9 @@ static bool was_synced(const struct replica *replica, const struct rangemap *bef
     return filling != NULL && filling->synced;
 }
 
-void replica_moves_map_changed(struct replica *replica)
+void replica_moves_map_changed(struct replica *replica, const struct rangemap *before)
 {
     struct replica_moves *moves = &replica->moves;
-    const struct replica_topology *topology = &replica->topology;
-    const struct rangemap *before =
-        topology->older_count == 0 ? NULL : topology->older[topology->older_count - 1];
     struct filling *list = NULL;
     size_t count = 0, capacity = 0;
     for (size_t i = 0; i < rangemap_shard_count(replica->map); i++) {
@@ -92,6 +89,11 @@ void replica_moves_map_changed(struct replica *replica)
     moves->swept = false;
     buf_clear(&moves->sweep_from);
     replica->topology.moves_ms = 0;
+}
+
+void replica_moves_generation(struct replica *replica)
+{
+    replica->moves.heard_count = 0;
 }
 
 void replica_moves_lost(struct replica *replica)
@@ -538,7 +540,7 @@ void replica_moves_tick(struct replica *replica)
     report(replica);
     bool first = proposer(replica) == replica->self.id;
     if (!replica->map_stays) propose(replica, first);
-    /* Only when nobody goes by a map in which it was still ours. */
+    /* Only when nobody goes by a map in which some of it was still ours. */
     bool settled = topology->older_count == 0 || planted(BUG_DROP_EARLY);
     if (settled && !moves->swept) sweep(replica);
 }

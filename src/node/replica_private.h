@@ -9,6 +9,7 @@
  *   replica_merge.c   many owners' answers into one
  *   replica_hint.c    what peers are owed
  *   replica_repair.c  whom to compare with, and about what
+ *   replica_share.c   what this node owns, and with whom
  *   replica_topology.c  the life of maps, and who is up
  *   replica_split.c   where shards are cut and joined
  *   replica_moves.c   how shards come to other owners
@@ -179,6 +180,20 @@ struct seen {
     uint8_t next[SEEN_SETS];
 };
 
+/* Places of shards in the map, ascending. */
+struct index_list {
+    uint32_t *at;
+    size_t count, capacity;
+};
+
+/* What this node has to do with, under one map. */
+struct shares {
+    struct index_list owned;  /* It takes writes to these, */
+    struct index_list moving; /* and these are in another stage than stable, whoever owns them. */
+    node_id *peers;           /* Who shares one of `owned`, ascending. */
+    size_t peer_count;
+};
+
 /* How far this node has filled a shard whose next owner it is. */
 struct filling {
     uint64_t low_hash; /* Of the shard's low key. */
@@ -223,6 +238,12 @@ struct replica_splits {
 
 enum { REPLICA_OFFERS_MAX = 32 };
 
+/* What this node owned under maps up to this one, and does not own now. */
+struct older_map {
+    uint64_t number;
+    struct buf ranges; /* shares_ranges() */
+};
+
 struct replica_topology {
     bool started;
     bool unsaved; /* The map that counts here could not be kept yet. */
@@ -231,7 +252,7 @@ struct replica_topology {
     uint64_t durable;      /* Number of the newest map that is safe on disk. */
     uint64_t acknowledged; /* As the header of this file's sources says. */
     uint64_t retired;      /* Every member that counts has acknowledged this one. */
-    struct rangemap *older[REPLICA_MAPS_MAX]; /* In use by somebody still; the newest last. */
+    struct older_map older[REPLICA_MAPS_MAX]; /* In use by somebody still; the newest last. */
     size_t older_count;
     uint64_t health_ms, moves_ms, fetch_ms;
     node_id offered[REPLICA_OFFERS_MAX]; /* Sent our map lately, without a question. */
@@ -247,6 +268,7 @@ struct replica {
     struct identity self;
     struct starts starts; /* What is kept of `self`. */
     struct rangemap *map;
+    struct shares shares; /* Of `map`. */
     bool map_stays;
     struct health *health;
     struct replica_topology topology;
@@ -273,8 +295,8 @@ struct replica {
     uint64_t hint_label;
 
     struct repair repair;
-    uint64_t repair_ms;   /* When the next peer is compared with. */
-    size_t repair_member; /* The last one. */
+    uint64_t repair_ms;  /* When the next peer is compared with. */
+    node_id repair_peer; /* The last one. */
 
     struct outbox outbox; /* Of a protocol's step, until replica_take_outbox(). */
     struct buf to_self;   /* Messages, each after its size in four bytes. */
@@ -293,8 +315,9 @@ static inline uint64_t flow_label(const struct flow *flow, unsigned attempt)
 
 #define HINT_LABEL (UINT64_C(1) << 63)
 
-/* What waits for a map to be durable. */
+/* What waits for a map to be durable: the low bits of its generation, then its number. */
 #define HOLD_MAP (UINT64_C(1) << 62)
+enum { HOLD_MAP_NUMBER_BITS = 48 };
 
 /* Keys of clients lie above those that a node has for itself. */
 #define REPLICA_KEY_FIRST SLICE_LITERAL("\1")
@@ -340,6 +363,7 @@ void replica_clock_heard(struct replica *replica, node_id from, uint64_t wall_ms
 enum local_kind {
     LOCAL_STARTS = 's',
     LOCAL_MAP = 'm',
+    LOCAL_OLDER = 'o',
     LOCAL_HINT = 'h',
     LOCAL_REGISTER = 'r',
     LOCAL_BOOTS = 'b',
@@ -438,7 +462,8 @@ void replica_topology_stop(struct replica *replica);
 void replica_topology_message(struct replica *replica, node_id from, struct slice bytes);
 void replica_topology_tick(struct replica *replica);
 uint64_t replica_topology_due_ms(const struct replica *replica);
-void replica_map_durable(struct replica *replica, uint64_t number);
+void replica_map_hold(struct replica *replica); /* Until the batch under way is durable. */
+void replica_map_durable(struct replica *replica, uint64_t label);
 void replica_map_lost(struct replica *replica); /* The batch that was to keep it is nothing. */
 void replica_map_fetch(struct replica *replica, node_id from);
 void replica_map_fetch_missed(struct replica *replica);
@@ -450,7 +475,8 @@ bool replica_took_before(const struct replica *replica, struct slice key);
 
 /* --- replica_moves.c --- */
 
-void replica_moves_map_changed(struct replica *replica);
+void replica_moves_map_changed(struct replica *replica, const struct rangemap *before);
+void replica_moves_generation(struct replica *replica); /* What was heard in another is nothing. */
 void replica_moves_lost(struct replica *replica); /* What was joined for them may not be there. */
 void replica_moves_join(struct replica *replica, const struct member *member);
 void replica_moves_synced(struct replica *replica, node_id from,
@@ -460,6 +486,23 @@ void replica_moves_free(struct replica *replica);
 
 /* May this node answer for a shard whose owner it is or becomes? */
 bool replica_is_complete(const struct replica *replica, const struct shard *shard);
+
+/* --- replica_share.c --- */
+
+/* Errors: STATUS_NOMEM, and `*out` is unchanged. Cost: O(shards + members). */
+enum status shares_build(struct heap *heap, const struct rangemap *map, node_id self,
+                         struct shares *out);
+void shares_free(struct heap *heap, struct shares *shares);
+
+/* Appends what is shared with `peer`, 0: all that is owned, as ranges (data_range_append()):
+ * ascending, and neighbours are one. */
+void shares_ranges(const struct shares *shares, const struct rangemap *map, node_id peer,
+                   struct buf *out);
+
+/* Of such ranges. */
+bool ranges_contain(struct slice ranges, struct slice key);
+bool ranges_cover(struct slice all, struct slice some);
+void ranges_unite(struct slice a, struct slice b, struct buf *out);
 
 /* --- replica_split.c --- */
 

@@ -34,28 +34,16 @@ static bool env_owns_with(void *context, node_id peer, struct slice key)
     return takes(&shard, replica->self.id) && takes(&shard, peer);
 }
 
-static void append_shared(struct buf *ranges, struct key_range *range)
-{
-    if (slice_compare(range->low, REPLICA_KEY_FIRST) < 0) range->low = REPLICA_KEY_FIRST;
-    repair_range_append(ranges, range, 0);
-}
-
-/* Neighbours that are shared become one range. */
 static void env_shared(void *context, node_id peer, struct buf *ranges)
 {
-    const struct replica *replica = context;
-    size_t count = rangemap_shard_count(replica->map);
-    struct key_range range = {0};
-    bool open = false;
-    for (size_t i = 0; i < count; i++) {
-        struct shard shard = rangemap_shard(replica->map, i);
-        bool shared = takes(&shard, replica->self.id) && takes(&shard, peer);
-        if (open && !shared) append_shared(ranges, &range);
-        if (shared && !open) range.low = shard.low;
-        if (shared) range.high = shard.high;
-        open = shared;
-    }
-    if (open) append_shared(ranges, &range);
+    struct replica *replica = context;
+    struct buf shared = {.heap = replica->heap};
+    struct key_range range;
+    shares_ranges(&replica->shares, replica->map, peer, &shared);
+    struct slice rest = buf_slice(&shared);
+    while (data_range_next(&rest, &range)) repair_range_append(ranges, &range, 0);
+    if (shared.failed) ranges->failed = true;
+    buf_deinit(&shared);
 }
 
 static struct hash128 env_map(void *context)
@@ -83,26 +71,19 @@ void replica_repair_init(struct replica *replica)
     replica->repair_ms = replica->time.now_ms + prng_below(&replica->prng, REPLICA_REPAIR_MS / 10);
 }
 
-static bool shares_any(const struct replica *replica, node_id peer)
-{
-    size_t count = rangemap_shard_count(replica->map);
-    for (size_t i = 0; i < count; i++) {
-        struct shard shard = rangemap_shard(replica->map, i);
-        if (takes(&shard, replica->self.id) && takes(&shard, peer)) return true;
-    }
-    return false;
-}
-
-/* The next member after the last one that shares something and is up. */
+/* The next one after the last that is up and not excluded. */
 static node_id next_peer(struct replica *replica)
 {
-    size_t count = rangemap_member_count(replica->map);
-    for (size_t i = 0; i < count; i++) {
-        replica->repair_member = (replica->repair_member + 1) % count;
-        struct member member = rangemap_member(replica->map, replica->repair_member);
-        if (member.id == replica->self.id || member.state == MEMBER_EXCLUDED) continue;
-        if (!replica_is_down(replica, member.id) && shares_any(replica, member.id))
-            return member.id;
+    const struct shares *shares = &replica->shares;
+    size_t first = 0;
+    while (first < shares->peer_count && shares->peers[first] <= replica->repair_peer) first++;
+    for (size_t i = 0; i < shares->peer_count; i++) {
+        struct member member;
+        node_id id = shares->peers[(first + i) % shares->peer_count];
+        if (!rangemap_member_find(replica->map, id, &member)) continue;
+        if (member.state == MEMBER_EXCLUDED || replica_is_down(replica, id)) continue;
+        replica->repair_peer = id;
+        return id;
     }
     return 0;
 }

@@ -7,13 +7,15 @@
  *     retired      every member that counts has acknowledged a later one: what still comes under it is
  *                  refused, for its sender missed that
  *
- * Maps that are not retired are kept: a write is taken where any of them says that this node owns the
- * key. docs/design/moves.md has the reasons. */
+ * What this node owned under maps that are not retired is kept, over restarts too: a write to it is
+ * taken, and it is not swept. docs/design/moves.md has the reasons. */
 #include <xxhash.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/math.h"
 #include "base/planted.h"
+#include "cluster/data_message.h"
 #include "cluster/topology_message.h"
 #include "node/replica_private.h"
 
@@ -30,6 +32,12 @@ static uint64_t generation_tag(const struct rangemap *map)
     const struct rangemap_identity *identity = rangemap_identity(map);
     uint64_t tag = identity->generation_id ^ (identity->generation << 48);
     return tag == 0 ? 1 : tag;
+}
+
+/* A recovery draws the low half of the id anew; the other one is the cluster's. */
+static uint64_t cluster_of(const struct rangemap *map)
+{
+    return rangemap_identity(map)->generation_id >> 32;
 }
 
 static struct register_map register_map_of(const struct rangemap *map)
@@ -156,6 +164,70 @@ static enum status load_register(struct replica *replica)
     return status;
 }
 
+/* What counts as older, and the number of the map that was retired then. */
+enum { OLDER_FORMAT = 1, OLDER_RANGES_BYTES_MAX = 4 << 20 };
+
+static enum status save_older(struct replica *replica)
+{
+    const struct replica_topology *topology = &replica->topology;
+    struct buf value = {.heap = replica->heap};
+    buf_append_u8(&value, OLDER_FORMAT);
+    buf_append_varint(&value, topology->retired);
+    buf_append_varint(&value, topology->older_count);
+    for (size_t i = 0; i < topology->older_count; i++) {
+        const struct older_map *older = &topology->older[i];
+        buf_append_varint(&value, older->number);
+        buf_append_varint(&value, older->ranges.size);
+        buf_append_slice(&value, buf_slice(&older->ranges));
+    }
+    local_key(&replica->key, LOCAL_OLDER);
+    enum status status = buf_status(&value);
+    if (status == STATUS_OK)
+        status = local_put(replica, buf_slice(&replica->key), buf_slice(&value));
+    buf_deinit(&value);
+    return status;
+}
+
+static bool ranges_are_sound(struct slice ranges)
+{
+    struct key_range range;
+    struct slice end = {0};
+    bool first = true;
+    while (data_range_next(&ranges, &range)) {
+        if (!first && (end.size == 0 || slice_compare(range.low, end) <= 0)) return false;
+        if (range.high.size > 0 && slice_compare(range.low, range.high) >= 0) return false;
+        end = range.high;
+        first = false;
+    }
+    return ranges.size == 0;
+}
+
+static enum status load_older(struct replica *replica)
+{
+    struct replica_topology *topology = &replica->topology;
+    local_key(&replica->key, LOCAL_OLDER);
+    enum status status = local_get(replica, buf_slice(&replica->key), &replica->value);
+    if (status != STATUS_OK) return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+    if (planted(BUG_OLDER_MAPS_FORGOTTEN)) return STATUS_OK;
+    struct reader reader = reader_of(buf_slice(&replica->value));
+    if (reader_u8(&reader) != OLDER_FORMAT) return STATUS_NEWER;
+    topology->retired = reader_varint(&reader);
+    uint64_t count = reader_varint(&reader), last = 0;
+    if (count > REPLICA_MAPS_MAX) return STATUS_CORRUPT;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t number = reader_varint(&reader), size = reader_varint(&reader);
+        if (size > OLDER_RANGES_BYTES_MAX) return STATUS_CORRUPT;
+        struct slice ranges = reader_bytes(&reader, size);
+        if (reader.failed || number < last || !ranges_are_sound(ranges)) return STATUS_CORRUPT;
+        last = number;
+        struct older_map *older = &topology->older[topology->older_count++];
+        *older = (struct older_map){number, {.heap = replica->heap}};
+        buf_append_slice(&older->ranges, ranges);
+        if (buf_status(&older->ranges) != STATUS_OK) return STATUS_NOMEM;
+    }
+    return reader_left(&reader) == 0 ? STATUS_OK : STATUS_CORRUPT;
+}
+
 enum status replica_topology_start(struct replica *replica)
 {
     struct replica_topology *topology = &replica->topology;
@@ -165,14 +237,17 @@ enum status replica_topology_start(struct replica *replica)
 
     struct health_options options = {
         .self = replica->self,
-        .cluster = rangemap_identity(replica->map)->generation_id,
+        .cluster = cluster_of(replica->map),
         .zone = zone_of(self.zone),
         .address_tag = zone_of(self.address),
         .heap = replica->heap,
         .trace = replica->trace,
     };
     topology->acknowledged = 0;
-    enum status status = load_register(replica);
+    enum status status =
+        shares_build(replica->heap, replica->map, replica->self.id, &replica->shares);
+    if (status == STATUS_OK) status = load_older(replica);
+    if (status == STATUS_OK) status = load_register(replica);
     if (status != STATUS_OK) return status;
     boots_init(&topology->boots, &replica->starts, replica->heap, &map, replica->trace);
     topology->started = true;
@@ -181,7 +256,7 @@ enum status replica_topology_start(struct replica *replica)
     if (status == STATUS_OK) status = set_members(replica);
     if (status != STATUS_OK) return status;
     tell_health(replica);
-    replica_moves_map_changed(replica); /* It may start in the middle of a move. */
+    replica_moves_map_changed(replica, NULL); /* It may start in the middle of a move. */
     register_set_voting(&topology->reg, boots_may_vote(&topology->boots));
     return STATUS_OK;
 }
@@ -196,22 +271,81 @@ void replica_topology_stop(struct replica *replica)
     health_destroy(replica->health);
     replica_moves_free(replica);
     replica_splits_free(replica);
-    for (size_t i = 0; i < topology->older_count; i++) rangemap_unref(topology->older[i]);
+    for (size_t i = 0; i < topology->older_count; i++) buf_deinit(&topology->older[i].ranges);
 }
 
 /* --- Maps --- */
 
-/* The map before stays until it is retired. */
-static void keep_older(struct replica *replica)
+static void drop_oldest(struct replica_topology *topology)
+{
+    buf_deinit(&topology->older[0].ranges);
+    topology->older_count--;
+    for (size_t i = 0; i < topology->older_count; i++) topology->older[i] = topology->older[i + 1];
+}
+
+/* So many at once: the two oldest become one, which is given up when the later one is. */
+static enum status unite_oldest(struct replica *replica)
 {
     struct replica_topology *topology = &replica->topology;
-    if (topology->older_count == REPLICA_MAPS_MAX) {
-        /* So many at once: the oldest was acknowledged long ago, or its sender is lost. */
-        rangemap_unref(topology->older[0]);
-        for (size_t i = 1; i < REPLICA_MAPS_MAX; i++) topology->older[i - 1] = topology->older[i];
-        topology->older_count--;
+    struct buf united = {.heap = replica->heap};
+    ranges_unite(buf_slice(&topology->older[0].ranges), buf_slice(&topology->older[1].ranges),
+                 &united);
+    if (buf_status(&united) != STATUS_OK) {
+        buf_deinit(&united);
+        return STATUS_NOMEM;
     }
-    topology->older[topology->older_count++] = replica->map;
+    drop_oldest(topology);
+    buf_deinit(&topology->older[0].ranges);
+    topology->older[0].ranges = united;
+    return STATUS_OK;
+}
+
+/* What is owned now and will not be under the map that follows stays ours until nobody goes by this
+ * one. Takes the list of ranges. */
+static enum status keep_older(struct replica *replica, struct buf *now, struct slice then)
+{
+    struct replica_topology *topology = &replica->topology;
+    uint64_t number = rangemap_identity(replica->map)->number;
+    if (ranges_cover(then, buf_slice(now))) return STATUS_OK;
+    struct older_map *last =
+        topology->older_count == 0 ? NULL : &topology->older[topology->older_count - 1];
+    if (last != NULL && ranges_cover(buf_slice(&last->ranges), buf_slice(now))) {
+        last->number = number;
+        return STATUS_OK;
+    }
+    if (topology->older_count == REPLICA_MAPS_MAX) {
+        enum status status = unite_oldest(replica);
+        if (status != STATUS_OK) return status;
+    }
+    topology->older[topology->older_count++] = (struct older_map){number, *now};
+    *now = (struct buf){.heap = replica->heap};
+    return STATUS_OK;
+}
+
+static enum status note_owned(struct replica *replica, const struct rangemap *map,
+                              const struct shares *shares)
+{
+    struct buf now = {.heap = replica->heap}, then = {.heap = replica->heap};
+    shares_ranges(&replica->shares, replica->map, 0, &now);
+    shares_ranges(shares, map, 0, &then);
+    enum status status = buf_status(&now);
+    if (status == STATUS_OK) status = buf_status(&then);
+    if (status == STATUS_OK) status = keep_older(replica, &now, buf_slice(&then));
+    buf_deinit(&now);
+    buf_deinit(&then);
+    return status;
+}
+
+static uint64_t map_label(const struct rangemap *map)
+{
+    const struct rangemap_identity *identity = rangemap_identity(map);
+    uint64_t number = identity->number & ((UINT64_C(1) << HOLD_MAP_NUMBER_BITS) - 1);
+    return HOLD_MAP | (identity->generation << HOLD_MAP_NUMBER_BITS & (HOLD_MAP - 1)) | number;
+}
+
+void replica_map_hold(struct replica *replica)
+{
+    replica_hold_flow(replica, map_label(replica->map));
 }
 
 /* Only what is kept may be acknowledged; else it is tried again. */
@@ -219,10 +353,10 @@ static void save_map(struct replica *replica)
 {
     struct replica_topology *topology = &replica->topology;
     enum status status = local_save_map(replica);
+    if (status == STATUS_OK) status = save_older(replica);
     if (status == STATUS_OK) status = save_register(replica);
     topology->unsaved = status != STATUS_OK;
-    if (status == STATUS_OK)
-        replica_hold_flow(replica, HOLD_MAP | rangemap_identity(replica->map)->number);
+    if (status == STATUS_OK) replica_map_hold(replica);
 }
 
 void replica_map_lost(struct replica *replica)
@@ -230,22 +364,43 @@ void replica_map_lost(struct replica *replica)
     replica->topology.unsaved = true;
 }
 
+/* Numbers of one generation say nothing in another: all that was acknowledged is to be anew, and what
+ * runs began under something older. */
+static void begin_generation(struct replica *replica, const struct rangemap *map)
+{
+    struct replica_topology *topology = &replica->topology;
+    topology->durable = topology->acknowledged = topology->retired = 0;
+    for (size_t i = 0; i < topology->older_count; i++)
+        topology->older[i].number = rangemap_identity(map)->number - 1;
+    for (size_t i = 0; i < replica->flow_capacity; i++) replica->flows[i].map_number = 0;
+    replica_moves_generation(replica);
+}
+
 /* The new map counts from here on. Owns: takes the reference. */
 static enum status adopt(struct replica *replica, struct rangemap *map)
 {
     struct replica_topology *topology = &replica->topology;
     struct register_map register_map = register_map_of(map);
-    enum status status = register_set_map(&topology->reg, &register_map);
+    struct rangemap *before = replica->map;
+    struct shares shares = {0};
+    enum status status = shares_build(replica->heap, map, replica->self.id, &shares);
+    if (status == STATUS_OK) status = note_owned(replica, map, &shares);
+    if (status == STATUS_OK) status = register_set_map(&topology->reg, &register_map);
     if (status != STATUS_OK) {
+        shares_free(replica->heap, &shares);
         rangemap_unref(map);
         return status;
     }
     boots_set_map(&topology->boots, &register_map, replica->time.now_ms);
     register_set_voting(&topology->reg, boots_may_vote(&topology->boots));
-    keep_older(replica);
     replica->map = map;
-    replica_moves_map_changed(replica);
-    repair_abandon(&replica->repair);
+    shares_free(replica->heap, &replica->shares);
+    replica->shares = shares;
+    if (rangemap_identity(map)->generation != rangemap_identity(before)->generation)
+        begin_generation(replica, map);
+    replica_moves_map_changed(replica, before);
+    rangemap_unref(before);
+    repair_map_changed(&replica->repair);
     save_map(replica);
     status = set_members(replica);
     tell_health(replica);
@@ -253,8 +408,11 @@ static enum status adopt(struct replica *replica, struct rangemap *map)
     return status;
 }
 
-void replica_map_durable(struct replica *replica, uint64_t number)
+void replica_map_durable(struct replica *replica, uint64_t label)
 {
+    uint64_t ours = map_label(replica->map);
+    uint64_t number = label & ((UINT64_C(1) << HOLD_MAP_NUMBER_BITS) - 1);
+    if (label >> HOLD_MAP_NUMBER_BITS != ours >> HOLD_MAP_NUMBER_BITS) return;
     replica->topology.durable = u64_max(replica->topology.durable, number);
 }
 
@@ -342,7 +500,7 @@ bool replica_took_before(const struct replica *replica, struct slice key)
 {
     const struct replica_topology *topology = &replica->topology;
     for (size_t i = 0; i < topology->older_count; i++)
-        if (rangemap_takes(topology->older[i], replica->self.id, key)) return true;
+        if (ranges_contain(buf_slice(&topology->older[i].ranges), key)) return true;
     return false;
 }
 
@@ -396,13 +554,8 @@ static void retire(struct replica *replica)
     uint64_t least = health_acknowledged_min(replica->health, members, count);
     heap_free(replica->heap, members);
     topology->retired = u64_max(topology->retired, least);
-    while (topology->older_count > 0 &&
-           rangemap_identity(topology->older[0])->number < topology->retired) {
-        rangemap_unref(topology->older[0]);
-        for (size_t i = 1; i < topology->older_count; i++)
-            topology->older[i - 1] = topology->older[i];
-        topology->older_count--;
-    }
+    while (topology->older_count > 0 && topology->older[0].number < topology->retired)
+        drop_oldest(topology);
 }
 
 /* --- Steps --- */
@@ -456,8 +609,10 @@ static void take_health_events(struct replica *replica)
         case HEALTH_DIED:
             TRACE(replica->trace, "n%u is down", event.peer);
             break;
-        case HEALTH_TWIN:
         case HEALTH_OTHER_GENERATION:
+            replica_map_fetch(replica, event.peer); /* Whose is the later one gets no answer. */
+            break;
+        case HEALTH_TWIN:
             break;
         }
     }
@@ -473,7 +628,8 @@ static void topology_message(struct replica *replica, node_id from, struct slice
     }
     switch (message.kind) {
     case TOPOLOGY_FETCH:
-        if (message.generation < ours->generation || message.number < ours->number)
+        if (message.generation < ours->generation ||
+            (message.generation == ours->generation && message.number < ours->number))
             replica_map_send(replica, from);
         break;
     case TOPOLOGY_MAP:
