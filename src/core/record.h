@@ -120,7 +120,7 @@ void record_encode(const struct record *record, struct buf *out);
 /* Reads one record that fills `bytes`; `out` borrows from them.
  *
  * Errors: STATUS_CORRUPT unless `bytes` is exactly what record_encode() writes for a record
- * that keeps to the limits and to since < version, since <= set <= version and
+ * that keeps to the limits, to version <= VERSION_TIME_MAX and to since < version, since <= set <= version and
  * created <= version, which the join relies on, and has no value where set = since. */
 enum status record_decode(struct slice bytes, struct record *out);
 

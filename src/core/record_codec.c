@@ -162,7 +162,7 @@ static bool sizes_are_canonical(const struct record *record)
 
 bool record_is_canonical(const struct record *record)
 {
-    if (version_is_none(record->version)) return false;
+    if (version_is_none(record->version) || record->version.time > VERSION_TIME_MAX) return false;
     if (record->tombstone) return true;
     if (!sizes_are_canonical(record)) return false;
     return version_compare(record->since, record->version) < 0 &&

@@ -6,6 +6,10 @@
 
 #include "core/hlc.h"
 
+/* Some 4,400 years from now. A greater one is nobody's write: stamping above it would end at the
+ * largest number there is. */
+#define VERSION_TIME_MAX (UINT64_MAX / 2)
+
 struct version {
     hlc_time time; /* 0 with node 0: no version. */
     uint16_t node;

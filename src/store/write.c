@@ -168,6 +168,7 @@ static enum status make_record(struct store *store, const struct store_write *wr
                                struct write_outcome *outcome)
 {
     struct version version = stamp(store, write, current);
+    if (version.time > VERSION_TIME_MAX) return STATUS_LIMIT;
     switch (write->kind) {
     case STORE_SET:
         return write_set(current, store->now_ms, version,

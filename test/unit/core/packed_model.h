@@ -68,7 +68,7 @@ static inline double model_score(struct prng *prng, unsigned shape)
 static inline struct version model_version(struct prng *prng, unsigned shape)
 {
     uint64_t ms = 1700000000000 + prng_below(prng, 10000);
-    if (shape & MODEL_TIMES_WILD) ms = prng_u64(prng) >> 16;
+    if (shape & MODEL_TIMES_WILD) ms = prng_u64(prng) >> 17;
     uint16_t node = 3;
     if (shape & MODEL_NODES) node = (uint16_t)(prng_below(prng, 5) * 13000);
     return (struct version){ms << HLC_COUNTER_BITS | prng_below(prng, 200), node};

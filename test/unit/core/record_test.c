@@ -483,6 +483,10 @@ TEST_CASE(records_that_break_a_rule_are_refused)
     struct record good = record_of_set(version_at(9), 1);
     struct record record = good;
     EXPECT(!refused(&record));
+    struct record late = record_of_tombstone((struct version){VERSION_TIME_MAX, 1});
+    EXPECT(!refused(&late));
+    late.version.time++;
+    EXPECT(refused(&late));
     record.score = NAN;
     EXPECT(refused(&record));
     record.score = INFINITY;
