@@ -102,6 +102,8 @@ void data_message_encode(const struct data_message *message, struct buf *out)
     buf_append_varint(out, message->map_number);
     switch (message->kind) {
     case DATA_FORWARD:
+        buf_append_varint(out, message->boot);
+        buf_append_varint(out, message->serial);
         buf_append_u8(out, (uint8_t)(message->request.has_consistency
                                          ? 1 + (int)message->request.consistency
                                          : 0));
@@ -196,6 +198,14 @@ static struct version get_version(struct reader *reader)
     struct version version;
     version.time = reader_u64le(reader);
     version.node = reader_u16le(reader);
+    return version;
+}
+
+/* Of a write: somebody may be about to stamp above it. */
+static struct version get_stamp(struct reader *reader)
+{
+    struct version version = get_version(reader);
+    if (version.time > VERSION_TIME_MAX) reader->failed = true;
     return version;
 }
 
@@ -348,7 +358,7 @@ static void get_reply(struct reader *reader, struct data_message *message)
     struct request_reply *reply = &message->reply;
     reply->outcome = (enum request_outcome)get_choice(reader, REQUEST_OUTCOME_END);
     reply->status = (enum status)get_choice(reader, STATUS_COUNT);
-    reply->version = get_version(reader);
+    reply->version = get_stamp(reader);
     reply->score = get_double(reader);
     unsigned flags = get_choice(reader, 4);
     reply->was_live = (flags & 1) != 0;
@@ -361,6 +371,9 @@ static void get_body(struct reader *reader, struct data_message *message)
     unsigned consistency;
     switch (message->kind) {
     case DATA_FORWARD:
+        message->boot = reader_varint(reader);
+        message->serial = reader_varint(reader);
+        if (message->boot == 0 || message->serial == 0) reader->failed = true;
         consistency = get_choice(reader, 2 + CONSISTENCY_ALL);
         message->request.has_consistency = consistency != 0;
         if (consistency != 0) message->request.consistency = (enum consistency)(consistency - 1);
@@ -380,7 +393,7 @@ static void get_body(struct reader *reader, struct data_message *message)
         break;
     case DATA_APPLIED:
         message->verdict = (enum data_verdict)get_choice(reader, DATA_VERDICT_END);
-        if (message->verdict == DATA_STALE) message->version = get_version(reader);
+        if (message->verdict == DATA_STALE) message->version = get_stamp(reader);
         break;
     case DATA_ASK:
         message->with_dead = get_bool(reader);

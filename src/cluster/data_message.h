@@ -65,7 +65,8 @@ struct data_message {
     uint64_t flow;
     uint64_t generation, map_number; /* The sender's map. */
 
-    struct request request;     /* FORWARD; ASK: kind, key, limit, after, from. */
+    uint64_t boot, serial;  /* FORWARD: start of the sender, and its how manieth FORWARD this is. */
+    struct request request; /* FORWARD; ASK: kind, key, limit, after, from. */
     struct request_reply reply; /* FORWARDED; TOLD: entries, more, count. Entries are packed: */
     struct slice entries;       /* FORWARDED, TOLD: see data_entry_next(). */
     uint64_t entry_count;

@@ -1,5 +1,7 @@
 #include "node/replica_private.h"
 
+#include <string.h>
+
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/math.h"
@@ -78,9 +80,7 @@ enum status replica_create(const struct replica_options *options, struct replica
 
     replica->time = replica_clock_look(replica, time);
     replica_repair_init(replica);
-    replica->seen = heap_zalloc(replica->heap, sizeof *replica->seen);
-    enum status status = replica->seen == NULL ? STATUS_NOMEM : STATUS_OK;
-    if (status == STATUS_OK) status = query_scratch_create(replica->heap, &replica->scratch);
+    enum status status = query_scratch_create(replica->heap, &replica->scratch);
     if (status == STATUS_OK) status = load(replica);
     if (status != STATUS_OK) {
         replica_destroy(replica);
@@ -106,6 +106,7 @@ void replica_destroy(struct replica *replica)
     for (size_t i = 0; i < replica->flow_capacity; i++) flow_free(replica, &replica->flows[i]);
     heap_free(replica->heap, replica->flows);
     heap_free(replica->heap, replica->held);
+    for (size_t i = 0; i < replica->seen_count; i++) heap_free(replica->heap, replica->seen[i]);
     heap_free(replica->heap, replica->seen);
     replica_hint_free(replica);
     repair_deinit(&replica->repair);
@@ -215,6 +216,16 @@ void replica_send(struct replica *replica, node_id to, bool durable, struct data
         hold_message(replica, to, buf_slice(&replica->message));
 }
 
+void replica_send_with_batch(struct replica *replica, node_id to, struct data_message *message)
+{
+    const struct rangemap_identity *identity = rangemap_identity(replica->map);
+    message->generation = identity->generation;
+    message->map_number = identity->number;
+    CHECK(to != replica->self.id);
+    data_message_encode(message, outbox_begin(&replica->ready, to, PROTOCOL_DATA));
+    outbox_end(&replica->ready, true);
+}
+
 void replica_take_outbox(struct replica *replica)
 {
     struct outbox *outbox = &replica->outbox;
@@ -299,6 +310,7 @@ static void fail_batch(struct replica *replica, enum status status)
     size_t at = end;
     while (at > replica->held_first && replica->held[at - 1].sequence == 0) at--;
     replica->held_count = at - replica->held_first;
+    outbox_drop_durable(&replica->ready);
     /* The places stay as they are until the flows were told. */
     for (size_t i = at; i < end; i++) {
         struct flow *flow = replica_flow_find(replica, replica->held[i].flow);
@@ -307,7 +319,6 @@ static void fail_batch(struct replica *replica, enum status status)
         else if (flow != NULL)
             replica_write_failed(replica, flow, status);
     }
-    outbox_clear(&replica->ready);
     replica_moves_lost(replica);
 }
 
@@ -391,22 +402,29 @@ static uint64_t next_number(uint64_t number)
     return (uses == 0 ? 1 : uses) << FLOW_INDEX_BITS | index;
 }
 
+/* More places; the first of them is taken next. */
+static bool grow_flows(struct replica *replica)
+{
+    size_t before = replica->flow_capacity, capacity = size_max(16, before * 2);
+    if (before == REPLICA_FLOWS_MAX) return false;
+    struct flow *flows = heap_realloc(replica->heap, replica->flows, capacity * sizeof *flows);
+    if (flows == NULL) return false;
+    for (size_t i = capacity; i > before; i--) {
+        flows[i - 1] = (struct flow){.number = first_number(replica) + i - 1,
+                                     .bytes = {.heap = replica->heap},
+                                     .next_free = replica->free_flow};
+        replica->free_flow = (uint32_t)i;
+    }
+    replica->flows = flows;
+    replica->flow_capacity = capacity;
+    return true;
+}
+
 static struct flow *flow_take(struct replica *replica)
 {
-    size_t index = 0;
-    while (index < replica->flow_capacity && replica->flows[index].kind != FLOW_NONE) index++;
-    if (index == replica->flow_capacity) {
-        if (index == REPLICA_FLOWS_MAX) return NULL;
-        size_t capacity = size_max(16, index * 2);
-        struct flow *flows = heap_realloc(replica->heap, replica->flows, capacity * sizeof *flows);
-        if (flows == NULL) return NULL;
-        for (size_t i = index; i < capacity; i++)
-            flows[i] = (struct flow){.number = first_number(replica) + i,
-                                     .bytes = {.heap = replica->heap}};
-        replica->flows = flows;
-        replica->flow_capacity = capacity;
-    }
-    struct flow *flow = &replica->flows[index];
+    if (replica->free_flow == 0 && !grow_flows(replica)) return NULL;
+    struct flow *flow = &replica->flows[replica->free_flow - 1];
+    replica->free_flow = flow->next_free;
     struct buf bytes = flow->bytes, record = flow->write.record;
     buf_clear(&bytes);
     buf_clear(&record);
@@ -422,6 +440,8 @@ void replica_flow_end(struct replica *replica, struct flow *flow)
     CHECK(flow->kind != FLOW_NONE);
     replica_read_free(replica, flow);
     flow->kind = FLOW_NONE;
+    flow->next_free = replica->free_flow;
+    replica->free_flow = (uint32_t)(flow - replica->flows) + 1;
     replica->flow_count--;
 }
 
@@ -510,22 +530,34 @@ static node_id choose_owner(struct replica *replica, struct flow *flow)
     return owners->ids[place];
 }
 
-static void forward(struct replica *replica, struct flow *flow)
+void replica_forward_to(struct replica *replica, struct flow *flow, node_id owner, unsigned attempt)
 {
     uint64_t now_ms = replica->time.now_ms;
-    node_id owner = now_ms < flow->deadline_ms ? choose_owner(replica, flow) : 0;
-    if (owner == 0) {
-        replica_fail(replica, flow, REQUEST_NO_HEALTHY_OWNER, STATUS_BUSY);
-        return;
-    }
     flow->kind = FLOW_FORWARD;
     flow->forwarded_to = owner;
     struct data_message message = {
-        .kind = DATA_FORWARD, .flow = flow_label(flow, flow->tried), .request = flow->request};
+        .kind = DATA_FORWARD,
+        .flow = flow_label(flow, attempt),
+        .boot = replica->self.boot,
+        .serial = ++replica->forward_count,
+        .request = flow->request,
+    };
     message.request.has_consistency = true;
     message.request.consistency = flow->consistency;
-    message.request.timeout_ms = (uint32_t)(flow->deadline_ms - now_ms);
+    message.request.timeout_ms =
+        (uint32_t)(flow->deadline_ms > now_ms ? flow->deadline_ms - now_ms : 1);
     replica_send(replica, owner, false, &message);
+}
+
+void replica_forward(struct replica *replica, struct flow *flow)
+{
+    node_id owner = replica->time.now_ms < flow->deadline_ms ? choose_owner(replica, flow) : 0;
+    if (owner != 0)
+        replica_forward_to(replica, flow, owner, flow->tried);
+    else if (flow->refusal != STATUS_OK)
+        replica_fail(replica, flow, REQUEST_REFUSED, flow->refusal);
+    else
+        replica_fail(replica, flow, REQUEST_NO_HEALTHY_OWNER, STATUS_BUSY);
 }
 
 static enum consistency consistency_of(const struct replica *replica, const struct request *request)
@@ -546,7 +578,7 @@ static void begin(struct replica *replica, struct flow *flow)
         flow->kind = FLOW_WRITE;
         replica_write_begin(replica, flow);
     } else if (flow->from_client) {
-        forward(replica, flow);
+        replica_forward(replica, flow);
     } else {
         /* We own it no more, or do not trust our clock: another owner may. */
         replica_fail(replica, flow, REQUEST_NO_HEALTHY_OWNER, STATUS_STALE);
@@ -584,22 +616,61 @@ void replica_request(struct replica *replica, struct replica_time time, uint64_t
     begin(replica, flow);
 }
 
-/* Whether a request was forwarded here before, and that it was. */
-static bool is_doubled(struct replica *replica, node_id from, uint64_t label)
+/* What `from` forwarded; NULL without memory. Members that are none any more are forgotten. */
+static struct seen *seen_of(struct replica *replica, node_id from)
 {
-    struct seen *seen = replica->seen;
-    size_t set = (size_t)((label * UINT64_C(0x9e3779b97f4a7c15) >> 32) % SEEN_SETS);
-    for (size_t way = 0; way < SEEN_WAYS; way++)
-        if (seen->from[set][way] == from && seen->label[set][way] == label) return true;
-    size_t way = seen->next[set]++ % SEEN_WAYS;
-    seen->from[set][way] = from;
-    seen->label[set][way] = label;
-    return false;
+    size_t kept = 0;
+    for (size_t i = 0; i < replica->seen_count; i++)
+        if (replica->seen[i]->from == from) return replica->seen[i];
+    for (size_t i = 0; i < replica->seen_count; i++) {
+        struct member member;
+        if (rangemap_member_find(replica->map, replica->seen[i]->from, &member))
+            replica->seen[kept++] = replica->seen[i];
+        else
+            heap_free(replica->heap, replica->seen[i]);
+    }
+    replica->seen_count = kept;
+    struct seen **list =
+        heap_realloc(replica->heap, replica->seen, (kept + 1) * sizeof *replica->seen);
+    if (list == NULL) return NULL;
+    replica->seen = list;
+    list[kept] = heap_zalloc(replica->heap, sizeof **list);
+    if (list[kept] == NULL) return NULL;
+    list[kept]->from = from;
+    replica->seen_count++;
+    return list[kept];
+}
+
+/* Forgets the numbers that the window leaves behind as it moves on to `number`. */
+static void move_window(struct seen *seen, uint64_t number)
+{
+    if (number - seen->newest >= SEEN_WINDOW) {
+        memset(seen->bits, 0, sizeof seen->bits);
+        seen->newest = number;
+    }
+    while (seen->newest < number) {
+        uint64_t place = ++seen->newest % SEEN_WINDOW;
+        seen->bits[place / 64] &= ~(UINT64_C(1) << place % 64);
+    }
+}
+
+/* Whether the request came for the first time, as far as anybody can tell; and that it came. */
+static bool comes_first(struct replica *replica, node_id from, uint64_t boot, uint64_t number)
+{
+    struct seen *seen = seen_of(replica, from);
+    if (seen == NULL || boot < seen->boot) return false;
+    if (boot > seen->boot) *seen = (struct seen){.from = from, .boot = boot};
+    if (number > seen->newest) move_window(seen, number);
+    if (seen->newest - number >= SEEN_WINDOW) return false;
+    uint64_t place = number % SEEN_WINDOW, bit = UINT64_C(1) << place % 64;
+    if ((seen->bits[place / 64] & bit) != 0) return false;
+    seen->bits[place / 64] |= bit;
+    return true;
 }
 
 static void serve_forward(struct replica *replica, node_id from, const struct data_message *message)
 {
-    if (is_doubled(replica, from, message->flow)) return;
+    if (!comes_first(replica, from, message->boot, message->serial)) return;
     struct flow *flow = flow_start(replica, &message->request);
     if (flow == NULL) {
         struct data_message busy = {.kind = DATA_FORWARDED, .flow = message->flow};
@@ -618,7 +689,10 @@ static void forwarded(struct replica *replica, node_id from, const struct data_m
     if (flow == NULL || flow->kind != FLOW_FORWARD || flow->forwarded_to != from) return;
     struct request_reply reply = message->reply;
     if (reply.outcome == REQUEST_NO_HEALTHY_OWNER && flow->from_client) {
-        forward(replica, flow); /* Nothing was done there. */
+        /* Nothing was done there. */
+        if (reply.status != STATUS_STALE && reply.status != STATUS_BUSY)
+            flow->refusal = reply.status;
+        replica_forward(replica, flow);
         return;
     }
     struct request_entry *entries =

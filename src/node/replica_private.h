@@ -34,6 +34,7 @@ enum {
     FLOW_TARGETS_MAX = 2 * RANGEMAP_OWNERS_MAX,
     READ_HEDGE_MS = 100, /* Owners that take longer are passed over. */
     READ_PATIENCE_MS = 1000,
+    WRITE_RETRY_MS = 100, /* From one question to an owner that said no for now to the next. */
     READ_SCAN_SHARDS = 4, /* Asked at once by a walk, and twice as many each time. */
 };
 
@@ -42,8 +43,7 @@ enum flow_kind { FLOW_NONE, FLOW_FORWARD, FLOW_WRITE, FLOW_READ };
 enum target_state {
     TARGET_WAITING, /* Sent, or to be sent. */
     TARGET_ACKED,
-    TARGET_REFUSED,  /* It said no: not an owner, full, damaged. */
-    TARGET_OWED,     /* It is silent: a hint is kept here. */
+    TARGET_OWED,     /* It is silent or said no: it is owed a hint. */
     TARGET_STOOD_IN, /* Another node keeps the hint, durably. */
 };
 
@@ -54,6 +54,8 @@ struct target {
     enum target_state state;
     node_id stand_in; /* Asked to keep a hint; 0: nobody. */
     bool asked;       /* It was sent the record, and may still answer. */
+    bool again;       /* It said no for now: it is asked again soon. */
+    bool hinted;      /* The hint is kept here. */
 };
 
 struct flow_write {
@@ -67,7 +69,9 @@ struct flow_write {
     struct version above; /* Seen at an owner: stamp above it. */
     double score;
     bool was_live;
-    uint64_t hint_ms; /* When silent owners are owed hints. */
+    uint64_t hint_ms;   /* When silent owners are owed hints. */
+    uint64_t retry_ms;  /* When those that said no for now are asked again. */
+    size_t next_member; /* Members before this one were asked to stand in, or are not needed. */
 };
 
 /* One question to one owner, about ranges of its own. */
@@ -127,7 +131,9 @@ struct flow {
     enum consistency consistency;
     uint64_t deadline_ms;
     node_id forwarded_to;
-    uint8_t tried; /* Owners that were forwarded to, by place. */
+    uint8_t tried;       /* Owners that were forwarded to, by place. */
+    enum status refusal; /* Why an owner that did nothing said no; STATUS_OK: none did so far. */
+    uint32_t next_free;  /* Of a place that is free: the next free one, plus one. */
     struct flow_write write;
     struct flow_read read;
 };
@@ -171,13 +177,15 @@ struct replica_clock {
     struct peer_clock peers[REPLICA_CLOCK_PEERS];
 };
 
-/* Requests that were forwarded to here lately: a message that comes twice is done once. */
-enum { SEEN_SETS = 1024, SEEN_WAYS = 8 };
+/* What one peer forwarded to here: a message that comes twice is done once. One whose number has left
+ * the window may have been done or not, and is dropped: its asker finds out by time. */
+enum { SEEN_WINDOW = 1 << 16 };
 
 struct seen {
-    uint64_t label[SEEN_SETS][SEEN_WAYS];
-    node_id from[SEEN_SETS][SEEN_WAYS];
-    uint8_t next[SEEN_SETS];
+    node_id from;
+    uint64_t boot; /* Its start; what an earlier one sent is late. */
+    uint64_t newest;
+    uint64_t bits[SEEN_WINDOW / 64]; /* By number, of the last SEEN_WINDOW. */
 };
 
 /* Places of shards in the map, ascending. */
@@ -276,14 +284,17 @@ struct replica {
     struct replica_splits splits;
     struct replica_time time; /* As replica_clock_look() gave it. */
     struct replica_clock clock;
-    struct seen *seen;
+    struct seen **seen; /* Of each peer that forwarded. */
+    size_t seen_count;
+    uint64_t forward_count; /* Since the start; numbers FORWARDs. */
     struct query_scratch *scratch;
 
     struct flow *flows;
     size_t flow_count; /* Under way. */
     size_t flow_capacity;
+    uint32_t free_flow; /* A place that is free, plus one; 0: none. */
 
-    struct outbox ready; /* Go with the next commit. */
+    struct outbox ready; /* Go with the next commit; `durable`: unless its batch fails. */
     struct held *held;   /* A queue, in order of sequences. */
     size_t held_first, held_count, held_capacity;
     struct buf held_bytes;
@@ -332,6 +343,9 @@ void replica_store_write(struct replica *replica, const struct store_write *writ
 /* Sends with the next commit, or, `durable`, once that batch is. The map's identity is filled in. */
 void replica_send(struct replica *replica, node_id to, bool durable, struct data_message *message);
 
+/* Sends with the next commit what is true only if the batch under way is. */
+void replica_send_with_batch(struct replica *replica, node_id to, struct data_message *message);
+
 /* Moves what a protocol's step appended to `outbox` to where it goes out from. */
 void replica_take_outbox(struct replica *replica);
 
@@ -346,6 +360,11 @@ void replica_reply(struct replica *replica, struct flow *flow, const struct requ
 void replica_flow_end(struct replica *replica, struct flow *flow);
 void replica_fail(struct replica *replica, struct flow *flow, enum request_outcome outcome,
                   enum status status);
+
+/* On to another owner that may coordinate it, if there is one; nothing was done here. */
+void replica_forward(struct replica *replica, struct flow *flow);
+void replica_forward_to(struct replica *replica, struct flow *flow, node_id owner,
+                        unsigned attempt);
 
 bool replica_is_down(const struct replica *replica, node_id id);
 struct query replica_query(const struct replica *replica);

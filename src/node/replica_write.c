@@ -7,9 +7,12 @@
  *                       again another write came at the same time, and ours counts as superseded.
  *                       An increment of an older value moves to the owner that knows the newer
  *     enough            in every set of owners: the reply
+ *     no, for now       the owner lacks our map, or is busy: it is asked again soon
+ *     no                it has no room, its clock is off, it owns the key no more: owed a hint
  *     silent too long   the owner is owed a hint, which is not counted
- *     too few are up    with sloppy_quorum others stand in, and count once their hint is durable;
- *                       else the write is refused before anything is done
+ *     too few are left  with sloppy_quorum others stand in, one after the other, and count once their
+ *                       hint is durable; else the reply says so at once, before anything is done where
+ *                       that was known
  *
  * docs/design/coordinating.md has the reasons. */
 #include "base/check.h"
@@ -61,16 +64,23 @@ static void choose_targets(const struct replica *replica, struct flow *flow)
     }
 }
 
-static unsigned count_in(const struct flow_write *write, unsigned set, bool acked_only)
+/* How many of a set count; or, `may`, might count yet. */
+static unsigned count_in(const struct flow_write *write, unsigned set, bool may)
 {
     unsigned count = 0;
     for (size_t i = 0; i < write->target_count; i++) {
         const struct target *target = &write->targets[i];
         if ((target->sets & 1 << set) == 0) continue;
+        bool waits = target->state == TARGET_WAITING || target->asked || target->stand_in != 0;
         bool counts = target->state == TARGET_ACKED || target->state == TARGET_STOOD_IN;
-        count += acked_only ? counts : target->state == TARGET_WAITING || counts;
+        count += counts || (may && waits);
     }
     return count;
+}
+
+static bool has_enough(const struct flow_write *write, bool may)
+{
+    return count_in(write, 0, may) >= write->need[0] && count_in(write, 1, may) >= write->need[1];
 }
 
 /* --- Stand-ins --- */
@@ -82,32 +92,16 @@ static bool is_used(const struct flow_write *write, node_id id)
     return false;
 }
 
-/* The next member that is up and has no part in the write yet. */
-static node_id free_member(const struct replica *replica, const struct flow_write *write)
+/* The next member that is up and has no part in the write yet. Each gets one turn. */
+static node_id free_member(const struct replica *replica, struct flow_write *write)
 {
     size_t count = rangemap_member_count(replica->map);
-    for (size_t i = 0; i < count; i++) {
-        struct member member = rangemap_member(replica->map, i);
+    while (write->next_member < count) {
+        struct member member = rangemap_member(replica->map, write->next_member++);
         if (member.state != MEMBER_ACTIVE || member.id == replica->self.id) continue;
         if (!is_used(write, member.id) && !replica_is_down(replica, member.id)) return member.id;
     }
     return 0;
-}
-
-/* Names stand-ins for owners that are down until each set can be met; false: it cannot. */
-static bool choose_stand_ins(const struct replica *replica, struct flow_write *write)
-{
-    for (unsigned set = 0; set < 2; set++) {
-        unsigned up = count_in(write, set, false);
-        for (size_t i = 0; up < write->need[set] && i < write->target_count; i++) {
-            struct target *target = &write->targets[i];
-            if ((target->sets & 1 << set) == 0 || target->state != TARGET_OWED) continue;
-            if (target->stand_in == 0) target->stand_in = free_member(replica, write);
-            up += target->stand_in != 0;
-        }
-        if (up < write->need[set]) return false;
-    }
-    return true;
 }
 
 /* --- Out --- */
@@ -123,7 +117,7 @@ static void send_apply(struct replica *replica, struct flow *flow, node_id to)
     };
     enum status status = record_decode(buf_slice(&write->record), &message.record);
     CHECK(status == STATUS_OK);
-    replica_send(replica, to, false, &message);
+    replica_send_with_batch(replica, to, &message);
 }
 
 static void send_hold(struct replica *replica, struct flow *flow, const struct target *target)
@@ -136,20 +130,44 @@ static void send_hold(struct replica *replica, struct flow *flow, const struct t
     };
     enum status status = record_decode(buf_slice(&flow->write.record), &message.record);
     CHECK(status == STATUS_OK);
-    replica_send(replica, target->stand_in, false, &message);
+    replica_send_with_batch(replica, target->stand_in, &message);
 }
 
-static void owe(struct replica *replica, struct flow *flow, struct target *target)
+/* Without room for hints the owner learns of it by repair. */
+static void keep_hint(struct replica *replica, struct flow *flow, struct target *target)
 {
     struct record record;
-    target->state = TARGET_OWED;
-    if (target->stand_in != 0) return; /* It keeps the hint. */
+    if (target->hinted) return;
     enum status status = record_decode(buf_slice(&flow->write.record), &record);
     CHECK(status == STATUS_OK);
-    /* Without room for hints the owner learns of it by repair. */
-    (void)replica_hint_keep(replica, target->id, flow->request.key, &record);
+    target->hinted = replica_hint_keep(replica, target->id, flow->request.key, &record);
     TRACE(replica->trace, "flow %llu: n%u silent, keep a hint", (unsigned long long)flow->number,
           target->id);
+}
+
+/* Names stand-ins for owners that are owed until each set can be met, and asks them once there is
+ * something to keep. */
+static void choose_stand_ins(struct replica *replica, struct flow *flow)
+{
+    struct flow_write *write = &flow->write;
+    if (!rangemap_settings(replica->map)->sloppy_quorum) return;
+    for (unsigned set = 0; set < 2; set++) {
+        unsigned up = 0;
+        for (size_t i = 0; i < write->target_count; i++) {
+            const struct target *target = &write->targets[i];
+            bool owed = target->state == TARGET_OWED && target->stand_in == 0;
+            up += (target->sets & 1 << set) != 0 && !owed;
+        }
+        for (size_t i = 0; up < write->need[set] && i < write->target_count; i++) {
+            struct target *target = &write->targets[i];
+            if ((target->sets & 1 << set) == 0 || target->state != TARGET_OWED) continue;
+            if (target->stand_in != 0) continue;
+            target->stand_in = free_member(replica, write);
+            if (target->stand_in == 0) return;
+            up++;
+            if (write->stamp_count > 0) send_hold(replica, flow, target);
+        }
+    }
 }
 
 static void send_all(struct replica *replica, struct flow *flow)
@@ -158,12 +176,13 @@ static void send_all(struct replica *replica, struct flow *flow)
     for (size_t i = 0; i < write->target_count; i++) {
         struct target *target = &write->targets[i];
         if (target->id == replica->self.id) continue;
-        if (target->stand_in != 0) send_hold(replica, flow, target);
+        target->again = target->hinted = false;
         target->asked = target->state == TARGET_WAITING;
-        if (target->asked)
-            send_apply(replica, flow, target->id);
+        if (target->stand_in != 0)
+            send_hold(replica, flow, target);
         else if (target->state == TARGET_OWED)
-            owe(replica, flow, target);
+            keep_hint(replica, flow, target);
+        if (target->asked) send_apply(replica, flow, target->id);
     }
 }
 
@@ -231,12 +250,22 @@ static void reply(struct replica *replica, struct flow *flow, enum request_outco
     replica_reply(replica, flow, &reply);
 }
 
+/* The store takes it not, or its batch is nothing. Another owner may do better, if nothing was done. */
 static void abandon(struct replica *replica, struct flow *flow, bool nothing_done,
                     enum status status)
 {
-    if (!flow->write.replied)
+    bool mine = status == STATUS_FULL || status == STATUS_READ_ONLY || status == STATUS_IO;
+    if (flow->write.replied) {
+        replica_flow_end(replica, flow);
+    } else if (nothing_done && mine && flow->from_client) {
+        flow->refusal = status;
+        replica_forward(replica, flow);
+    } else if (nothing_done && mine) {
+        replica_fail(replica, flow, REQUEST_NO_HEALTHY_OWNER, status);
+    } else {
         reply(replica, flow, nothing_done ? REQUEST_REFUSED : REQUEST_TIMED_OUT, status);
-    replica_flow_end(replica, flow);
+        replica_flow_end(replica, flow);
+    }
 }
 
 void replica_write_begin(struct replica *replica, struct flow *flow)
@@ -245,13 +274,8 @@ void replica_write_begin(struct replica *replica, struct flow *flow)
     choose_targets(replica, flow);
     for (size_t i = 0; i < write->target_count; i++)
         if (replica_is_down(replica, write->targets[i].id)) write->targets[i].state = TARGET_OWED;
-
-    bool enough = true;
-    for (unsigned set = 0; set < 2; set++)
-        enough = enough && count_in(write, set, false) >= write->need[set];
-    if (!enough && rangemap_settings(replica->map)->sloppy_quorum)
-        enough = choose_stand_ins(replica, write);
-    if (!enough) {
+    choose_stand_ins(replica, flow);
+    if (!has_enough(write, true)) {
         replica_fail(replica, flow, REQUEST_QUORUM_NOT_MET, STATUS_BUSY);
         return;
     }
@@ -261,30 +285,26 @@ void replica_write_begin(struct replica *replica, struct flow *flow)
 
 /* --- Progress --- */
 
+/* Nobody is waited for: each owner has it, or a hint is kept. */
 static bool all_settled(const struct flow_write *write)
 {
-    for (size_t i = 0; i < write->target_count; i++)
-        if (write->targets[i].state == TARGET_WAITING) return false;
+    for (size_t i = 0; i < write->target_count; i++) {
+        const struct target *target = &write->targets[i];
+        if (target->state == TARGET_WAITING) return false;
+        if (target->state == TARGET_OWED && target->stand_in != 0 && !target->hinted) return false;
+    }
     return true;
 }
 
-/* Replies once every set has enough, and ends once nobody is waited for. */
+/* Replies once every set has enough, or can have no more; ends once nobody is waited for. */
 static void progress(struct replica *replica, struct flow *flow)
 {
     struct flow_write *write = &flow->write;
-    bool met = write->own_durable && count_in(write, 0, true) >= write->need[0] &&
-               count_in(write, 1, true) >= write->need[1];
-    if (met && !write->replied) reply(replica, flow, REQUEST_DONE, STATUS_OK);
-    if (!all_settled(write)) return;
-    if (!write->replied) {
-        /* Silent ones may still answer; owners that refused will not do better by waiting. */
-        for (size_t i = 0; i < write->target_count; i++) {
-            const struct target *target = &write->targets[i];
-            if (target->state == TARGET_OWED && (target->asked || target->stand_in != 0)) return;
-        }
+    if (!write->replied && write->own_durable && has_enough(write, false))
+        reply(replica, flow, REQUEST_DONE, STATUS_OK);
+    if (!write->replied && !has_enough(write, true))
         reply(replica, flow, REQUEST_TIMED_OUT, STATUS_BUSY);
-    }
-    replica_flow_end(replica, flow);
+    if (write->replied && all_settled(write)) replica_flow_end(replica, flow);
 }
 
 void replica_write_durable(struct replica *replica, uint64_t label)
@@ -312,16 +332,7 @@ void replica_write_failed(struct replica *replica, struct flow *flow, enum statu
  * and what was added here goes with the old value when they are joined. */
 static void move_increment(struct replica *replica, struct flow *flow, node_id to)
 {
-    struct data_message message = {
-        .kind = DATA_FORWARD, .flow = flow_label(flow, 0x8000), .request = flow->request};
-    uint64_t now_ms = replica->time.now_ms;
-    message.request.has_consistency = true;
-    message.request.consistency = flow->consistency;
-    message.request.timeout_ms =
-        (uint32_t)(flow->deadline_ms > now_ms ? flow->deadline_ms - now_ms : 1);
-    flow->kind = FLOW_FORWARD;
-    flow->forwarded_to = to;
-    replica_send(replica, to, false, &message);
+    replica_forward_to(replica, flow, to, 0x8000);
 }
 
 static void stamp_again(struct replica *replica, struct flow *flow)
@@ -332,7 +343,7 @@ static void stamp_again(struct replica *replica, struct flow *flow)
         struct target *target = &write->targets[i];
         if (target->state == TARGET_STOOD_IN)
             target->state = TARGET_OWED; /* Until its stand-in has the new one as well. */
-        else if (target->state != TARGET_OWED)
+        else if (target->state != TARGET_OWED || target->asked)
             target->state = TARGET_WAITING;
     }
     enum status status = stamp(replica, flow);
@@ -345,7 +356,7 @@ static void refused_as_stale(struct replica *replica, struct flow *flow, struct 
     struct flow_write *write = &flow->write;
     if (flow->request.kind == REQUEST_INCREMENT) {
         if (write->replied)
-            target->state = TARGET_REFUSED;
+            target->state = TARGET_ACKED; /* What it has set anew came after. */
         else
             move_increment(replica, flow, target->id);
         return;
@@ -362,6 +373,30 @@ static void refused_as_stale(struct replica *replica, struct flow *flow, struct 
     stamp_again(replica, flow);
 }
 
+/* Whether an owner that says so may say yes soon: it lacks our map, or has much to do. */
+static bool is_passing(const struct replica *replica, const struct data_message *message)
+{
+    if (message->verdict == DATA_BUSY || message->verdict == DATA_INCOMPLETE) return true;
+    return message->verdict == DATA_NOT_OWNER &&
+           message->map_number < rangemap_identity(replica->map)->number;
+}
+
+static void refused(struct replica *replica, struct flow *flow, struct target *target,
+                    const struct data_message *message)
+{
+    struct flow_write *write = &flow->write;
+    replica->stats.refused_count++;
+    target->again = is_passing(replica, message);
+    if (target->again) {
+        write->retry_ms = replica->time.now_ms + WRITE_RETRY_MS;
+        return;
+    }
+    target->asked = false;
+    target->state = TARGET_OWED;
+    if (!write->replied) choose_stand_ins(replica, flow);
+    if (target->stand_in == 0) keep_hint(replica, flow, target);
+}
+
 void replica_write_applied(struct replica *replica, node_id from,
                            const struct data_message *message)
 {
@@ -370,7 +405,7 @@ void replica_write_applied(struct replica *replica, node_id from,
     struct flow_write *write = &flow->write;
     struct target *target = target_of(write, from);
     if (target == NULL || message->flow != flow_label(flow, write->stamp_count)) return;
-    if (target->state == TARGET_ACKED) return;
+    if (target->state == TARGET_ACKED || !target->asked) return;
 
     if (message->verdict == DATA_OK) {
         target->state = TARGET_ACKED;
@@ -379,8 +414,7 @@ void replica_write_applied(struct replica *replica, node_id from,
         flow = replica_flow_find(replica, message->flow);
         if (flow == NULL || flow->kind != FLOW_WRITE) return;
     } else {
-        replica->stats.refused_count++;
-        target->state = TARGET_REFUSED;
+        refused(replica, flow, target, message);
     }
     progress(replica, flow);
 }
@@ -394,17 +428,54 @@ void replica_write_held(struct replica *replica, node_id from, const struct data
     for (size_t i = 0; i < write->target_count; i++) {
         struct target *target = &write->targets[i];
         if (target->stand_in != from || target->state != TARGET_OWED) continue;
-        if (message->verdict == DATA_OK)
+        if (message->verdict == DATA_OK) {
             target->state = TARGET_STOOD_IN;
-        else
-            target->stand_in = 0;
+            continue;
+        }
+        target->stand_in = 0;
+        if (!write->replied) choose_stand_ins(replica, flow);
+        if (target->stand_in == 0) keep_hint(replica, flow, target);
     }
     progress(replica, flow);
 }
 
 uint64_t replica_write_due_ms(const struct flow *flow)
 {
-    return u64_min(flow->write.hint_ms, flow->deadline_ms);
+    const struct flow_write *write = &flow->write;
+    uint64_t due = u64_min(write->hint_ms, flow->deadline_ms);
+    return write->retry_ms == 0 ? due : u64_min(due, write->retry_ms);
+}
+
+/* Those that said no for now. What they are sent joins with what they may have taken meanwhile. */
+static void ask_again(struct replica *replica, struct flow *flow)
+{
+    struct flow_write *write = &flow->write;
+    write->retry_ms = 0;
+    for (size_t i = 0; i < write->target_count; i++) {
+        struct target *target = &write->targets[i];
+        if (!target->again || target->state == TARGET_ACKED) continue;
+        target->again = false;
+        send_apply(replica, flow, target->id);
+    }
+}
+
+/* Owners that are silent are owed hints, whoever else was asked to keep one: an acknowledgement that
+ * comes late is as good. Stand-ins that are silent are passed over. */
+static void give_up_waiting(struct replica *replica, struct flow *flow)
+{
+    struct flow_write *write = &flow->write;
+    for (size_t i = 0; i < write->target_count; i++) {
+        struct target *target = &write->targets[i];
+        if (target->id == replica->self.id) continue;
+        if (target->state == TARGET_WAITING) target->state = TARGET_OWED;
+        if (target->state != TARGET_OWED) continue;
+        keep_hint(replica, flow, target);
+        node_id next = target->stand_in == 0 || write->replied ? 0 : free_member(replica, write);
+        if (next == 0) continue;
+        target->stand_in = next;
+        send_hold(replica, flow, target);
+    }
+    if (!write->replied) choose_stand_ins(replica, flow);
 }
 
 void replica_write_tick(struct replica *replica, struct flow *flow)
@@ -412,16 +483,10 @@ void replica_write_tick(struct replica *replica, struct flow *flow)
     struct flow_write *write = &flow->write;
     uint64_t now_ms = replica->time.now_ms;
     bool late = now_ms >= flow->deadline_ms;
+    if (write->retry_ms != 0 && now_ms >= write->retry_ms) ask_again(replica, flow);
     if (now_ms < write->hint_ms && !late) return;
-    write->hint_ms = flow->deadline_ms;
-    for (size_t i = 0; i < write->target_count; i++) {
-        struct target *target = &write->targets[i];
-        bool silent = target->state == TARGET_WAITING || target->state == TARGET_REFUSED;
-        if (silent && target->id != replica->self.id) {
-            /* It may still answer: an acknowledgement that comes late is as good. */
-            owe(replica, flow, target);
-        }
-    }
+    write->hint_ms = now_ms + REPLICA_HINT_AFTER_MS;
+    give_up_waiting(replica, flow);
     if (late && !write->replied) reply(replica, flow, REQUEST_TIMED_OUT, STATUS_TIMEOUT);
     if (late)
         replica_flow_end(replica, flow);
