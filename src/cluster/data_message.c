@@ -321,6 +321,8 @@ static void get_entries(struct reader *reader, struct data_message *message)
     message->reply.count = reader_varint(reader);
     message->entry_count = reader_varint(reader);
     if (message->entry_count > DATA_ENTRIES_MAX) reader->failed = true;
+    /* More than nothing would be asked for without end. */
+    if (message->reply.more && message->entry_count == 0) reader->failed = true;
     if (reader->failed) return;
     message->entries = reader_bytes(reader, reader_left(reader));
 

@@ -62,9 +62,9 @@ static void append_entry(struct buf *list, struct slice key, const struct record
 
 static void fill_entries(struct data_message *message, struct prng *prng, struct buf *list)
 {
-    message->reply.more = prng_one_in(prng, 2);
     message->reply.count = prng_u32(prng) >> prng_below(prng, 32);
     message->entry_count = prng_below(prng, KEY_COUNT + 1);
+    message->reply.more = message->entry_count > 0 && prng_one_in(prng, 2);
     for (size_t i = 0; i < message->entry_count; i++) {
         struct record record = made_record(prng, (unsigned)i % MADE_RECORD_SHAPES);
         append_entry(list, keys[i], &record);
@@ -387,6 +387,15 @@ TEST_CASE(entries_are_whole_and_not_too_many)
     buf_deinit(&list);
 }
 
+/* Who asked would ask for the rest from where it began, without end. */
+TEST_CASE(there_is_no_more_behind_nothing)
+{
+    struct data_message told = {.kind = DATA_TOLD, .reply.more = true};
+    EXPECT(!taken(&told));
+    told.reply.more = false;
+    EXPECT(taken(&told));
+}
+
 TEST_CASE(scores_are_finite_and_zero_has_no_sign)
 {
     static const double refused[] = {-0.0, NAN, INFINITY, -INFINITY};
@@ -457,4 +466,5 @@ TEST_MAIN(TEST(every_kind_comes_back_as_it_was),
           TEST(an_apply_has_these_bytes),
           TEST(a_node_neither_asks_for_nor_tells_what_another_holds_for_itself),
           TEST(ranges_ascend_and_are_disjoint), TEST(entries_are_whole_and_not_too_many),
-          TEST(scores_are_finite_and_zero_has_no_sign), TEST(what_no_node_says_is_refused))
+          TEST(there_is_no_more_behind_nothing), TEST(scores_are_finite_and_zero_has_no_sign),
+          TEST(what_no_node_says_is_refused))
