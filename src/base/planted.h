@@ -51,6 +51,9 @@ enum planted_bug {
     BUG_TRANSFER_OF_THE_LIVING,   /* Tombstones are left out of a transfer. */
     BUG_TRANSFER_OF_ANY_KEY,      /* Keys outside of the range asked for are ingested. */
     BUG_OLDER_MAPS_FORGOTTEN,     /* A start does not know what it owned under older maps. */
+    BUG_HINTS_NOT_ASKED_FOR,      /* A next owner is synced though it is owed older hints. */
+    BUG_LEAVES_WITH_HINTS,        /* A member goes from the map with hints for others. */
+    BUG_STAGE_PASSES_SILENT,      /* A stage passes however many owners are suspended. */
     BUG_COUNT,
 };
 

@@ -223,6 +223,10 @@ static inline size_t shard_write_owners(const struct shard *shard, struct owners
 bool rangemap_answers(const struct rangemap *map, node_id id, struct slice key);
 bool rangemap_takes(const struct rangemap *map, node_id id, struct slice key);
 
+/* Whether an arrow may be taken without force: of the owners, and of the next owners, so few are
+ * suspended or excluded that among themselves they can answer nothing. */
+bool rangemap_stage_passes(const struct rangemap *map, const struct shard *shard);
+
 /* The first shard from `index` on that would be left without a quorum if `id` were excluded:
  * with as many excluded owners as a set of its owners needs for writes. The shard count: none,
  * so it may be excluded without force. */

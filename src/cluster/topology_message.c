@@ -21,6 +21,8 @@ void topology_message_encode(const struct topology_message *message, struct buf 
     buf_append_u8(out, (uint8_t)message->kind);
     switch (message->kind) {
     case TOPOLOGY_FETCH:
+    case TOPOLOGY_CLEAR_ASK:
+    case TOPOLOGY_CLEAR:
         buf_append_varint(out, message->generation);
         buf_append_varint(out, message->number);
         break;
@@ -89,6 +91,8 @@ enum status topology_message_decode(struct slice bytes, struct topology_message 
     uint64_t capacity;
     switch (decoded.kind) {
     case TOPOLOGY_FETCH:
+    case TOPOLOGY_CLEAR_ASK:
+    case TOPOLOGY_CLEAR:
         decoded.generation = reader_varint(&reader);
         decoded.number = reader_varint(&reader);
         break;

@@ -3,7 +3,8 @@
  *     FETCH    give me your map, if it is newer than the one I name
  *     MAP      a whole map
  *     JOIN     a directory without an id wants to become a member
- *     SYNCED   shards whose next owner I am, and which I hold completely now */
+ *     SYNCED   shards that move, and with which I have done what I have to
+ *     CLEAR_ASK, CLEAR   whether I am owed hints older than a map; none, since this map */
 #pragma once
 
 #include <stdbool.h>
@@ -19,6 +20,8 @@ enum topology_kind {
     TOPOLOGY_MAP,
     TOPOLOGY_JOIN,
     TOPOLOGY_SYNCED,
+    TOPOLOGY_CLEAR_ASK,
+    TOPOLOGY_CLEAR,
     TOPOLOGY_KIND_END,
 };
 
@@ -27,7 +30,8 @@ enum { TOPOLOGY_SYNCED_MAX = 256 };
 /* Slices are borrowed. */
 struct topology_message {
     enum topology_kind kind;
-    uint64_t generation, number; /* FETCH: of the map I have; 0: none. SYNCED: of my map. */
+    uint64_t generation, number; /* FETCH: of the map I have; 0: none. SYNCED, CLEAR: of my map.
+                                  * CLEAR_ASK: of the map that began the stage. */
     struct slice map;            /* MAP */
     struct member member;        /* JOIN: incarnation, capacity, zone, address. */
     struct slice shards;         /* SYNCED: topology_shard_next(). */

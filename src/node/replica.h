@@ -42,7 +42,7 @@ enum {
     REPLICA_HINT_WINDOW = 16,    /* On their way to one peer. */
     REPLICA_HINT_AFTER_MS = 500, /* An owner that was silent so long is owed a hint. */
     REPLICA_MAPS_MAX = 16,       /* Older ones that somebody may still go by. */
-    REPLICA_WISHES_MAX = 8,      /* Changes of the map asked for at one node. */
+    REPLICA_WISHES_MAX = 8,      /* Changes of the map asked for at one node, and as many joins. */
     REPLICA_FETCH_MS = 100,      /* From one question for a newer map to the next. */
     REPLICA_REPAIR_MS = 1000,    /* From one comparison with a peer to the next. */
     REPLICA_TIMEOUT_MS = 5000,   /* Of requests that name none. */

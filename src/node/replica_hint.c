@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/math.h"
 #include "base/planted.h"
 #include "core/key.h"
 #include "node/replica_private.h"
@@ -64,7 +65,7 @@ void replica_hint_free(struct replica *replica)
     heap_free(replica->heap, replica->hints);
 }
 
-static uint64_t hint_total(const struct replica *replica)
+uint64_t replica_hint_total(const struct replica *replica)
 {
     uint64_t total = 0;
     for (size_t i = 0; i < replica->hint_peer_count; i++) total += replica->hints[i].count;
@@ -87,11 +88,12 @@ void replica_hint_batch_done(struct replica *replica, bool kept)
     }
 }
 
-bool replica_hint_keep(struct replica *replica, node_id peer, struct slice key,
-                       const struct record *record)
+/* Whatever there is already. */
+static bool keep_hint(struct replica *replica, node_id peer, struct slice key,
+                      const struct record *record)
 {
     struct peer_hints *hints = hints_of(replica, peer);
-    if (hints == NULL || hint_total(replica) >= REPLICA_HINTS_MAX) return false;
+    if (hints == NULL) return false;
     struct buf value, encoded;
     buf_init(&value, replica->heap);
     buf_init(&encoded, replica->heap);
@@ -112,6 +114,13 @@ bool replica_hint_keep(struct replica *replica, node_id peer, struct slice key,
     count_change(hints, is_new ? 1 : 0);
     if (hints->retry_ms == 0) hints->retry_ms = replica->time.now_ms + HINT_RETRY_MS;
     return true;
+}
+
+bool replica_hint_keep(struct replica *replica, node_id peer, struct slice key,
+                       const struct record *record)
+{
+    if (replica_hint_total(replica) >= REPLICA_HINTS_MAX) return false;
+    return keep_hint(replica, peer, key, record);
 }
 
 /* --- Delivery --- */
@@ -281,6 +290,87 @@ void replica_hint_returned(struct replica *replica, node_id peer)
 {
     for (size_t i = 0; i < replica->hint_peer_count; i++)
         if (replica->hints[i].peer == peer) replica->hints[i].retry_ms = replica->time.now_ms;
+}
+
+/* --- Who comes to own what others are owed --- */
+
+struct copying {
+    struct replica *replica;
+    node_id peer;
+};
+
+/* Of the value of a hint, or of its first piece, which begins with their number. */
+static struct slice hint_word(struct slice value)
+{
+    struct reader reader = reader_of(value);
+    uint64_t size = reader_varint(&reader);
+    struct slice key = reader_bytes(&reader, reader.failed ? 0 : size);
+    return reader.failed ? (struct slice){0} : key;
+}
+
+/* Lists the hints for others that the peer should have as well. */
+static enum status visit_owed(void *context, struct slice key, const struct record *record)
+{
+    struct copying *copying = context;
+    const struct rangemap *map = copying->replica->map;
+    if (key.size < 5 || key.data[key.size - 1] != 0) return STATUS_OK;
+    if ((node_id)(key.data[2] << 8 | key.data[3]) == copying->peer) return STATUS_OK;
+    struct slice word = hint_word(slice_from(record->payload, 1));
+    if (word.size == 0) return STATUS_OK;
+    struct shard shard = rangemap_shard(map, rangemap_find(map, word));
+    if (shard.stage == SHARD_STABLE || !owners_contain(&shard.next, copying->peer))
+        return STATUS_OK;
+    buf_append_u8(&copying->replica->ranges, (uint8_t)(key.size - 1));
+    buf_append_slice(&copying->replica->ranges, slice_prefix(key, key.size - 1));
+    return buf_status(&copying->replica->ranges);
+}
+
+static bool copy_hint(struct replica *replica, node_id peer, struct slice name)
+{
+    struct record record;
+    if (local_get(replica, name, &replica->value) != STATUS_OK) return false;
+    struct slice word = hint_word(buf_slice(&replica->value));
+    struct reader reader = reader_of(buf_slice(&replica->value));
+    (void)reader_varint(&reader);
+    (void)reader_bytes(&reader, word.size);
+    struct slice encoded = reader_bytes(&reader, reader_left(&reader));
+    if (word.size == 0 || record_decode(encoded, &record) != STATUS_OK) return false;
+    /* They are on their way soon: the peer has just asked. */
+    return keep_hint(replica, peer, word, &record);
+}
+
+static bool copy_hints(struct replica *replica, node_id peer)
+{
+    struct copying copying = {.replica = replica, .peer = peer};
+    struct query query = replica_query(replica);
+    struct query_from from = {0};
+    buf_clear(&replica->ranges);
+    local_key(&replica->key, LOCAL_HINT);
+    enum status status =
+        query_scan(&query, buf_slice(&replica->key), &from, UINT64_MAX, visit_owed, &copying);
+    bool good = status == STATUS_OK && !replica->ranges.failed;
+    struct buf names = replica->ranges; /* Keeping one may use the scratch again. */
+    replica->ranges = (struct buf){.heap = replica->heap};
+    struct reader reader = reader_of(buf_slice(&names));
+    while (good && reader_left(&reader) > 0)
+        good = copy_hint(replica, peer, reader_bytes(&reader, reader_u8(&reader)));
+    buf_deinit(&names);
+    return good;
+}
+
+bool replica_hint_clear(struct replica *replica, node_id peer)
+{
+    struct peer_hints *hints = hints_of(replica, peer);
+    uint64_t map = rangemap_identity(replica->map)->hash.low;
+    if (hints == NULL) return false;
+    if (hints->copied != map) {
+        if (replica_hint_total(replica) > hints->count && !copy_hints(replica, peer)) return false;
+        hints = hints_of(replica, peer);
+        hints->copied = map;
+    }
+    if (hints->count == 0) return true;
+    hints->retry_ms = u64_min(hints->retry_ms, replica->time.now_ms);
+    return false;
 }
 
 /* --- After a start --- */

@@ -13,6 +13,7 @@
  *   replica_topology.c  the life of maps, and who is up
  *   replica_split.c   where shards are cut and joined
  *   replica_moves.c   how shards come to other owners
+ *   replica_propose.c  what the next map is to be
  *
  * A *flow* is a request under way here. Messages carry its number, so that a late answer to one
  * that is gone finds nothing. */
@@ -158,6 +159,7 @@ struct peer_hints {
     struct hint_flight flights[REPLICA_HINT_WINDOW];
     size_t flight_count;
     struct buf after; /* Name of the last one sent. */
+    uint64_t copied;  /* Hash of the map for whose stages it was given copies. */
     uint64_t retry_ms;
 };
 
@@ -202,23 +204,38 @@ struct shares {
     size_t peer_count;
 };
 
-/* How far this node has filled a shard whose next owner it is. */
+/* What a node has to do before the stage of a shard may end. */
+enum filling_part {
+    FILLING_NONE,
+    FILLING_COMES, /* It becomes an owner, */
+    FILLING_STAYS, /* is one and will be, but readers then may meet it alone, */
+    FILLING_GOES,  /* or will be one no more. */
+};
+
+/* How far this node has come with it. */
 struct filling {
     uint64_t low_hash; /* Of the shard's low key. */
     uint64_t began;
-    uint8_t compared; /* With these owners, by place. */
+    uint8_t compared; /* With these owners, or next owners when it goes, by place. */
     bool synced;
 };
 
-/* That a next owner is synced. */
+/* That a node is synced with a shard. */
 struct heard {
-    uint64_t low_hash, began;
+    uint64_t low_hash, began, heard_ms;
     node_id node;
+};
+
+/* That a member owes this node no hint older than a map. */
+struct clearance {
+    node_id node;
+    uint64_t number;
 };
 
 /* A change of the map that people asked for, until it is so. */
 struct wish {
     struct change change;
+    uint64_t until_ms; /* Unless it is asked for again. */
     char zone[RANGEMAP_ZONE_BYTES_MAX + 1], address[RANGEMAP_ADDRESS_BYTES_MAX + 1];
 };
 
@@ -227,21 +244,18 @@ struct replica_moves {
     size_t filling_count;
     struct heard *heard;
     size_t heard_count, heard_capacity;
-    struct wish wishes[REPLICA_WISHES_MAX];
+    struct clearance *clear; /* By node. */
+    size_t clear_count, clear_capacity;
+    struct wish wishes[2 * REPLICA_WISHES_MAX];
     size_t wish_count;
     bool swept; /* Nothing of others is left here. */
     struct buf sweep_from;
 };
 
-/* Since when a shard has the ends it has. */
-struct shard_age {
-    uint64_t tag, since_ms;
-};
-
 struct replica_splits {
-    struct shard_age *ages; /* In the order of the shards of map `map_number`. */
+    uint64_t *since_ms; /* Each shard has the ends it has; NULL: not known. */
     size_t count;
-    uint64_t map_number, due_ms;
+    uint64_t due_ms;
 };
 
 enum { REPLICA_OFFERS_MAX = 32 };
@@ -487,6 +501,8 @@ void replica_map_lost(struct replica *replica); /* The batch that was to keep it
 void replica_map_fetch(struct replica *replica, node_id from);
 void replica_map_fetch_missed(struct replica *replica);
 void replica_map_send(struct replica *replica, node_id to);
+void replica_topology_send(struct replica *replica, node_id to,
+                           const struct topology_message *message);
 void replica_map_offer(struct replica *replica, node_id to);
 
 /* Whether an older map that somebody may still go by has this node among the key's owners. */
@@ -497,14 +513,34 @@ bool replica_took_before(const struct replica *replica, struct slice key);
 void replica_moves_map_changed(struct replica *replica, const struct rangemap *before);
 void replica_moves_generation(struct replica *replica); /* What was heard in another is nothing. */
 void replica_moves_lost(struct replica *replica); /* What was joined for them may not be there. */
-void replica_moves_join(struct replica *replica, const struct member *member);
-void replica_moves_synced(struct replica *replica, node_id from,
-                          const struct topology_message *message);
+void replica_moves_clear_asked(struct replica *replica, node_id from,
+                               const struct topology_message *message);
+void replica_moves_clear(struct replica *replica, node_id from,
+                         const struct topology_message *message);
 void replica_moves_tick(struct replica *replica);
 void replica_moves_free(struct replica *replica);
 
+uint64_t replica_low_hash(struct slice low);
+
+/* Whether `id` is to become an owner of the shard. */
+bool replica_is_next_only(const struct shard *shard, node_id id);
+enum filling_part replica_filling_part(const struct shard *shard, node_id id);
+
+/* How far this node is with the shard that begins at `low`; NULL: it has no part. */
+struct filling *replica_filling(const struct replica *replica, struct slice low);
+
 /* May this node answer for a shard whose owner it is or becomes? */
 bool replica_is_complete(const struct replica *replica, const struct shard *shard);
+
+/* --- replica_propose.c --- */
+
+/* The first member that is up: it proposes what nobody else has to. */
+node_id replica_proposer(const struct replica *replica);
+void replica_propose(struct replica *replica);
+void replica_moves_join(struct replica *replica, const struct member *member);
+void replica_moves_synced(struct replica *replica, node_id from,
+                          const struct topology_message *message);
+bool replica_is_leaving(const struct replica *replica);
 
 /* --- replica_share.c --- */
 
@@ -527,6 +563,7 @@ void ranges_unite(struct slice a, struct slice b, struct buf *out);
 
 /* Appends splits and merges of the shards that this node watches; how many. */
 size_t replica_splits_add(struct replica *replica, struct buf *delta);
+void replica_splits_map_changed(struct replica *replica, const struct rangemap *before);
 void replica_splits_free(struct replica *replica);
 
 /* --- replica_repair.c --- */
@@ -544,6 +581,10 @@ bool replica_hint_keep(struct replica *replica, node_id peer, struct slice key,
                        const struct record *record);
 void replica_hint_applied(struct replica *replica, node_id from,
                           const struct data_message *message);
+/* Whether nothing is owed to the peer, nor what lies in a shard that it is to own: such hints for others
+ * are copied for it first. */
+bool replica_hint_clear(struct replica *replica, node_id peer);
+uint64_t replica_hint_total(const struct replica *replica);
 void replica_hint_tick(struct replica *replica);
 void replica_hint_batch_done(struct replica *replica, bool kept); /* The batch under way is over. */
 enum status replica_hint_load(struct replica *replica);

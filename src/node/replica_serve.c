@@ -53,7 +53,9 @@ void replica_serve_hold(struct replica *replica, node_id from, const struct data
     struct data_message answer = {.kind = DATA_HELD, .flow = message->flow};
     /* Under a map that is not known here it might be taken for one of an owner that is none any more. */
     bool ahead = message->map_number > rangemap_identity(replica->map)->number;
-    bool kept = message->owner != replica->self.id && !ahead &&
+    /* Who leaves and has handed over all it owned takes on nothing new. */
+    bool gone = replica_is_leaving(replica) && replica->shares.owned.count == 0;
+    bool kept = message->owner != replica->self.id && !ahead && !gone &&
                 replica_hint_keep(replica, message->owner, message->key, &message->record);
     if (!kept) answer.verdict = DATA_FULL;
     replica_send(replica, from, kept && !planted(BUG_HINT_COUNTED_EARLY), &answer);

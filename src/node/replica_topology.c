@@ -256,6 +256,7 @@ enum status replica_topology_start(struct replica *replica)
     if (status == STATUS_OK) status = set_members(replica);
     if (status != STATUS_OK) return status;
     tell_health(replica);
+    replica_splits_map_changed(replica, NULL);
     replica_moves_map_changed(replica, NULL); /* It may start in the middle of a move. */
     register_set_voting(&topology->reg, boots_may_vote(&topology->boots));
     return STATUS_OK;
@@ -399,6 +400,7 @@ static enum status adopt(struct replica *replica, struct rangemap *map)
     if (rangemap_identity(map)->generation != rangemap_identity(before)->generation)
         begin_generation(replica, map);
     replica_moves_map_changed(replica, before);
+    replica_splits_map_changed(replica, before);
     rangemap_unref(before);
     repair_map_changed(&replica->repair);
     save_map(replica);
@@ -440,8 +442,8 @@ static bool is_newer(const struct replica *replica, const struct rangemap *map)
     return theirs->generation_id == ours->generation_id && theirs->number > ours->number;
 }
 
-static void send_topology(struct replica *replica, node_id to,
-                          const struct topology_message *message)
+void replica_topology_send(struct replica *replica, node_id to,
+                           const struct topology_message *message)
 {
     if (to == replica->self.id) return;
     topology_message_encode(message, outbox_begin(&replica->outbox, to, PROTOCOL_TOPOLOGY));
@@ -455,10 +457,10 @@ void replica_map_fetch(struct replica *replica, node_id from)
     /* Not for each message that tells the same. */
     if (replica->time.now_ms < replica->topology.fetch_ms) return;
     replica->topology.fetch_ms = replica->time.now_ms + REPLICA_FETCH_MS;
-    send_topology(replica, from,
-                  &(struct topology_message){.kind = TOPOLOGY_FETCH,
-                                             .generation = identity->generation,
-                                             .number = identity->number});
+    replica_topology_send(replica, from,
+                          &(struct topology_message){.kind = TOPOLOGY_FETCH,
+                                                     .generation = identity->generation,
+                                                     .number = identity->number});
 }
 
 void replica_map_send(struct replica *replica, node_id to)
@@ -466,8 +468,9 @@ void replica_map_send(struct replica *replica, node_id to)
     struct buf bytes = {.heap = replica->heap};
     rangemap_encode(replica->map, &bytes);
     if (buf_status(&bytes) == STATUS_OK)
-        send_topology(replica, to,
-                      &(struct topology_message){.kind = TOPOLOGY_MAP, .map = buf_slice(&bytes)});
+        replica_topology_send(
+            replica, to,
+            &(struct topology_message){.kind = TOPOLOGY_MAP, .map = buf_slice(&bytes)});
     buf_deinit(&bytes);
 }
 
@@ -640,6 +643,12 @@ static void topology_message(struct replica *replica, node_id from, struct slice
         break;
     case TOPOLOGY_SYNCED:
         replica_moves_synced(replica, from, &message);
+        break;
+    case TOPOLOGY_CLEAR_ASK:
+        replica_moves_clear_asked(replica, from, &message);
+        break;
+    case TOPOLOGY_CLEAR:
+        replica_moves_clear(replica, from, &message);
         break;
     case TOPOLOGY_KIND_END:
         break;

@@ -16,7 +16,7 @@ static struct buf empty_buf(void)
 static struct topology_message message_of(enum topology_kind kind, struct buf *list)
 {
     struct topology_message message = {.kind = kind};
-    if (kind == TOPOLOGY_FETCH || kind == TOPOLOGY_SYNCED) {
+    if (kind != TOPOLOGY_MAP && kind != TOPOLOGY_JOIN) {
         message.generation = 1;
         message.number = 900;
     }

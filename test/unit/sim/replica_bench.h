@@ -9,6 +9,7 @@
 #include "cluster/data_message.h"
 #include "cluster/outbox.h"
 #include "cluster/rangemap_delta.h"
+#include "cluster/topology_message.h"
 #include "node/replica.h"
 #include "sim/store_world.h"
 #include "test.h"
@@ -52,6 +53,7 @@ struct bench {
     bool cut[BENCH_NODES_MAX + 1][BENCH_NODES_MAX + 1];
     bool mute[BENCH_NODES_MAX + 1][BENCH_PROTOCOLS]; /* What a node sends of a protocol is lost. */
     bool deaf[BENCH_NODES_MAX + 1][BENCH_PROTOCOLS]; /* What it would get. */
+    bool mapless[BENCH_NODES_MAX + 1];               /* Maps that it would get. */
     struct bench_reply replies[BENCH_REPLIES_MAX];
     uint64_t now_ms, next_id, delivered;
     int64_t skew_ms[BENCH_NODES_MAX + 1]; /* Of the wall clocks. */
@@ -70,6 +72,8 @@ static inline void bench_send(void *context, node_id to, struct slice bytes)
     uint8_t protocol = bytes.data[8]; /* Behind the time. */
     EXPECT(protocol < BENCH_PROTOCOLS);
     if (bench->cut[node->id][to] || bench->mute[node->id][protocol] || bench->deaf[to][protocol])
+        return;
+    if (bench->mapless[to] && protocol == PROTOCOL_TOPOLOGY && bytes.data[9] == TOPOLOGY_MAP)
         return;
     EXPECT(bench->queue_end < sizeof bench->queue / sizeof *bench->queue);
     bench->queue[bench->queue_end++] =

@@ -122,5 +122,181 @@ TEST_CASE(a_start_knows_what_it_owned_under_older_maps)
     bench_destroy(bench);
 }
 
+/* --- Hints and what is left behind --- */
+
+static enum shard_stage stage_at(const struct bench *bench, node_id id)
+{
+    return rangemap_shard(replica_map(replica_of(bench, id)), 0).stage;
+}
+
+static bool pass_until_stage(struct bench *bench, node_id id, enum shard_stage stage)
+{
+    for (int turn = 0; turn < 3000 && stage_at(bench, id) != stage; turn++) bench_pass(bench, 20);
+    return stage_at(bench, id) == stage;
+}
+
+/* The one shard is to be moved to these. */
+static void begin_move(struct bench *bench, node_id a, node_id b, node_id c)
+{
+    struct change change = {.kind = CHANGE_BEGIN, .next = {a, b, c}};
+    change.next_count = c == 0 ? (b == 0 ? 1 : 2) : 3;
+    bench_change(bench, &change);
+}
+
+/* Keeps a record at one node as a hint for another, as a stand-in does, or as its own word. */
+static void keep_alone(struct bench *bench, node_id id, node_id owner, const char *key,
+                       double score)
+{
+    struct record record =
+        record_of_set((struct version){(1000000 + bench->now_ms) << 16, 7}, score);
+    if (owner != 0) {
+        EXPECT(replica_hint_keep(replica_of(bench, id), owner, slice_from_text(key), &record));
+    } else {
+        struct store_write write = {
+            .kind = STORE_MERGE, .key = slice_from_text(key), .record = &record};
+        struct store_outcome outcome;
+        replica_store_write(replica_of(bench, id), &write, &outcome);
+        EXPECT(outcome.status == STATUS_OK);
+    }
+    bench_settle(bench);
+}
+
+/* A word was acknowledged by node 1 and by node 5, which stood in for node 2; then node 1 lost it.
+ * Only the hint is left, and node 2 takes none. */
+TEST_CASE(a_next_owner_gets_what_others_are_owed_before_it_counts_as_filled)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    settings.sloppy_quorum = true;
+    struct bench *bench = bench_prepare(6, &settings, NULL);
+    begin_move(bench, 2, 3, 6);
+    bench->deaf[2][PROTOCOL_DATA] = true;
+    bench_start_all(bench);
+    keep_alone(bench, 5, 2, "w", 7);
+    bench->cut[5][6] = true;
+    bench_pass(bench, 20000);
+    EXPECT(stage_at(bench, 1) == SHARD_SWITCHED); /* For 2 and 3, which stay, are enough. */
+    bench->cut[5][6] = false;
+    EXPECT(pass_until_stage(bench, 1, SHARD_STABLE));
+    EXPECT(bench_peek(bench, 6, "w") == 7);
+    bench->deaf[2][PROTOCOL_DATA] = false;
+    bench_pass(bench, 20000);
+    EXPECT(bench_peek(bench, 2, "w") == 7 && bench_peek(bench, 1, "w") == -1);
+    bench_destroy(bench);
+}
+
+/* With factor 1 the one that stays answers alone: what was written to the two others only it must
+ * have by then. */
+TEST_CASE(who_stays_as_the_only_owner_has_what_the_others_acknowledged)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_prepare(3, &settings, NULL);
+    struct change change = {.kind = CHANGE_SETTINGS, .settings = settings_of(1, 0, 0)};
+    bench_change(bench, &change);
+    begin_move(bench, 3, 0, 0);
+    bench->mute[3][PROTOCOL_REPAIR] = bench->deaf[3][PROTOCOL_REPAIR] = true;
+    bench_start_all(bench);
+    keep_alone(bench, 1, 0, "w", 7);
+    keep_alone(bench, 2, 0, "w", 7);
+    bench_pass(bench, 20000);
+    EXPECT(stage_at(bench, 1) == SHARD_FILLING);
+    bench->mute[3][PROTOCOL_REPAIR] = bench->deaf[3][PROTOCOL_REPAIR] = false;
+    EXPECT(pass_until_stage(bench, 1, SHARD_SWITCHED));
+    EXPECT(bench_get(bench, 2, "w", CONSISTENCY_QUORUM)->scores[0] == 7);
+    EXPECT(pass_until_stage(bench, 1, SHARD_STABLE));
+    bench_pass(bench, 20000);
+    EXPECT(bench_peek(bench, 3, "w") == 7 && bench_peek(bench, 1, "w") == -1);
+    bench_destroy(bench);
+}
+
+/* What one owner alone holds was acknowledged to somebody who asked for no more: it does not go with
+ * the owner. */
+TEST_CASE(who_goes_leaves_nothing_behind)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_prepare(5, &settings, NULL);
+    begin_move(bench, 2, 3, 5);
+    bench->mute[1][PROTOCOL_REPAIR] = bench->deaf[1][PROTOCOL_REPAIR] = true;
+    bench_start_all(bench);
+    keep_alone(bench, 1, 0, "w", 7);
+    EXPECT(pass_until_stage(bench, 2, SHARD_SWITCHED));
+    bench_pass(bench, 20000);
+    EXPECT(stage_at(bench, 2) == SHARD_SWITCHED);
+    bench->mute[1][PROTOCOL_REPAIR] = bench->deaf[1][PROTOCOL_REPAIR] = false;
+    EXPECT(pass_until_stage(bench, 2, SHARD_STABLE));
+    bench_pass(bench, 20000);
+    EXPECT(bench_peek(bench, 1, "w") == -1);
+    for (node_id id = 2; id <= 5; id += id == 3 ? 2 : 1) EXPECT(bench_peek(bench, id, "w") == 7);
+    bench_destroy(bench);
+}
+
+TEST_CASE(a_member_that_leaves_stays_until_its_hints_are_delivered)
+{
+    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    struct change leave = {.kind = CHANGE_MEMBER_LEAVING, .member = {.id = 4, .leaving = true}};
+    struct member member;
+    bench->cut[4][2] = true;
+    keep_alone(bench, 4, 2, "w", 7);
+    replica_change(replica_of(bench, 1), &leave);
+    bench_pass(bench, 20000);
+    EXPECT(rangemap_member_find(replica_map(replica_of(bench, 1)), 4, &member) && member.leaving);
+    bench->cut[4][2] = false;
+    bench_pass(bench, 20000);
+    EXPECT(bench_peek(bench, 2, "w") == 7);
+    EXPECT(!rangemap_member_find(replica_map(replica_of(bench, 1)), 4, &member));
+    bench_destroy(bench);
+}
+
+/* --- Who asks for too much --- */
+
+TEST_CASE(directories_that_never_come_keep_no_others_out)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    struct replica *replica = replica_of(bench, 1);
+    for (node_id id = 2; id <= 3; id++) bench->cut[id][1] = true; /* Nothing is decided. */
+    for (uint64_t i = 0; i < 100; i++) {
+        struct change change = stranger(2000 + i);
+        replica_moves_join(replica, &change.member);
+    }
+    EXPECT(replica->moves.wish_count == REPLICA_WISHES_MAX);
+    struct change leave = {.kind = CHANGE_MEMBER_LEAVING, .member = {.id = 3, .leaving = true}};
+    replica_change(replica, &leave);
+    EXPECT(replica->moves.wish_count == REPLICA_WISHES_MAX + 1);
+    bench_pass(bench, 15000);
+    EXPECT(replica->moves.wish_count == 1);
+    bench_destroy(bench);
+}
+
+/* A report that is not told again is not believed for ever: the node may have lost what it had. */
+static bool has_heard_of(const struct bench *bench, node_id id, node_id node)
+{
+    const struct replica_moves *moves = &replica_of(bench, id)->moves;
+    for (size_t i = 0; i < moves->heard_count; i++)
+        if (moves->heard[i].node == node) return true;
+    return false;
+}
+
+TEST_CASE(a_report_counts_while_it_is_told)
+{
+    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct bench *bench = bench_prepare(5, &settings, NULL);
+    begin_move(bench, 3, 4, 0);
+    bench->mute[4][PROTOCOL_REPAIR] = bench->deaf[4][PROTOCOL_REPAIR] = true;
+    bench_start_all(bench);
+    bench_pass(bench, 5000);
+    EXPECT(has_heard_of(bench, 1, 3) && !has_heard_of(bench, 1, 4));
+    bench->mute[3][PROTOCOL_TOPOLOGY] = true;
+    bench_pass(bench, 12000);
+    EXPECT(!has_heard_of(bench, 1, 3));
+    bench_destroy(bench);
+}
+
 TEST_MAIN(TEST(a_comparison_goes_on_over_maps_that_change_nothing_that_is_shared),
-          TEST(a_start_knows_what_it_owned_under_older_maps))
+          TEST(a_start_knows_what_it_owned_under_older_maps),
+          TEST(a_next_owner_gets_what_others_are_owed_before_it_counts_as_filled),
+          TEST(who_stays_as_the_only_owner_has_what_the_others_acknowledged),
+          TEST(who_goes_leaves_nothing_behind),
+          TEST(a_member_that_leaves_stays_until_its_hints_are_delivered),
+          TEST(directories_that_never_come_keep_no_others_out),
+          TEST(a_report_counts_while_it_is_told))

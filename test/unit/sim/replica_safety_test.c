@@ -118,7 +118,7 @@ TEST_CASE(reads_switch_when_enough_next_owners_are_synced_and_owners_go_when_all
 /* While it is deaf to maps a node is well, and goes by the map that it has. */
 static void set_deaf_to_maps(struct bench *bench, node_id id, bool deaf)
 {
-    bench->deaf[id][PROTOCOL_TOPOLOGY] = bench->deaf[id][PROTOCOL_REGISTER] = deaf;
+    bench->mapless[id] = bench->deaf[id][PROTOCOL_REGISTER] = deaf;
 }
 
 static void let_learn_one_map(struct bench *bench, node_id id, node_id from)
