@@ -5,9 +5,7 @@
 
 #include <stdbool.h>
 
-#ifndef PLANTED
-#define PLANTED 0
-#endif
+#include "base/planted_number.h" /* Made by Meson: PLANTED, 0 for none. */
 
 enum planted_bug {
     BUG_ACKNOWLEDGE_BEFORE_SYNC = 1, /* A view is published once it is appended. */
