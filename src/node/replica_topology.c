@@ -228,6 +228,13 @@ static enum status load_older(struct replica *replica)
     return reader_left(&reader) == 0 ? STATUS_OK : STATUS_CORRUPT;
 }
 
+static void set_voting(struct replica *replica)
+{
+    struct replica_topology *topology = &replica->topology;
+    bool votes = boots_may_vote(&topology->boots) || planted(BUG_VOTES_UNCONFIRMED);
+    register_set_voting(&topology->reg, votes);
+}
+
 enum status replica_topology_start(struct replica *replica)
 {
     struct replica_topology *topology = &replica->topology;
@@ -258,7 +265,7 @@ enum status replica_topology_start(struct replica *replica)
     tell_health(replica);
     replica_splits_map_changed(replica, NULL);
     replica_moves_map_changed(replica, NULL); /* It may start in the middle of a move. */
-    register_set_voting(&topology->reg, boots_may_vote(&topology->boots));
+    set_voting(replica);
     return STATUS_OK;
 }
 
@@ -393,7 +400,7 @@ static enum status adopt(struct replica *replica, struct rangemap *map)
         return status;
     }
     boots_set_map(&topology->boots, &register_map, replica->time.now_ms);
-    register_set_voting(&topology->reg, boots_may_vote(&topology->boots));
+    set_voting(replica);
     replica->map = map;
     shares_free(replica->heap, &replica->shares);
     replica->shares = shares;
@@ -591,8 +598,7 @@ static void take_boots_news(struct replica *replica, const struct boots_news *ne
         buf_deinit(&value);
     }
     if (news->newer != 0) replica_map_fetch(replica, news->newer);
-    bool votes = boots_may_vote(&topology->boots) || planted(BUG_VOTES_UNCONFIRMED);
-    register_set_voting(&topology->reg, votes);
+    set_voting(replica);
 }
 
 static void take_health_events(struct replica *replica)
