@@ -52,6 +52,7 @@ enum planted_bug {
     BUG_HINTS_NOT_ASKED_FOR,      /* A next owner is synced though it is owed older hints. */
     BUG_LEAVES_WITH_HINTS,        /* A member goes from the map with hints for others. */
     BUG_STAGE_PASSES_SILENT,      /* A stage passes however many owners are suspended. */
+    BUG_RETRY_COUNTED_TWICE,      /* An increment is done again whatever is known of its name. */
     BUG_COUNT,
 };
 

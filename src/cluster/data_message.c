@@ -37,9 +37,19 @@ static void put_record(struct buf *out, const struct record *record)
     buf_deinit(&encoded);
 }
 
+static void put_operation(struct buf *out, const struct request_operation *operation)
+{
+    buf_append_varint(out, operation->client);
+    if (operation->client == 0) return;
+    buf_append_varint(out, operation->number);
+    buf_append_u8(out, (uint8_t)operation->attempt);
+    buf_append_varint(out, operation->map_number);
+}
+
 static void put_value(struct buf *out, const struct request *request)
 {
     put_double(out, request->score);
+    if (request->kind == REQUEST_INCREMENT) put_operation(out, &request->operation);
     if (request->kind != REQUEST_SET) return;
     buf_append_varint(out, request->expires_at);
     buf_append_u8(out, request->has_payload);
@@ -237,9 +247,20 @@ static bool tags_are_canonical(struct slice tags)
     return record_is_canonical(&probe);
 }
 
+static void get_operation(struct reader *reader, struct request_operation *operation)
+{
+    operation->client = reader_varint(reader);
+    if (operation->client == 0) return;
+    operation->number = reader_varint(reader);
+    if (operation->number == 0) reader->failed = true;
+    operation->attempt = (enum operation_attempt)get_choice(reader, OPERATION_ATTEMPT_END);
+    operation->map_number = reader_varint(reader);
+}
+
 static void get_value(struct reader *reader, struct request *request)
 {
     request->score = get_double(reader);
+    if (request->kind == REQUEST_INCREMENT) get_operation(reader, &request->operation);
     if (request->kind != REQUEST_SET) return;
     request->expires_at = reader_varint(reader);
     request->has_payload = get_bool(reader);

@@ -30,6 +30,21 @@ static inline bool request_is_write(enum request_kind kind)
     return kind <= REQUEST_INCREMENT;
 }
 
+enum operation_attempt {
+    OPERATION_FIRST,  /* Nobody was asked before. */
+    OPERATION_RETRY,  /* It may have been done: it is done unless it was. */
+    OPERATION_RECALL, /* Whoever did it may be another than who is asked: say whether it was done. */
+    OPERATION_ATTEMPT_END,
+};
+
+/* The name of one increment, by which a retry counts once (docs/design/coordinating.md). */
+struct request_operation {
+    uint64_t client; /* Drawn at random by each client; 0: the increment has no name. */
+    uint64_t number; /* From 1, another for each operation, upwards. */
+    enum operation_attempt attempt;
+    uint64_t map_number; /* Of a map that was heard of before the first attempt; 0: of none. */
+};
+
 /* Slices are borrowed. What a kind does not use is zero. */
 struct request {
     enum request_kind kind;
@@ -40,8 +55,9 @@ struct request {
     /* Writes. */
     double score; /* SET: the score; INCREMENT: by how much. */
     bool has_payload;
-    struct slice payload, tags; /* As in struct record. */
-    uint64_t expires_at;        /* Unix ms; 0: never. */
+    struct slice payload, tags;         /* As in struct record. */
+    uint64_t expires_at;                /* Unix ms; 0: never. */
+    struct request_operation operation; /* INCREMENT */
 
     /* BEST, SCAN. */
     uint64_t limit; /* 1 to REQUEST_LIMIT_MAX. */
@@ -74,8 +90,9 @@ struct request_reply {
     struct version version;
     double score;
     bool was_live;
-    bool sloppy;       /* Hints were counted. */
-    uint8_t ack_count; /* Owners that have it durably. */
+    bool sloppy;         /* Hints were counted. */
+    uint8_t ack_count;   /* Owners that have it durably. */
+    uint64_t map_number; /* Of the map that the node goes by that answers a client. */
     /* Reads. */
     const struct request_entry *entries; /* Borrowed until the sink returns. */
     size_t entry_count;

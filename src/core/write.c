@@ -131,3 +131,8 @@ enum status write_increment(const struct record *current, uint64_t now_ms, struc
     *out = record;
     return STATUS_OK;
 }
+
+struct version write_increment_set(const struct record *current, uint64_t now_ms)
+{
+    return is_live(current, now_ms) ? current->set : since_after(current, now_ms);
+}

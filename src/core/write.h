@@ -57,3 +57,6 @@ enum status write_remove(const struct record *current, uint64_t now_ms, struct v
 enum status write_increment(const struct record *current, uint64_t now_ms, struct version version,
                             double by, uint64_t owner, struct buf *scratch, struct record *out,
                             struct write_outcome *outcome);
+
+/* The `set` of the record that an increment makes: which value it counts in. */
+struct version write_increment_set(const struct record *current, uint64_t now_ms);

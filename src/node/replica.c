@@ -48,6 +48,7 @@ static enum status load(struct replica *replica)
     store_set_writer(replica->store, replica->self.id, slot_owner(&replica->self));
     status = local_save_identity(replica);
     if (status == STATUS_OK) status = replica_hint_load(replica);
+    if (status == STATUS_OK) status = replica_operation_load(replica);
     if (status == STATUS_OK) status = replica_topology_start(replica);
     if (status == STATUS_OK) replica_map_hold(replica);
     return status;
@@ -108,6 +109,7 @@ void replica_destroy(struct replica *replica)
     heap_free(replica->heap, replica->held);
     for (size_t i = 0; i < replica->seen_count; i++) heap_free(replica->heap, replica->seen[i]);
     heap_free(replica->heap, replica->seen);
+    heap_free(replica->heap, replica->operations.clients);
     replica_hint_free(replica);
     repair_deinit(&replica->repair);
     replica_topology_stop(replica);
@@ -492,10 +494,13 @@ static void reply_to_peer(struct replica *replica, const struct flow *flow,
 
 void replica_reply(struct replica *replica, struct flow *flow, const struct request_reply *reply)
 {
-    if (flow->from_client)
-        replica->sink.reply(replica->sink.context, flow->asker_flow, reply);
-    else
+    if (!flow->from_client) {
         reply_to_peer(replica, flow, reply);
+        return;
+    }
+    struct request_reply told = *reply;
+    told.map_number = rangemap_identity(replica->map)->number;
+    replica->sink.reply(replica->sink.context, flow->asker_flow, &told);
 }
 
 void replica_fail(struct replica *replica, struct flow *flow, enum request_outcome outcome,
@@ -568,8 +573,37 @@ static enum consistency consistency_of(const struct replica *replica, const stru
                                            : settings->read_consistency;
 }
 
+/* Who was to do an increment with a name does not: nobody else may. */
+static void fail_operation(struct replica *replica, struct flow *flow)
+{
+    /* An attempt before this one may have been done. */
+    bool first = flow->request.operation.attempt == OPERATION_FIRST;
+    replica_fail(replica, flow, first ? REQUEST_NO_HEALTHY_OWNER : REQUEST_TIMED_OUT, STATUS_BUSY);
+}
+
+/* To the one owner that may do an increment with a name; true if that is this node. */
+static bool route_operation(struct replica *replica, struct flow *flow)
+{
+    struct request_operation *operation = &flow->request.operation;
+    struct shard shard =
+        rangemap_shard(replica->map, rangemap_find(replica->map, flow->request.key));
+    node_id owner = replica_operation_owner(shard_read_owners(&shard), operation);
+    /* By other owners another one may have done it before. */
+    if (operation->attempt == OPERATION_RETRY && shard.began > operation->map_number)
+        operation->attempt = OPERATION_RECALL;
+    bool known = operation->map_number <= rangemap_identity(replica->map)->number;
+    if (owner == replica->self.id && known) return true;
+    if (!known || replica_is_down(replica, owner))
+        fail_operation(replica, flow);
+    else
+        replica_forward_to(replica, flow, owner, 1);
+    return false;
+}
+
 static void begin(struct replica *replica, struct flow *flow)
 {
+    if (has_operation(&flow->request) && flow->from_client && !route_operation(replica, flow))
+        return;
     if (!request_is_write(flow->request.kind)) {
         flow->kind = FLOW_READ;
         replica_read_begin(replica, flow);
@@ -577,6 +611,8 @@ static void begin(struct replica *replica, struct flow *flow)
                rangemap_takes(replica->map, replica->self.id, flow->request.key)) {
         flow->kind = FLOW_WRITE;
         replica_write_begin(replica, flow);
+    } else if (has_operation(&flow->request) && flow->from_client) {
+        fail_operation(replica, flow);
     } else if (flow->from_client) {
         replica_forward(replica, flow);
     } else {
@@ -690,6 +726,10 @@ static void forwarded(struct replica *replica, node_id from, const struct data_m
     struct request_reply reply = message->reply;
     if (reply.outcome == REQUEST_NO_HEALTHY_OWNER && flow->from_client) {
         /* Nothing was done there. */
+        if (has_operation(&flow->request)) {
+            fail_operation(replica, flow);
+            return;
+        }
         if (reply.status != STATUS_STALE && reply.status != STATUS_BUSY)
             flow->refusal = reply.status;
         replica_forward(replica, flow);

@@ -49,6 +49,12 @@ enum {
     REPLICA_ASK_BYTES_MAX = 1 << 20, /* Of the entries in one answer between nodes. */
 };
 
+/* Increments with names. */
+enum {
+    REPLICA_OPERATIONS_MAX = 1024, /* Of one client that are known. */
+    REPLICA_CLIENTS_MAX = 512,     /* Of which any are. */
+};
+
 struct replica;
 
 struct replica_time {

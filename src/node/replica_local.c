@@ -17,8 +17,8 @@ void local_key(struct buf *key, enum local_kind kind)
 /* Versions of these count starts and writes, so that they need no clock, which may be wrong. */
 static struct record local_record(struct replica *replica, struct slice value)
 {
-    struct version version = {.time = replica->self.boot << 32 | ++replica->local_count,
-                              .node = replica->self.id};
+    replica->local_count++;
+    struct version version = {.time = local_time(replica), .node = replica->self.id};
     struct record record = record_of_set(version, 0);
     record.has_payload = true;
     record.payload = value;
@@ -104,6 +104,26 @@ enum status local_get(const struct replica *replica, struct slice key, struct bu
         buf_append_slice(value, piece);
     }
     return buf_status(value);
+}
+
+enum status local_get_newest(struct replica *replica, struct slice key, struct slice *value)
+{
+    struct record record;
+    struct buf name = {.heap = replica->heap};
+    buf_append_slice(&name, key);
+    buf_append_u8(&name, 0);
+    enum status status = buf_status(&name);
+    if (status == STATUS_OK) status = store_current(replica->store, buf_slice(&name), &record);
+    buf_deinit(&name);
+    if (status != STATUS_OK) return status;
+    if (record.payload.size == 0 || record.payload.data[0] != 1) return STATUS_CORRUPT;
+    *value = slice_from(record.payload, 1);
+    return STATUS_OK;
+}
+
+uint64_t local_time(const struct replica *replica)
+{
+    return replica->self.boot << 32 | replica->local_count;
 }
 
 /* Pieces beyond the last are forgotten in vain, which costs a look for each. */

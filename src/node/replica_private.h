@@ -5,6 +5,7 @@
  *   replica_local.c   what the node keeps for itself, in the store
  *   replica_serve.c   an owner's side: writes to apply, questions to answer
  *   replica_write.c   a coordinator's side of writes
+ *   replica_operation.c  which increments were counted already
  *   replica_read.c    a coordinator's side of reads
  *   replica_merge.c   many owners' answers into one
  *   replica_hint.c    what peers are owed
@@ -67,11 +68,14 @@ struct flow_write {
     bool own_durable, replied;
     struct buf record; /* Encoded, as it stands here. */
     struct version version;
+    struct version set;   /* Of an increment with a name: the value it counts in. */
     struct version above; /* Seen at an owner: stamp above it. */
     double score;
     bool was_live;
     uint64_t hint_ms;   /* When silent owners are owed hints. */
     uint64_t retry_ms;  /* When those that said no for now are asked again. */
+    bool after_own;     /* Others are sent it once it is durable here. */
+    node_id move_to;    /* Where it goes once it is durable here that it went there. */
     size_t next_member; /* Members before this one were asked to stand in, or are not needed. */
 };
 
@@ -266,6 +270,19 @@ struct older_map {
     struct buf ranges; /* shares_ranges() */
 };
 
+/* A client whose increments were counted here by name. */
+struct operation_client {
+    uint64_t client;
+    uint64_t used;  /* Local time of its last one: who has the least is forgotten first. */
+    uint64_t floor; /* Of lower numbers nobody knows: the client was forgotten in between. */
+};
+
+struct replica_operations {
+    struct operation_client *clients;
+    size_t count, capacity;
+    bool forgot; /* A client, at some time. */
+};
+
 struct replica_topology {
     bool started;
     bool unsaved; /* The map that counts here could not be kept yet. */
@@ -296,6 +313,7 @@ struct replica {
     struct replica_topology topology;
     struct replica_moves moves;
     struct replica_splits splits;
+    struct replica_operations operations;
     struct replica_time time; /* As replica_clock_look() gave it. */
     struct replica_clock clock;
     struct seen **seen; /* Of each peer that forwarded. */
@@ -400,6 +418,7 @@ enum local_kind {
     LOCAL_HINT = 'h',
     LOCAL_REGISTER = 'r',
     LOCAL_BOOTS = 'b',
+    LOCAL_OPERATION = 'i',
 };
 
 /* Begins a key of this node alone in `key`, which is cleared first. */
@@ -415,6 +434,12 @@ enum status local_put_new(struct replica *replica, struct slice key, struct slic
 /* The value, as last visible, into `value`, which is cleared first.
  * Errors: STATUS_NOT_FOUND, STATUS_CORRUPT if pieces are missing. */
 enum status local_get(const struct replica *replica, struct slice key, struct buf *value);
+
+/* A value of one piece, as the batch under way has it. Borrowed until the next write. */
+enum status local_get_newest(struct replica *replica, struct slice key, struct slice *value);
+
+/* When the last value was put: counts starts, and puts within one. */
+uint64_t local_time(const struct replica *replica);
 
 /* True if it was there. */
 bool local_forget(struct replica *replica, struct slice key);
@@ -445,6 +470,52 @@ void replica_write_applied(struct replica *replica, node_id from,
 void replica_write_held(struct replica *replica, node_id from, const struct data_message *message);
 void replica_write_tick(struct replica *replica, struct flow *flow);
 uint64_t replica_write_due_ms(const struct flow *flow);
+
+/* --- replica_operation.c --- */
+
+/* What is known here of an increment with a name. */
+enum operation_answer {
+    OPERATION_RUN,       /* It does not count in the value that stands: do it. */
+    OPERATION_AGAIN,     /* It counts in the record that stands: tell the owners once more. */
+    OPERATION_OVER,      /* It was acknowledged, and what it counted in is gone. */
+    OPERATION_ELSEWHERE, /* Another owner was to do it. */
+    OPERATION_UNKNOWN,   /* It may have been done or not: too long ago, or by somebody else. */
+    OPERATION_MISUSED,   /* The name is that of an increment of another word. */
+};
+
+/* What became of one. */
+enum operation_state {
+    OPERATION_COUNTED = 1,
+    OPERATION_ACKNOWLEDGED, /* By as many owners as were asked for. */
+    OPERATION_MOVED,        /* To an owner that knew a newer value. */
+    OPERATION_NOTHING,      /* Nothing was done. */
+    OPERATION_STATE_END,
+};
+
+static inline bool has_operation(const struct request *request)
+{
+    return request->kind == REQUEST_INCREMENT && request->operation.client != 0;
+}
+
+/* Who does an increment with a name: always the same owner, as long as they are the same. */
+node_id replica_operation_owner(const struct owners *owners,
+                                const struct request_operation *operation);
+
+struct operation_note {
+    struct version set;     /* The value it counts in. */
+    struct version version; /* OPERATION_ACKNOWLEDGED: that of its reply. */
+    enum operation_state state;
+    node_id moved_to;
+};
+
+/* `*note` is what was noted of it, but with OPERATION_RUN, _UNKNOWN and _MISUSED. */
+enum operation_answer replica_operation_look(struct replica *replica, const struct request *request,
+                                             struct operation_note *note);
+
+/* Notes in the batch under way what becomes of it. Errors: those of the store. */
+enum status replica_operation_note(struct replica *replica, const struct request *request,
+                                   const struct operation_note *note);
+enum status replica_operation_load(struct replica *replica);
 
 /* --- replica_read.c --- */
 

@@ -18,6 +18,7 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "base/planted.h"
+#include "core/write.h"
 #include "node/replica_private.h"
 
 /* --- Whom it concerns --- */
@@ -194,6 +195,21 @@ static enum store_write_kind kind_of(enum request_kind kind)
     return kind == REQUEST_REMOVE ? STORE_REMOVE : STORE_INCREMENT;
 }
 
+/* Sends what came out once it is told what waits for it. */
+static void go_on(struct replica *replica, struct flow *flow)
+{
+    struct flow_write *write = &flow->write;
+    write->own_durable = false;
+    write->hint_ms = flow->deadline_ms;
+    if (!write->after_own) {
+        write->hint_ms = replica->time.now_ms + REPLICA_HINT_AFTER_MS;
+        send_all(replica, flow);
+    }
+    replica_hold_flow(replica, flow_label(flow, write->stamp_count));
+    if (planted(BUG_ACKNOWLEDGE_WRITE_EARLY))
+        replica_write_durable(replica, flow_label(flow, write->stamp_count));
+}
+
 /* Writes it here, with a version of its own, and sends what came out. */
 static enum status stamp(struct replica *replica, struct flow *flow)
 {
@@ -222,13 +238,72 @@ static enum status stamp(struct replica *replica, struct flow *flow)
     write->version = outcome.version;
     write->score = outcome.score;
     if (write->stamp_count == 1) write->was_live = outcome.was_live;
-    write->own_durable = false;
-    write->hint_ms = replica->time.now_ms + REPLICA_HINT_AFTER_MS;
-    send_all(replica, flow);
-    replica_hold_flow(replica, flow_label(flow, write->stamp_count));
-    if (planted(BUG_ACKNOWLEDGE_WRITE_EARLY))
-        replica_write_durable(replica, flow_label(flow, write->stamp_count));
+    go_on(replica, flow);
     return STATUS_OK;
+}
+
+/* --- Increments with a name --- */
+
+static enum status note_operation(struct replica *replica, struct flow *flow,
+                                  enum operation_state state)
+{
+    const struct flow_write *write = &flow->write;
+    struct operation_note told = {write->set, write->version, state, write->move_to};
+    return replica_operation_note(replica, &flow->request, &told);
+}
+
+/* Notes it and does it, in one batch. Others are sent it once that is durable: what a crash here
+ * makes nobody know of must not live on there. */
+static enum status stamp_operation(struct replica *replica, struct flow *flow)
+{
+    struct flow_write *write = &flow->write;
+    struct record record;
+    replica_batch(replica);
+    enum status found = store_current(replica->store, flow->request.key, &record);
+    if (found != STATUS_OK && found != STATUS_NOT_FOUND) return found;
+    write->set = write_increment_set(found == STATUS_OK ? &record : NULL, replica->time.wall_ms);
+    enum status status = note_operation(replica, flow, OPERATION_COUNTED);
+    if (status != STATUS_OK) return status;
+    write->after_own = true;
+    status = stamp(replica, flow);
+    if (write->stamp_count == 0) {
+        enum status undone = note_operation(replica, flow, OPERATION_NOTHING);
+        if (undone != STATUS_OK) write->stamp_count = 1; /* Nobody knows any more. */
+        return status;
+    }
+    /* A value may have expired since the batch began. */
+    enum status decoded = record_decode(buf_slice(&write->record), &record);
+    if (status != STATUS_OK || decoded != STATUS_OK) return STATUS_NOMEM;
+    if (version_equal(record.set, write->set)) return STATUS_OK;
+    write->set = record.set;
+    return note_operation(replica, flow, OPERATION_COUNTED);
+}
+
+/* It counts already: the record that stands goes to the owners once more. */
+static enum status tell_again(struct replica *replica, struct flow *flow)
+{
+    struct flow_write *write = &flow->write;
+    struct record record;
+    enum status status = store_current(replica->store, flow->request.key, &record);
+    if (status != STATUS_OK) return status;
+    buf_clear(&write->record);
+    record_encode(&record, &write->record);
+    if (buf_status(&write->record) != STATUS_OK) return STATUS_NOMEM;
+    write->stamp_count = 1;
+    write->after_own = write->was_live = true;
+    write->version = record.version;
+    write->score = record_score(&record);
+    write->set = record.set;
+    go_on(replica, flow);
+    return STATUS_OK;
+}
+
+/* To the owner that knows a newer value, once it is durable here that it went there. */
+static void move_once_durable(struct replica *replica, struct flow *flow, node_id to)
+{
+    flow->write.move_to = to;
+    flow->write.hint_ms = flow->deadline_ms;
+    replica_hold_flow(replica, flow_label(flow, flow->write.stamp_count));
 }
 
 static void reply(struct replica *replica, struct flow *flow, enum request_outcome outcome,
@@ -247,6 +322,11 @@ static void reply(struct replica *replica, struct flow *flow, enum request_outco
         reply.sloppy = reply.sloppy || write->targets[i].state == TARGET_STOOD_IN;
     }
     write->replied = true;
+    if (outcome == REQUEST_DONE && has_operation(&flow->request)) {
+        /* Without the note a retry is told again, or done again in a value that was set since. */
+        enum status noted = note_operation(replica, flow, OPERATION_ACKNOWLEDGED);
+        (void)noted;
+    }
     replica_reply(replica, flow, &reply);
 }
 
@@ -255,6 +335,7 @@ static void abandon(struct replica *replica, struct flow *flow, bool nothing_don
                     enum status status)
 {
     bool mine = status == STATUS_FULL || status == STATUS_READ_ONLY || status == STATUS_IO;
+    if (has_operation(&flow->request)) mine = false; /* Another one would not know of it. */
     if (flow->write.replied) {
         replica_flow_end(replica, flow);
     } else if (nothing_done && mine && flow->from_client) {
@@ -268,6 +349,47 @@ static void abandon(struct replica *replica, struct flow *flow, bool nothing_don
     }
 }
 
+/* As it was acknowledged before; only the score is that of now. */
+static void reply_over(struct replica *replica, struct flow *flow,
+                       const struct operation_note *noted)
+{
+    struct query query = replica_query(replica);
+    struct query_hit hit;
+    struct request_reply reply = {
+        .outcome = REQUEST_DONE, .version = noted->version, .ack_count = 1, .was_live = true};
+    if (query_get(&query, flow->request.key, &hit) == STATUS_OK && hit.live)
+        reply.score = record_score(&hit.record);
+    replica_reply(replica, flow, &reply);
+    replica_flow_end(replica, flow);
+}
+
+/* What became of it as far as is known here, or nothing did: false, it is to be done. */
+static bool answer_operation(struct replica *replica, struct flow *flow)
+{
+    struct operation_note noted;
+    switch (replica_operation_look(replica, &flow->request, &noted)) {
+    case OPERATION_RUN:
+        return false;
+    case OPERATION_AGAIN:
+        if (!has_enough(&flow->write, true) || tell_again(replica, flow) != STATUS_OK)
+            replica_fail(replica, flow, REQUEST_TIMED_OUT, STATUS_BUSY);
+        return true;
+    case OPERATION_ELSEWHERE:
+        move_once_durable(replica, flow, noted.moved_to);
+        return true;
+    case OPERATION_OVER:
+        reply_over(replica, flow, &noted);
+        return true;
+    case OPERATION_UNKNOWN:
+        replica_fail(replica, flow, REQUEST_TIMED_OUT, STATUS_NOT_FOUND);
+        return true;
+    case OPERATION_MISUSED:
+        break;
+    }
+    replica_fail(replica, flow, REQUEST_REFUSED, STATUS_INVALID);
+    return true;
+}
+
 void replica_write_begin(struct replica *replica, struct flow *flow)
 {
     struct flow_write *write = &flow->write;
@@ -275,11 +397,13 @@ void replica_write_begin(struct replica *replica, struct flow *flow)
     for (size_t i = 0; i < write->target_count; i++)
         if (replica_is_down(replica, write->targets[i].id)) write->targets[i].state = TARGET_OWED;
     choose_stand_ins(replica, flow);
+    bool named = has_operation(&flow->request);
+    if (named && answer_operation(replica, flow)) return;
     if (!has_enough(write, true)) {
         replica_fail(replica, flow, REQUEST_QUORUM_NOT_MET, STATUS_BUSY);
         return;
     }
-    enum status status = stamp(replica, flow);
+    enum status status = named ? stamp_operation(replica, flow) : stamp(replica, flow);
     if (status != STATUS_OK) abandon(replica, flow, write->stamp_count == 0, status);
 }
 
@@ -307,15 +431,31 @@ static void progress(struct replica *replica, struct flow *flow)
     if (write->replied && all_settled(write)) replica_flow_end(replica, flow);
 }
 
+/* The value that this node added to is an older one: the owner that knows the newer adds to that,
+ * and what was added here goes with the old value when they are joined. */
+static void move_increment(struct replica *replica, struct flow *flow, node_id to)
+{
+    replica_forward_to(replica, flow, to, 0x8000);
+}
+
 void replica_write_durable(struct replica *replica, uint64_t label)
 {
     struct flow *flow = replica_flow_find(replica, label);
     if (flow == NULL || flow->kind != FLOW_WRITE) return;
     struct flow_write *write = &flow->write;
     if (label != flow_label(flow, write->stamp_count)) return;
+    if (write->move_to != 0) {
+        move_increment(replica, flow, write->move_to);
+        return;
+    }
     struct target *self = target_of(write, replica->self.id);
+    bool first = !write->own_durable;
     write->own_durable = true;
     if (self != NULL) self->state = TARGET_ACKED;
+    if (write->after_own && first) {
+        write->hint_ms = replica->time.now_ms + REPLICA_HINT_AFTER_MS;
+        send_all(replica, flow);
+    }
     progress(replica, flow);
 }
 
@@ -326,13 +466,6 @@ void replica_write_failed(struct replica *replica, struct flow *flow, enum statu
      * before the next start whether it is there. */
     bool unknown = flow->write.stamp_count > 1 || status == STATUS_IO || status == STATUS_READ_ONLY;
     abandon(replica, flow, !unknown, status);
-}
-
-/* The value that this node added to is an older one: the owner that knows the newer adds to that,
- * and what was added here goes with the old value when they are joined. */
-static void move_increment(struct replica *replica, struct flow *flow, node_id to)
-{
-    replica_forward_to(replica, flow, to, 0x8000);
 }
 
 static void stamp_again(struct replica *replica, struct flow *flow)
@@ -355,10 +488,18 @@ static void refused_as_stale(struct replica *replica, struct flow *flow, struct 
 {
     struct flow_write *write = &flow->write;
     if (flow->request.kind == REQUEST_INCREMENT) {
-        if (write->replied)
+        if (write->replied) {
             target->state = TARGET_ACKED; /* What it has set anew came after. */
-        else
+        } else if (!has_operation(&flow->request)) {
             move_increment(replica, flow, target->id);
+        } else {
+            write->move_to = target->id;
+            flow->request.operation.attempt = OPERATION_FIRST; /* For that owner. */
+            if (note_operation(replica, flow, OPERATION_MOVED) == STATUS_OK)
+                move_once_durable(replica, flow, target->id);
+            else
+                abandon(replica, flow, false, STATUS_NOMEM);
+        }
         return;
     }
     write->above = version_max(write->above, version);
@@ -405,14 +546,14 @@ void replica_write_applied(struct replica *replica, node_id from,
     struct flow_write *write = &flow->write;
     struct target *target = target_of(write, from);
     if (target == NULL || message->flow != flow_label(flow, write->stamp_count)) return;
-    if (target->state == TARGET_ACKED || !target->asked) return;
+    if (target->state == TARGET_ACKED || !target->asked || write->move_to != 0) return;
 
     if (message->verdict == DATA_OK) {
         target->state = TARGET_ACKED;
     } else if (message->verdict == DATA_STALE) {
         refused_as_stale(replica, flow, target, message->version);
         flow = replica_flow_find(replica, message->flow);
-        if (flow == NULL || flow->kind != FLOW_WRITE) return;
+        if (flow == NULL || flow->kind != FLOW_WRITE || flow->write.move_to != 0) return;
     } else {
         refused(replica, flow, target, message);
     }
@@ -486,7 +627,7 @@ void replica_write_tick(struct replica *replica, struct flow *flow)
     if (write->retry_ms != 0 && now_ms >= write->retry_ms) ask_again(replica, flow);
     if (now_ms < write->hint_ms && !late) return;
     write->hint_ms = now_ms + REPLICA_HINT_AFTER_MS;
-    give_up_waiting(replica, flow);
+    if (write->move_to == 0) give_up_waiting(replica, flow);
     if (late && !write->replied) reply(replica, flow, REQUEST_TIMED_OUT, STATUS_TIMEOUT);
     if (late)
         replica_flow_end(replica, flow);

@@ -42,9 +42,10 @@ struct operation {
     uint32_t client, node;
     uint32_t word; /* NO_WORD for prefixes. */
     uint64_t invoked_us, ended_us;
-    bool strict;   /* Its quorum meets that of every strict write. */
-    bool answered; /* A reply came. */
-    bool precise;  /* `version` was seen to be that of this very write. */
+    uint64_t asked_us; /* The last attempt but for the first. */
+    bool strict;       /* Its quorum meets that of every strict write. */
+    bool answered;     /* A reply came. */
+    bool precise;      /* `version` was seen to be that of this very write. */
     double score;
     uint64_t expires_at;
     struct version version; /* As told: of the record that stood then. */

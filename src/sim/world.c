@@ -398,6 +398,9 @@ static void dispatch(struct sim *sim, struct sim_event *event)
         sim_client_request_arrives(sim, (uint32_t)event->argument);
         end_if_broken(sim, event->node);
         break;
+    case SIM_RETRY:
+        sim_client_retry(sim, (uint32_t)event->argument);
+        break;
     case SIM_TIMEOUT:
         sim_client_timeout(sim, (uint32_t)event->argument);
         break;

@@ -5,12 +5,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/math.h"
 #include "sim/world_private.h"
 
 enum {
     REQUEST_US = 300, /* From a client to its node, in the mean. */
     PATIENCE_US = 3000000 /* Over the timeout that the node knows. */,
     PAGE_MAX = 20,
+    ATTEMPTS_MAX = 6,
+    RETRY_US = 400000, /* From one attempt to the next, in the mean. */
 };
 
 static struct sim_client *add_client(struct sim *sim)
@@ -21,6 +24,7 @@ static struct sim_client *add_client(struct sim *sim)
     CHECK(client != NULL);
     client->operation = NOTHING;
     client->prng.state = prng_u64(&sim->prng);
+    client->name = 1 + prng_u64(&client->prng) / 2;
     client->seen = calloc(sim->options.word_count, sizeof *client->seen);
     CHECK(client->seen != NULL);
     sim->clients[sim->client_count++] = client;
@@ -100,6 +104,16 @@ static struct slice shown(struct slice key)
     return slice_from(key, key.size < 2 ? key.size : 2);
 }
 
+static void send(struct sim *sim, struct sim_client *client, uint32_t node)
+{
+    uint64_t wait_us = (uint64_t)client->request.timeout_ms * 1000 + PATIENCE_US;
+    client->arrived = false;
+    sim->stats.operations++;
+    sim_add_event(sim, SIM_REQUEST, node, 1 + prng_below(&client->prng, 2 * REQUEST_US),
+                  client->operation);
+    sim_add_event(sim, SIM_TIMEOUT, node, wait_us, client->operation);
+}
+
 /* Sends the client's request on its way. */
 static uint32_t ask(struct sim *sim, uint32_t index, uint32_t node)
 {
@@ -119,7 +133,8 @@ static uint32_t ask(struct sim *sim, uint32_t index, uint32_t node)
                            .expires_at = request->expires_at,
                        });
     client->operation = operation;
-    client->arrived = false;
+    client->attempts = 0;
+    client->rests = false;
     if (request->kind == REQUEST_SET) {
         request->has_payload = true;
         request->payload = slice_of(client->payload, checker_payload(operation, client->payload));
@@ -127,10 +142,7 @@ static uint32_t ask(struct sim *sim, uint32_t index, uint32_t node)
     struct slice key = shown(request->key);
     sim_note(sim, NOTHING, "c%u asks n%u, operation %u: %s %.*s", index, node + 1, operation,
              kind_names[request->kind], (int)key.size, (const char *)key.data);
-    sim->stats.operations++;
-    uint64_t wait_us = (uint64_t)request->timeout_ms * 1000 + PATIENCE_US;
-    sim_add_event(sim, SIM_REQUEST, node, 1 + prng_below(&client->prng, 2 * REQUEST_US), operation);
-    sim_add_event(sim, SIM_TIMEOUT, node, wait_us, operation);
+    send(sim, client, node);
     return operation;
 }
 
@@ -160,7 +172,13 @@ static void draw_of_word(struct sim *sim, struct sim_client *client, struct requ
     const struct word *word = &sim->checker.words[draw_word(sim, prng)];
     request->key = word->key;
     request->kind = prng_below(prng, 5) < 2 ? REQUEST_GET : draw_write(prng, word->class);
-    if (request->kind == REQUEST_INCREMENT) request->score = 1 + prng_below(prng, 3);
+    if (request->kind == REQUEST_INCREMENT) {
+        request->score = 1 + prng_below(prng, 3);
+        if (prng_one_in(prng, 2) && sim->options.program == &sim_replica_ops)
+            request->operation = (struct request_operation){.client = client->name,
+                                                            .number = ++client->named,
+                                                            .map_number = client->map_number};
+    }
     if (request->kind != REQUEST_SET) return;
     request->score = prng_below(prng, prng_one_in(prng, 2) ? 4 : 1000);
     if (word->class == WORD_EXPIRING)
@@ -227,8 +245,38 @@ static void end(struct sim *sim, uint32_t index, enum request_outcome outcome)
     if (index < sim->options.client_count) think(sim, index, sim->think_us);
 }
 
+/* Whether an increment that may have been done or not is tried again: nodes know it by its name. */
+static bool tries_again(struct sim *sim, uint32_t operation)
+{
+    struct sim_client *client = client_of(sim, operation);
+    if (client == NULL || client->request.operation.client == 0) return false;
+    if (client->attempts == ATTEMPTS_MAX || sim->clients_stop) return false;
+    client->attempts++;
+    client->arrived = false;
+    client->rests = true;
+    client->request.operation.attempt = OPERATION_RETRY;
+    sim_add_event(sim, SIM_RETRY, 0, 1 + prng_below(&client->prng, 2 * RETRY_US), operation);
+    return true;
+}
+
+void sim_client_retry(struct sim *sim, uint32_t operation)
+{
+    struct sim_client *client = client_of(sim, operation);
+    if (client == NULL) return;
+    struct operation *what = &sim->checker.operations[operation];
+    what->node = draw_node(sim, &client->prng);
+    client->rests = what->answered = false;
+    what->asked_us = sim->schedule.now_us;
+    sim_note(sim, NOTHING, "c%u asks n%u for operation %u again", what->client, what->node + 1,
+             operation);
+    send(sim, client, what->node);
+}
+
 static void give_up(struct sim *sim, uint32_t operation, bool nothing_done)
 {
+    struct sim_client *asker = client_of(sim, operation);
+    if (asker != NULL && asker->attempts > 0) nothing_done = false;
+    if (!nothing_done && tries_again(sim, operation)) return;
     const struct operation *what = &sim->checker.operations[operation];
     sim_note(sim, NOTHING, "c%u gets no answer to operation %u", what->client, operation);
     checker_give_up(&sim->checker, sim->schedule.now_us, operation, nothing_done);
@@ -254,12 +302,18 @@ void sim_client_request_arrives(struct sim *sim, uint32_t operation)
 
 void sim_client_timeout(struct sim *sim, uint32_t operation)
 {
-    if (client_of(sim, operation) == NULL) return;
+    struct sim_client *client = client_of(sim, operation);
+    if (client == NULL) return;
     const struct operation *what = &sim->checker.operations[operation];
     const struct sim_process *process = process_of(sim, what->node);
-    if (process->state == PROCESS_RUNNING && process->disturbed_us < what->invoked_us)
+    /* It may be about to ask again, or wait for an answer to an attempt that began later. */
+    uint64_t asked_us = u64_max(what->invoked_us, what->asked_us);
+    uint64_t wait_us = (uint64_t)client->request.timeout_ms * 1000 + PATIENCE_US;
+    if (client->rests || sim->schedule.now_us < asked_us + wait_us) return;
+    if (process->state == PROCESS_RUNNING && process->disturbed_us < asked_us)
         sim_find(&sim->checker.finding, SIM_CHECK_ANSWER, sim->schedule.now_us,
                  "n%u, which was well, never answered operation %u", what->node + 1, operation);
+    client->attempts = ATTEMPTS_MAX; /* Its node may answer yet. */
     give_up(sim, operation, false);
 }
 
@@ -345,10 +399,16 @@ void sim_client_reply(struct sim *sim, uint32_t node, uint64_t id,
     if (client == NULL) return;
 
     uint32_t index = operation->client;
+    client->map_number = u64_max(client->map_number, reply->map_number);
     const uint64_t told[] = {id, (uint64_t)reply->outcome, reply->version.time, reply->entry_count,
                              reply->count};
     schedule_mix(&sim->schedule, told, sizeof told);
     note_reply(sim, index, (uint32_t)id, reply);
+    struct request_reply again = *reply;
+    /* That nothing was done says nothing of the attempts before. */
+    if (client->attempts > 0 && reply->outcome != REQUEST_DONE) again.outcome = REQUEST_TIMED_OUT;
+    if (again.outcome == REQUEST_TIMED_OUT && tries_again(sim, (uint32_t)id)) return;
+    reply = &again;
     checker_reply(&sim->checker, now_us, (uint32_t)id, &client->request, reply);
     bool served = operation->end == OPERATION_DONE;
     sim->stats.done += served;

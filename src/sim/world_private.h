@@ -15,7 +15,8 @@ enum sim_event_kind {
     SIM_CLIENT,                        /* `node`: a client has its next idea. */
     SIM_REQUEST,                       /* `argument`: an operation reaches its node. */
     SIM_TIMEOUT,                       /* `argument`: nobody waits for it any longer. */
-    SIM_FAULT,                         /* `argument`: its number. */
+    SIM_RETRY, /* `argument`: an operation that may have been done or not. */
+    SIM_FAULT, /* `argument`: its number. */
     SIM_FAULT_END,
     SIM_START, /* A process that is down. */
 };
@@ -37,6 +38,11 @@ struct sim_client {
     char payload[24];
     uint8_t key[64]; /* Of `from` and `after`. */
     enum request_outcome outcome;
+    uint64_t name;       /* By which nodes know its increments. */
+    uint64_t named;      /* Increments that it gave a number. */
+    uint32_t attempts;   /* Of the operation under way, before this one. */
+    bool rests;          /* Until the next attempt. */
+    uint64_t map_number; /* The greatest it was told. */
 
     bool walking; /* Over all pages of a prefix. */
     bool walk_strict;
@@ -112,6 +118,7 @@ extern const struct sim_program_ops sim_replica_ops;
 void sim_clients_create(struct sim *sim);
 void sim_clients_destroy(struct sim *sim);
 void sim_client_think(struct sim *sim, uint32_t index);
+void sim_client_retry(struct sim *sim, uint32_t operation);
 void sim_client_request_arrives(struct sim *sim, uint32_t operation);
 void sim_client_timeout(struct sim *sim, uint32_t operation);
 void sim_client_reply(struct sim *sim, uint32_t node, uint64_t id,

@@ -163,6 +163,10 @@ void store_write(struct store *store, const struct store_write *write,
 void store_write_all(struct store *store, const struct store_write *writes,
                      struct store_outcome *outcomes, size_t count);
 
+/* The record of a key as it stands with all that was written so far, visible or not; borrowed until
+ * the next write. Errors: STATUS_NOT_FOUND; those of reading. */
+enum status store_current(struct store *store, struct slice key, struct record *out);
+
 /* Appends the batch's resulting records to the log. `*sequence` is what
  * store_visible_sequence() must reach before it may be acknowledged; an empty batch
  * gives the last one.

@@ -49,6 +49,17 @@ enum status store_find(struct store *store, struct slice key, struct place *plac
     return status;
 }
 
+enum status store_current(struct store *store, struct slice key, struct record *out)
+{
+    struct place place;
+    struct record record;
+    enum status status = store_find(store, key, &place, &record);
+    if (status != STATUS_OK) return status;
+    if (place.kind == PLACE_NOWHERE) return STATUS_NOT_FOUND;
+    *out = record;
+    return STATUS_OK;
+}
+
 static enum status kill_where_it_lies(struct store *store, struct slice key,
                                       const struct place *place, const struct record *former)
 {

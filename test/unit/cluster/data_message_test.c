@@ -28,6 +28,12 @@ static void fill_request(struct request *request, enum request_kind kind, struct
     request->key = keys[prng_below(prng, KEY_COUNT)];
     if (kind == REQUEST_SET || kind == REQUEST_INCREMENT)
         request->score = prng_below(prng, 100) / 8.0 - 4;
+    if (kind == REQUEST_INCREMENT && prng_one_in(prng, 2))
+        request->operation = (struct request_operation){
+            .client = 1 + prng_u64(prng) / 2,
+            .number = 1 + prng_below(prng, 3000),
+            .attempt = (enum operation_attempt)prng_below(prng, OPERATION_ATTEMPT_END),
+            .map_number = prng_below(prng, 300)};
     if (kind == REQUEST_SET && prng_one_in(prng, 2)) {
         request->expires_at = prng_below(prng, 1000);
         request->has_payload = true;
@@ -161,7 +167,10 @@ static bool same_request(const struct request *a, const struct request *b)
            best_compare(a->after.best, b->after.best) == 0 &&
            slice_equal(a->after.key, b->after.key) && slice_equal(a->from.key, b->from.key) &&
            a->from.inclusive == b->from.inclusive && a->from.descending == b->from.descending &&
-           a->timeout_ms == b->timeout_ms;
+           a->timeout_ms == b->timeout_ms && a->operation.client == b->operation.client &&
+           a->operation.number == b->operation.number &&
+           a->operation.attempt == b->operation.attempt &&
+           a->operation.map_number == b->operation.map_number;
 }
 
 static bool same_reply(const struct request_reply *a, const struct request_reply *b)

@@ -1,0 +1,274 @@
+/* Increments with names: a retry counts once, whatever crashed, moved or was set in between. */
+#include "node/replica_private.h"
+#include "replica_bench.h"
+
+static struct rangemap_settings settings_of(uint8_t factor, uint8_t write, uint8_t read)
+{
+    struct rangemap_settings settings = rangemap_settings_default;
+    settings.replication_factor = factor;
+    settings.write_quorum = write;
+    settings.read_quorum = read;
+    return settings;
+}
+
+static struct request increment(const struct bench *bench, uint64_t client, uint64_t number,
+                                enum operation_attempt attempt)
+{
+    return (struct request){
+        .kind = REQUEST_INCREMENT,
+        .key = SLICE_LITERAL("w"),
+        .score = 1,
+        .timeout_ms = 1000,
+        .operation = {.client = client,
+                      .number = number,
+                      .attempt = attempt,
+                      .map_number = rangemap_identity(bench->map)->number},
+    };
+}
+
+static struct request_reply add(struct bench *bench, node_id at, uint64_t client, uint64_t number,
+                                enum operation_attempt attempt)
+{
+    struct request request = increment(bench, client, number, attempt);
+    return bench_do(bench, at, &request)->reply;
+}
+
+static double score_of(struct bench *bench, node_id at)
+{
+    bench_pass(bench, 1500); /* Hints and repair. */
+    return bench_get(bench, at, "w", CONSISTENCY_ALL)->scores[0];
+}
+
+/* Who does it. */
+static node_id owner_of(const struct bench *bench, uint64_t client, uint64_t number)
+{
+    struct shard shard = rangemap_shard(replica_map(bench->nodes[4].replica), 0);
+    return replica_operation_owner(shard_read_owners(&shard),
+                                   &(struct request_operation){client, number, 0, 0});
+}
+
+/* The first number whose owner is this node. */
+static uint64_t number_for(const struct bench *bench, uint64_t client, node_id owner)
+{
+    uint64_t number = 1;
+    while (owner_of(bench, client, number) != owner) number++;
+    return number;
+}
+
+TEST_CASE(a_retry_counts_once_through_whatever_node_it_comes)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    for (uint64_t number = 1; number <= 30; number++) {
+        EXPECT(add(bench, 1 + number % 4, 7, number, OPERATION_FIRST).outcome == REQUEST_DONE);
+        for (node_id at = 1; at <= 4; at++) {
+            struct request_reply reply = add(bench, at, 7, number, OPERATION_RETRY);
+            EXPECT(reply.outcome == REQUEST_DONE && reply.score == number);
+            EXPECT(reply.map_number == rangemap_identity(bench->map)->number);
+        }
+    }
+    EXPECT(score_of(bench, 4) == 30);
+    /* Another client's numbers are others. */
+    EXPECT(add(bench, 2, 8, 1, OPERATION_RETRY).score == 31);
+    bench_destroy(bench);
+}
+
+TEST_CASE(a_retry_counts_once_whenever_its_owner_crashed)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    for (int story = 0; story < 32; story++) {
+        struct bench *bench = bench_create(4, &settings, NULL);
+        uint64_t number = number_for(bench, 7, 1);
+        /* What of its log survives is chance. */
+        for (int i = 0; i < story / 8; i++) bench_put(bench, 1, "v", i);
+        struct request request = increment(bench, 7, number, OPERATION_FIRST);
+        /* Before or after its sync; the others hear of it or not. */
+        bench->nodes[1].frozen = (story & 1) != 0;
+        bench->deaf[2][PROTOCOL_DATA] = bench->deaf[3][PROTOCOL_DATA] = (story & 2) != 0;
+        uint64_t ask = bench_ask(bench, 4, &request);
+        bench_kill(bench, 1, (story & 4) != 0 ? SIM_DISK_POWER_LOSS : SIM_DISK_KILLED);
+        bench->nodes[1].frozen = false;
+        bench->deaf[2][PROTOCOL_DATA] = bench->deaf[3][PROTOCOL_DATA] = false;
+        bench_pass(bench, 1200);
+        EXPECT(bench_reply(bench, ask) != NULL);
+        /* While it is gone nobody else does it. */
+        EXPECT(add(bench, 4, 7, number, OPERATION_RETRY).outcome == REQUEST_TIMED_OUT);
+        bench_restart(bench, 1);
+        bench_pass(bench, 2000);
+        for (node_id at = 1; at <= 4; at++)
+            EXPECT(add(bench, at, 7, number, OPERATION_RETRY).outcome == REQUEST_DONE);
+        EXPECT(score_of(bench, 4) == 1);
+        bench_destroy(bench);
+    }
+}
+
+TEST_CASE(a_retry_while_the_first_attempt_waits_counts_once)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    uint64_t number = number_for(bench, 7, 1);
+    struct request first = increment(bench, 7, number, OPERATION_FIRST);
+    struct request retry = increment(bench, 7, number, OPERATION_RETRY);
+    bench->nodes[1].frozen = true;
+    uint64_t asks[] = {bench_ask(bench, 4, &first), bench_ask(bench, 3, &retry),
+                       bench_ask(bench, 1, &first)};
+    bench_pass(bench, 100);
+    bench->nodes[1].frozen = false;
+    bench_settle(bench);
+    for (size_t i = 0; i < 3; i++) {
+        EXPECT(bench_reply(bench, asks[i])->reply.outcome == REQUEST_DONE);
+        EXPECT(bench_reply(bench, asks[i])->reply.score == 1);
+    }
+    EXPECT(score_of(bench, 4) == 1);
+    bench_destroy(bench);
+}
+
+/* A set takes along what it replaces: what nobody was told of counts in the new value. */
+TEST_CASE(an_increment_counts_once_in_each_value)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    uint64_t number = number_for(bench, 7, 1);
+    EXPECT(add(bench, 4, 7, number, OPERATION_FIRST).score == 1);
+    bench_put(bench, 2, "w", 100);
+    EXPECT(add(bench, 4, 7, number, OPERATION_RETRY).outcome == REQUEST_DONE);
+    EXPECT(score_of(bench, 4) == 100); /* It was acknowledged before. */
+
+    number += 1;
+    while (owner_of(bench, 7, number) != 1) number++;
+    bench->deaf[2][PROTOCOL_DATA] = bench->deaf[3][PROTOCOL_DATA] = true;
+    EXPECT(add(bench, 4, 7, number, OPERATION_FIRST).outcome == REQUEST_TIMED_OUT);
+    bench->deaf[2][PROTOCOL_DATA] = bench->deaf[3][PROTOCOL_DATA] = false;
+    bench_put(bench, 2, "w", 200);
+    EXPECT(add(bench, 4, 7, number, OPERATION_RETRY).score == 201);
+    EXPECT(add(bench, 4, 7, number, OPERATION_RETRY).score == 201);
+    EXPECT(score_of(bench, 4) == 201);
+    bench_destroy(bench);
+}
+
+/* The owner has not heard of the set: another one that has does it, and only that one ever. */
+TEST_CASE(an_increment_that_moved_counts_where_it_went)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    for (int story = 0; story < 3; story++) {
+        struct bench *bench = bench_create(4, &settings, NULL);
+        uint64_t number = number_for(bench, 7, 1);
+        bench_put(bench, 1, "w", 50);
+        bench_settle(bench);
+        for (node_id id = 1; id <= 3; id++) bench->mute[id][PROTOCOL_REPAIR] = true;
+        bench->cut[2][1] = bench->cut[3][1] = true;
+        bench_put(bench, 2, "w", 100);
+        bench->cut[2][1] = bench->cut[3][1] = false;
+        EXPECT(bench_peek(bench, 1, "w") == 50);
+        EXPECT(add(bench, 4, 7, number, OPERATION_FIRST).score == 101);
+        if (story == 1) {
+            bench_kill(bench, 1, SIM_DISK_POWER_LOSS);
+            bench_restart(bench, 1);
+            bench_pass(bench, 1000);
+        }
+        if (story == 2) {
+            /* The other one that knows the set answers first. */
+            bench->cut[2][1] = true;
+        }
+        bench_settle(bench);
+        EXPECT(add(bench, 4, 7, number, OPERATION_RETRY).outcome ==
+               (story == 2 ? bench_reply(bench, bench->next_id - 1)->reply.outcome : REQUEST_DONE));
+        bench->cut[2][1] = false;
+        EXPECT(add(bench, 4, 7, number, OPERATION_RETRY).outcome == REQUEST_DONE);
+        for (node_id id = 1; id <= 3; id++) bench->mute[id][PROTOCOL_REPAIR] = false;
+        EXPECT(score_of(bench, 4) == 101);
+        bench_destroy(bench);
+    }
+}
+
+TEST_CASE(what_is_not_known_for_sure_is_said_to_be_unknown)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    /* Under other owners another one may have done it. */
+    struct request retry = increment(bench, 7, 1, OPERATION_RETRY);
+    retry.operation.map_number = 0;
+    EXPECT(bench_do(bench, 4, &retry)->reply.outcome == REQUEST_TIMED_OUT);
+    retry.operation.map_number = rangemap_identity(bench->map)->number;
+    EXPECT(bench_do(bench, 4, &retry)->reply.outcome == REQUEST_DONE);
+    retry.operation.map_number = 0;
+    EXPECT(bench_do(bench, 4, &retry)->reply.outcome == REQUEST_DONE); /* It is known. */
+    retry.operation.map_number = 1000; /* Of a map that this node has not. */
+    EXPECT(bench_do(bench, 4, &retry)->reply.outcome == REQUEST_TIMED_OUT);
+
+    /* A name is of one word. */
+    retry = increment(bench, 7, 1, OPERATION_FIRST);
+    retry.key = SLICE_LITERAL("v");
+    struct request_reply reply = bench_do(bench, 4, &retry)->reply;
+    EXPECT(reply.outcome == REQUEST_REFUSED && reply.status == STATUS_INVALID);
+
+    /* Its place was taken by a later one. */
+    uint64_t later = 1 + REPLICA_OPERATIONS_MAX;
+    while (owner_of(bench, 7, later) != owner_of(bench, 7, 1)) later += REPLICA_OPERATIONS_MAX;
+    EXPECT(add(bench, 4, 7, later, OPERATION_FIRST).outcome == REQUEST_DONE);
+    EXPECT(add(bench, 4, 7, 1, OPERATION_RETRY).outcome == REQUEST_TIMED_OUT);
+    EXPECT(score_of(bench, 4) == 2);
+    bench_destroy(bench);
+}
+
+TEST_CASE(clients_that_came_long_ago_are_forgotten_first_and_then_nothing_is_sure_of_them)
+{
+    struct rangemap_settings settings = settings_of(1, 1, 1);
+    struct bench *bench = bench_create(1, &settings, NULL);
+    for (uint64_t client = 1; client <= REPLICA_CLIENTS_MAX; client++)
+        EXPECT(add(bench, 1, client, 5, OPERATION_FIRST).outcome == REQUEST_DONE);
+    EXPECT(add(bench, 1, 1, 6, OPERATION_FIRST).outcome == REQUEST_DONE);
+    EXPECT(add(bench, 1, 9999, 1, OPERATION_RETRY).outcome == REQUEST_DONE); /* For 2. */
+    for (int start = 0; start < 2; start++) {
+        EXPECT(add(bench, 1, 2, 5, OPERATION_RETRY).outcome == REQUEST_TIMED_OUT);
+        EXPECT(add(bench, 1, 8888, 1, OPERATION_RETRY).outcome == REQUEST_TIMED_OUT);
+        EXPECT(add(bench, 1, 1, 5, OPERATION_RETRY).outcome == REQUEST_DONE);
+        EXPECT(add(bench, 1, 3, 5, OPERATION_RETRY).outcome == REQUEST_DONE);
+        EXPECT(add(bench, 1, 3, 4, OPERATION_RETRY).outcome == REQUEST_DONE); /* Never done. */
+        EXPECT(bench_peek(bench, 1, "w") == REPLICA_CLIENTS_MAX + 3 + start * 2);
+        /* It comes again: what it did before has lower numbers. */
+        EXPECT(add(bench, 1, 2, 9, OPERATION_FIRST).outcome == REQUEST_DONE);
+        EXPECT(add(bench, 1, 2, 5, OPERATION_RETRY).outcome == REQUEST_TIMED_OUT);
+        EXPECT(add(bench, 1, 2, 10, OPERATION_RETRY).outcome == REQUEST_DONE);
+        EXPECT(bench->nodes[1].replica->operations.count == REPLICA_CLIENTS_MAX);
+        if (start == 1) break;
+        bench_kill(bench, 1, SIM_DISK_POWER_LOSS);
+        bench_restart(bench, 1);
+    }
+    bench_destroy(bench);
+}
+
+/* Each allocation of the owner fails once. */
+TEST_CASE(a_retry_counts_once_when_memory_runs_out)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    struct heap *heap = &bench->nodes[1].world.heap;
+    uint64_t number = 0;
+    double told = 0;
+    for (int64_t after = 0; after < 60; after++) {
+        do number++;
+        while (owner_of(bench, 7, number) != 1);
+        struct request first = increment(bench, 7, number, OPERATION_FIRST);
+        uint64_t ask = bench->next_id++;
+        bench->replies[ask % BENCH_REPLIES_MAX].there = false;
+        heap->failure_after = after;
+        replica_request(bench->nodes[1].replica, bench_time(bench, 1), ask, &first);
+        heap->failure_after = -1;
+        bench_settle(bench);
+        bench_pass(bench, 1200);
+        EXPECT(add(bench, 4, 7, number, OPERATION_RETRY).outcome == REQUEST_DONE);
+        told++;
+    }
+    EXPECT(score_of(bench, 4) == told);
+    bench_destroy(bench);
+}
+
+TEST_MAIN(TEST(a_retry_counts_once_through_whatever_node_it_comes),
+          TEST(a_retry_counts_once_whenever_its_owner_crashed),
+          TEST(a_retry_while_the_first_attempt_waits_counts_once),
+          TEST(an_increment_counts_once_in_each_value),
+          TEST(an_increment_that_moved_counts_where_it_went),
+          TEST(what_is_not_known_for_sure_is_said_to_be_unknown),
+          TEST(clients_that_came_long_ago_are_forgotten_first_and_then_nothing_is_sure_of_them),
+          TEST(a_retry_counts_once_when_memory_runs_out))
