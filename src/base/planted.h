@@ -53,6 +53,9 @@ enum planted_bug {
     BUG_LEAVES_WITH_HINTS,        /* A member goes from the map with hints for others. */
     BUG_STAGE_PASSES_SILENT,      /* A stage passes however many owners are suspended. */
     BUG_RETRY_COUNTED_TWICE,      /* An increment is done again whatever is known of its name. */
+    BUG_SUSPENDED_SERVES,         /* A node serves before it knows that its map is the newest. */
+    BUG_EXCLUDED_SERVES,          /* An excluded node goes on as if it were not. */
+    BUG_EXCLUDED_HEARD,           /* Messages of excluded nodes count. */
     BUG_COUNT,
 };
 

@@ -514,7 +514,8 @@ void replica_fail(struct replica *replica, struct flow *flow, enum request_outco
 
 bool replica_is_down(const struct replica *replica, node_id id)
 {
-    return id != replica->self.id && health_of(replica->health, id).state == HEALTH_DOWN;
+    if (id == replica->self.id) return !replica_serves(replica);
+    return health_of(replica->health, id).state == HEALTH_DOWN;
 }
 
 /* An owner that may take the request and was not tried yet; 0: none. */
@@ -602,12 +603,16 @@ static bool route_operation(struct replica *replica, struct flow *flow)
 
 static void begin(struct replica *replica, struct flow *flow)
 {
+    if (replica_is_kept_out(replica) && !planted(BUG_EXCLUDED_SERVES)) {
+        replica_fail(replica, flow, REQUEST_NO_HEALTHY_OWNER, STATUS_FOREIGN);
+        return;
+    }
     if (has_operation(&flow->request) && flow->from_client && !route_operation(replica, flow))
         return;
     if (!request_is_write(flow->request.kind)) {
         flow->kind = FLOW_READ;
         replica_read_begin(replica, flow);
-    } else if (replica->clock.trusted &&
+    } else if (replica->clock.trusted && replica_serves(replica) &&
                rangemap_takes(replica->map, replica->self.id, flow->request.key)) {
         flow->kind = FLOW_WRITE;
         replica_write_begin(replica, flow);
@@ -754,6 +759,7 @@ static bool same_maps(struct replica *replica, node_id from, const struct data_m
 {
     const struct rangemap_identity *ours = rangemap_identity(replica->map);
     bool same = message->generation == ours->generation;
+    if (same) replica_members_met(replica, from, message->map_number);
     if (message->generation > ours->generation || (same && message->map_number > ours->number))
         replica_map_fetch(replica, from);
     bool stale = message->generation < ours->generation ||
@@ -833,7 +839,14 @@ void replica_message(struct replica *replica, struct replica_time time, node_id 
         replica->stats.invalid_count++;
         return;
     }
+    /* Who is kept out learns why, and no more. */
+    if (replica_keeps_out(replica, from)) {
+        replica_map_offer(replica, from);
+        return;
+    }
     replica_clock_heard(replica, from, load_u64le(bytes.data));
+    bool serves = !replica_is_kept_out(replica) || planted(BUG_EXCLUDED_SERVES);
+    if (!serves && bytes.data[ENVELOPE_BYTES] != PROTOCOL_TOPOLOGY) return;
     dispatch(replica, from, slice_from(bytes, ENVELOPE_BYTES));
 }
 
@@ -860,6 +873,7 @@ void replica_tick(struct replica *replica, struct replica_time time)
     replica->time = replica_clock_look(replica, time);
     for (size_t i = 0; i < replica->flow_capacity && replica->flow_count > 0; i++)
         flow_tick(replica, &replica->flows[i]);
+    if (replica_is_kept_out(replica) && !planted(BUG_EXCLUDED_SERVES)) return;
     replica_hint_tick(replica);
     replica_repair_tick(replica);
     replica_topology_tick(replica);
@@ -868,6 +882,7 @@ void replica_tick(struct replica *replica, struct replica_time time)
 uint64_t replica_wake_ms(const struct replica *replica)
 {
     uint64_t due = u64_min(replica_repair_due_ms(replica), replica_topology_due_ms(replica));
+    if (replica_is_kept_out(replica)) due = UINT64_MAX;
     for (size_t i = 0; i < replica->flow_capacity && replica->flow_count > 0; i++) {
         const struct flow *flow = &replica->flows[i];
         if (flow->kind == FLOW_NONE) continue;

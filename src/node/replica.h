@@ -110,6 +110,11 @@ void replica_synced(struct replica *replica, struct replica_time time);
  * so already; else it is proposed until it is. Errors: false as well when too much is asked for. */
 bool replica_change(struct replica *replica, const struct change *change);
 
+/* The first shard from `index` on that could not be written any more if the member were excluded, or of
+ * which what was acknowledged might be lost; the number of shards: none. Such an exclusion needs
+ * force (change.forced). */
+size_t replica_next_at_risk(const struct replica *replica, node_id id, size_t index);
+
 /* A directory without an id joins: it asks any member, again and again, until the answer has a map
  * with its incarnation; with that map and id its replica is created. */
 void replica_join_ask(const struct member *member, struct buf *out);

@@ -119,6 +119,9 @@ static bool keep_hint(struct replica *replica, node_id peer, struct slice key,
 bool replica_hint_keep(struct replica *replica, node_id peer, struct slice key,
                        const struct record *record)
 {
+    struct member member;
+    bool there = rangemap_member_find(replica->map, peer, &member);
+    if (there && member.state == MEMBER_EXCLUDED) return false; /* It never comes back. */
     if (replica_hint_total(replica) >= REPLICA_HINTS_MAX) return false;
     return keep_hint(replica, peer, key, record);
 }

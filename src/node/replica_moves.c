@@ -402,6 +402,7 @@ void replica_moves_tick(struct replica *replica)
     topology->moves_ms = now_ms + MOVES_INTERVAL_MS / 2 +
                          prng_below(&replica->prng, MOVES_INTERVAL_MS);
     replica_map_fetch_missed(replica);
+    replica_members_watch(replica);
     fill(replica);
     conclude(replica);
     report(replica);

@@ -13,6 +13,7 @@
  *   replica_share.c   what this node owns, and with whom
  *   replica_topology.c  the life of maps, and who is up
  *   replica_split.c   where shards are cut and joined
+ *   replica_member.c  who is waited for, who serves, who is kept out
  *   replica_moves.c   how shards come to other owners
  *   replica_propose.c  what the next map is to be
  *
@@ -283,8 +284,16 @@ struct replica_operations {
     bool forgot; /* A client, at some time. */
 };
 
+/* How a member has been lately, as seen from here. */
+struct silence {
+    node_id id;
+    uint64_t since_ms;  /* It does not answer, or does not keep up; 0: it does both. */
+    uint64_t suspended; /* Number of the first map here that says that it is; 0: it is not. */
+};
+
 struct replica_topology {
     bool started;
+    bool away;    /* Since the start nobody showed that there is no newer map. */
     bool unsaved; /* The map that counts here could not be kept yet. */
     struct register_node reg;
     struct boots boots;
@@ -293,6 +302,9 @@ struct replica_topology {
     uint64_t retired;      /* Every member that counts has acknowledged this one. */
     struct older_map older[REPLICA_MAPS_MAX]; /* In use by somebody still; the newest last. */
     size_t older_count;
+    struct silence *silences; /* One for each member, in their order. */
+    size_t silence_count;
+    uint64_t adopted_ms; /* When the map came. */
     uint64_t health_ms, moves_ms, fetch_ms;
     node_id offered[REPLICA_OFFERS_MAX]; /* Sent our map lately, without a question. */
     uint64_t offer_ms[REPLICA_OFFERS_MAX];
@@ -603,7 +615,29 @@ struct filling *replica_filling(const struct replica *replica, struct slice low)
 /* May this node answer for a shard whose owner it is or becomes? */
 bool replica_is_complete(const struct replica *replica, const struct shard *shard);
 
+/* --- replica_member.c --- */
+
+void replica_members_start(struct replica *replica);
+void replica_members_map_changed(struct replica *replica);
+void replica_members_watch(struct replica *replica);
+
+/* Appends the changes of state that are due; how many. */
+size_t replica_members_add(const struct replica *replica, struct buf *delta);
+
+/* The member sent something, and has this map. */
+void replica_members_met(struct replica *replica, node_id from, uint64_t number);
+
+/* Whether this node answers for its data, and coordinates writes. */
+bool replica_serves(const struct replica *replica);
+
+/* Whether it is excluded, or no member any more. */
+bool replica_is_kept_out(const struct replica *replica);
+bool replica_keeps_out(const struct replica *replica, node_id from);
+
 /* --- replica_propose.c --- */
+
+/* Whether the next owner has all of the shard, as far as is known here. */
+bool replica_is_known_synced(const struct replica *replica, const struct shard *shard, node_id id);
 
 /* The first member that is up: it proposes what nobody else has to. */
 node_id replica_proposer(const struct replica *replica);

@@ -113,15 +113,17 @@ static enum member_state state_of(const struct replica *replica, node_id id)
     return member.state;
 }
 
-/* Who has nothing to do counts as well. */
+/* Who has nothing to do is so as well. */
+bool replica_is_known_synced(const struct replica *replica, const struct shard *shard, node_id id)
+{
+    return replica_filling_part(shard, id) == FILLING_NONE || has_heard(replica, shard, id);
+}
+
 static unsigned count_synced(const struct replica *replica, const struct shard *shard)
 {
     unsigned count = 0;
-    for (size_t i = 0; i < shard->next.count; i++) {
-        node_id id = shard->next.ids[i];
-        bool done = replica_filling_part(shard, id) == FILLING_NONE;
-        count += done || has_heard(replica, shard, id);
-    }
+    for (size_t i = 0; i < shard->next.count; i++)
+        count += replica_is_known_synced(replica, shard, shard->next.ids[i]);
     return count;
 }
 
@@ -245,6 +247,11 @@ static size_t add_wishes(struct replica *replica, struct buf *delta)
     forget_wishes(replica);
     for (size_t i = 0; i < moves->wish_count; i++) {
         struct change change = moves->wishes[i].change;
+        bool excludes = change.kind == CHANGE_MEMBER_STATE &&
+                        change.member.state == MEMBER_EXCLUDED;
+        if (excludes && !change.forced &&
+            replica_next_at_risk(replica, change.member.id, 0) < rangemap_shard_count(replica->map))
+            continue;
         if (change.kind == CHANGE_MEMBER_ADD) {
             if (rangemap_next_id(replica->map) > NODE_ID_MAX) continue;
             change.member.id = (node_id)rangemap_next_id(replica->map);
@@ -332,6 +339,7 @@ void replica_propose(struct replica *replica)
     rangemap_delta_begin(replica->map, &delta);
     size_t count = first ? add_arrows(replica, &delta) : 0;
     if (count == 0) count = add_wishes(replica, &delta);
+    if (count == 0 && first) count = replica_members_add(replica, &delta);
     if (count == 0) count = add_removals(replica, first, &delta);
     if (count == 0) count = replica_splits_add(replica, &delta);
     bool room = replica->shares.moving.count < 2 * MOVES_AT_ONCE;

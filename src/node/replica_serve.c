@@ -168,6 +168,7 @@ enum data_verdict replica_tell(struct replica *replica, const struct request *re
     struct query query = replica_query(replica);
     query.ranges = list;
     CHECK(range_count <= DATA_RANGES_MAX);
+    if (!replica_serves(replica)) return DATA_INCOMPLETE;
     while (query.range_count < range_count) {
         struct key_range *range = &list[query.range_count++];
         CHECK(data_range_next(&ranges, range));

@@ -263,6 +263,8 @@ enum status replica_topology_start(struct replica *replica)
     if (status == STATUS_OK) status = set_members(replica);
     if (status != STATUS_OK) return status;
     tell_health(replica);
+    replica_members_start(replica);
+    replica_members_map_changed(replica);
     replica_splits_map_changed(replica, NULL);
     replica_moves_map_changed(replica, NULL); /* It may start in the middle of a move. */
     set_voting(replica);
@@ -279,6 +281,7 @@ void replica_topology_stop(struct replica *replica)
     health_destroy(replica->health);
     replica_moves_free(replica);
     replica_splits_free(replica);
+    heap_free(replica->heap, topology->silences);
     for (size_t i = 0; i < topology->older_count; i++) buf_deinit(&topology->older[i].ranges);
 }
 
@@ -406,6 +409,7 @@ static enum status adopt(struct replica *replica, struct rangemap *map)
     replica->shares = shares;
     if (rangemap_identity(map)->generation != rangemap_identity(before)->generation)
         begin_generation(replica, map);
+    replica_members_map_changed(replica);
     replica_moves_map_changed(replica, before);
     replica_splits_map_changed(replica, before);
     rangemap_unref(before);
@@ -514,7 +518,15 @@ bool replica_took_before(const struct replica *replica, struct slice key)
     return false;
 }
 
-static void take_map(struct replica *replica, struct slice bytes)
+/* Of a newer map that does not name this node: it was taken from it by those whom it knew. */
+static bool is_of_ours(const struct replica *replica, node_id from, const struct rangemap *map)
+{
+    struct member member;
+    return cluster_of(map) == cluster_of(replica->map) &&
+           rangemap_member_find(replica->map, from, &member) && member.state != MEMBER_EXCLUDED;
+}
+
+static void take_map(struct replica *replica, node_id from, struct slice bytes)
 {
     struct rangemap *map;
     if (rangemap_decode(replica->heap, bytes, &map) != STATUS_OK) {
@@ -524,7 +536,7 @@ static void take_map(struct replica *replica, struct slice bytes)
     struct member self;
     bool ours = rangemap_member_find(map, replica->self.id, &self) &&
                 self.incarnation == replica->self.incarnation;
-    if (!is_newer(replica, map) || !ours) {
+    if (!is_newer(replica, map) || (!ours && !is_of_ours(replica, from, map))) {
         rangemap_unref(map);
         return;
     }
@@ -642,7 +654,7 @@ static void topology_message(struct replica *replica, node_id from, struct slice
             replica_map_send(replica, from);
         break;
     case TOPOLOGY_MAP:
-        take_map(replica, message.map);
+        take_map(replica, from, message.map);
         break;
     case TOPOLOGY_JOIN:
         replica_moves_join(replica, &message.member);
@@ -661,6 +673,13 @@ static void topology_message(struct replica *replica, node_id from, struct slice
     }
 }
 
+/* What the sender just said of itself, if it is of this generation. */
+static void note_contact(struct replica *replica, node_id from)
+{
+    const struct health_card *card = health_card_of(replica->health, from);
+    if (card != NULL && card->boot != 0) replica_members_met(replica, from, card->known);
+}
+
 void replica_topology_message(struct replica *replica, node_id from, struct slice bytes)
 {
     struct replica_topology *topology = &replica->topology;
@@ -673,6 +692,7 @@ void replica_topology_message(struct replica *replica, node_id from, struct slic
         status =
             health_receive(replica->health, from, bytes, now_ms, &replica->prng, &replica->outbox);
         take_health_events(replica);
+        if (status == STATUS_OK) note_contact(replica, from);
         break;
     case PROTOCOL_REGISTER:
         status = register_receive(&topology->reg, from, bytes, now_ms, &replica->prng,

@@ -53,7 +53,8 @@ struct bench {
     bool cut[BENCH_NODES_MAX + 1][BENCH_NODES_MAX + 1];
     bool mute[BENCH_NODES_MAX + 1][BENCH_PROTOCOLS]; /* What a node sends of a protocol is lost. */
     bool deaf[BENCH_NODES_MAX + 1][BENCH_PROTOCOLS]; /* What it would get. */
-    bool mapless[BENCH_NODES_MAX + 1];               /* Maps that it would get. */
+    uint64_t sent[BENCH_NODES_MAX + 1][BENCH_NODES_MAX + 1][BENCH_PROTOCOLS]; /* From, to. */
+    bool mapless[BENCH_NODES_MAX + 1]; /* Maps that it would get. */
     struct bench_reply replies[BENCH_REPLIES_MAX];
     uint64_t now_ms, next_id, delivered;
     int64_t skew_ms[BENCH_NODES_MAX + 1]; /* Of the wall clocks. */
@@ -71,6 +72,7 @@ static inline void bench_send(void *context, node_id to, struct slice bytes)
     struct bench *bench = node->bench;
     uint8_t protocol = bytes.data[8]; /* Behind the time. */
     EXPECT(protocol < BENCH_PROTOCOLS);
+    bench->sent[node->id][to][protocol]++;
     if (bench->cut[node->id][to] || bench->mute[node->id][protocol] || bench->deaf[to][protocol])
         return;
     if (bench->mapless[to] && protocol == PROTOCOL_TOPOLOGY && bytes.data[9] == TOPOLOGY_MAP)

@@ -292,6 +292,207 @@ TEST_CASE(a_report_counts_while_it_is_told)
     bench_destroy(bench);
 }
 
+/* --- Suspended --- */
+
+static enum member_state state_at(const struct bench *bench, node_id id, node_id member)
+{
+    struct member found = {.state = MEMBER_EXCLUDED};
+    rangemap_member_find(replica_map(replica_of(bench, id)), member, &found);
+    return found.state;
+}
+
+static void cut_off(struct bench *bench, node_id id, bool cut)
+{
+    for (node_id other = 1; other <= bench->node_count; other++)
+        bench->cut[id][other] = bench->cut[other][id] = cut;
+}
+
+TEST_CASE(a_member_that_is_silent_is_suspended_and_nothing_waits_for_it)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_prepare(5, &settings, NULL);
+    begin_move(bench, 2, 3, 5);
+    cut_off(bench, 4, true);
+    bench_start_all(bench);
+    bench_pass(bench, 20000);
+    EXPECT(stage_at(bench, 1) == SHARD_FILLING && state_at(bench, 1, 4) == MEMBER_ACTIVE);
+    EXPECT(pass_until_stage(bench, 1, SHARD_STABLE));
+    EXPECT(state_at(bench, 1, 4) == MEMBER_SUSPENDED);
+    cut_off(bench, 4, false);
+    bench_pass(bench, 10000);
+    EXPECT(state_at(bench, 1, 4) == MEMBER_ACTIVE && number_at(bench, 4) == number_at(bench, 1));
+    bench_destroy(bench);
+}
+
+/* It owned the shard when it was cut off, and nobody could tell it that it does not any more. */
+TEST_CASE(a_node_that_may_have_been_left_behind_serves_nothing)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_prepare(6, &settings, NULL);
+    struct request get = {.kind = REQUEST_GET, .key = SLICE_LITERAL("w"), .has_consistency = true};
+    struct request put = {
+        .kind = REQUEST_SET, .key = SLICE_LITERAL("w"), .score = 2, .has_consistency = true};
+    begin_move(bench, 4, 5, 6);
+    bench_start_all(bench);
+    EXPECT(bench_put(bench, 1, "w", 1)->reply.outcome == REQUEST_DONE);
+    bench_kill(bench, 1, SIM_DISK_KILLED);
+    EXPECT(pass_until_stage(bench, 2, SHARD_STABLE));
+    EXPECT(state_at(bench, 2, 1) == MEMBER_SUSPENDED);
+    EXPECT(bench_put(bench, 4, "w", 3)->reply.outcome == REQUEST_DONE);
+
+    cut_off(bench, 1, true);
+    bench_restart(bench, 1);
+    EXPECT(bench_do(bench, 1, &get)->reply.outcome != REQUEST_DONE);
+    EXPECT(bench_do(bench, 1, &put)->reply.outcome != REQUEST_DONE);
+    bench_pass(bench, 20000);
+    EXPECT(bench_do(bench, 1, &get)->reply.outcome != REQUEST_DONE);
+    cut_off(bench, 1, false);
+    bench_pass(bench, 10000);
+    EXPECT(bench_do(bench, 1, &get)->scores[0] == 3);
+    EXPECT(state_at(bench, 1, 1) == MEMBER_ACTIVE);
+    bench_destroy(bench);
+}
+
+/* One of two owners is silent, and readers ask one: it might be that one. To exclude it is to say that
+ * it answers nobody. */
+TEST_CASE(a_stage_waits_for_a_silent_owner_that_could_answer_alone)
+{
+    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct bench *bench = bench_prepare(5, &settings, NULL);
+    begin_move(bench, 3, 4, 0);
+    cut_off(bench, 2, true);
+    bench_start_all(bench);
+    bench_pass(bench, 60000);
+    EXPECT(state_at(bench, 1, 2) == MEMBER_SUSPENDED);
+    EXPECT(stage_at(bench, 1) == SHARD_FILLING);
+    struct change exclude = {.kind = CHANGE_MEMBER_STATE,
+                             .member = {.id = 2, .state = MEMBER_EXCLUDED}};
+    replica_change(replica_of(bench, 1), &exclude);
+    EXPECT(pass_until_stage(bench, 1, SHARD_STABLE));
+    bench_pass(bench, 10000);
+    struct member gone;
+    EXPECT(!rangemap_member_find(replica_map(replica_of(bench, 1)), 2, &gone));
+    bench_destroy(bench);
+}
+
+/* The shard was to come to a node that dies: it comes to another one. */
+TEST_CASE(a_move_to_a_node_that_falls_silent_is_taken_back)
+{
+    struct rangemap_settings settings = settings_of(2, 2, 2);
+    struct bench *bench = bench_prepare(4, &settings, NULL);
+    struct change leave = {.kind = CHANGE_MEMBER_LEAVING, .member = {.id = 2, .leaving = true}};
+    bench_change(bench, &leave);
+    begin_move(bench, 1, 4, 0);
+    bench_start_all(bench);
+    EXPECT(bench_put(bench, 1, "w", 1)->reply.outcome == REQUEST_DONE);
+    bench_kill(bench, 4, SIM_DISK_KILLED);
+    bench_pass(bench, 80000);
+    struct shard shard = rangemap_shard(replica_map(replica_of(bench, 1)), 0);
+    EXPECT(shard.stage == SHARD_STABLE && owners_contain(&shard.owners, 1));
+    EXPECT(owners_contain(&shard.owners, 3) && bench_peek(bench, 3, "w") == 1);
+    bench_destroy(bench);
+}
+
+/* --- Excluded --- */
+
+static uint64_t sent_by(const struct bench *bench, node_id id)
+{
+    uint64_t count = 0;
+    for (node_id to = 1; to <= bench->node_count; to++)
+        for (size_t i = 0; i < BENCH_PROTOCOLS; i++) count += bench->sent[id][to][i];
+    return count;
+}
+
+static uint64_t sent_to(const struct bench *bench, node_id id)
+{
+    uint64_t count = 0;
+    for (node_id from = 1; from <= bench->node_count; from++)
+        for (size_t i = 0; i < BENCH_PROTOCOLS; i++)
+            if (i != PROTOCOL_TOPOLOGY) count += bench->sent[from][id][i];
+    return count;
+}
+
+TEST_CASE(an_excluded_node_does_nothing_once_it_knows)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    struct change exclude = {.kind = CHANGE_MEMBER_STATE,
+                             .member = {.id = 3, .state = MEMBER_EXCLUDED}};
+    EXPECT(bench_put(bench, 1, "w", 1)->reply.outcome == REQUEST_DONE);
+    replica_change(replica_of(bench, 1), &exclude);
+    bench_pass(bench, 10000);
+    EXPECT(replica_change(replica_of(bench, 1), &exclude));
+    struct request get = {.kind = REQUEST_GET, .key = SLICE_LITERAL("w")};
+    struct request put = {.kind = REQUEST_SET, .key = SLICE_LITERAL("w"), .score = 2};
+    EXPECT(bench_do(bench, 3, &get)->reply.outcome == REQUEST_NO_HEALTHY_OWNER);
+    EXPECT(bench_do(bench, 3, &put)->reply.outcome == REQUEST_NO_HEALTHY_OWNER);
+    uint64_t sent = sent_by(bench, 3);
+    bench_pass(bench, 30000);
+    EXPECT(sent_by(bench, 3) == sent);
+    /* What it owned has another owner, and it is a member no more. */
+    struct shard shard = rangemap_shard(replica_map(replica_of(bench, 1)), 0);
+    EXPECT(owners_contain(&shard.owners, 4) && bench_peek(bench, 4, "w") == 1);
+    struct member gone;
+    EXPECT(!rangemap_member_find(replica_map(replica_of(bench, 1)), 3, &gone));
+    bench_destroy(bench);
+}
+
+TEST_CASE(an_excluded_node_that_does_not_know_is_told_so_and_gets_no_answer)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    struct change exclude = {.kind = CHANGE_MEMBER_STATE,
+                             .member = {.id = 3, .state = MEMBER_EXCLUDED}};
+    struct request put = {.kind = REQUEST_SET, .key = SLICE_LITERAL("w"), .score = 2};
+    bench->mapless[3] = bench->deaf[3][PROTOCOL_REGISTER] = true;
+    replica_change(replica_of(bench, 1), &exclude);
+    bench_pass(bench, 5000);
+    EXPECT(state_at(bench, 1, 3) == MEMBER_EXCLUDED && state_at(bench, 3, 3) == MEMBER_ACTIVE);
+    uint64_t sent = sent_to(bench, 3);
+    bench_pass(bench, 5000);
+    EXPECT(bench_do(bench, 3, &put)->reply.outcome != REQUEST_DONE);
+    EXPECT(sent_to(bench, 3) == sent);
+    EXPECT(!replica_is_kept_out(replica_of(bench, 3)));
+    bench->mapless[3] = false;
+    bench_pass(bench, 5000);
+    EXPECT(replica_is_kept_out(replica_of(bench, 3)));
+    bench_destroy(bench);
+}
+
+TEST_CASE(too_many_owners_are_excluded_by_force_only)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(6, &settings, eight_cuts);
+    struct change exclude = {.kind = CHANGE_MEMBER_STATE,
+                             .member = {.id = 5, .state = MEMBER_EXCLUDED}};
+    const struct replica *replica = replica_of(bench, 1);
+    put_words(bench, 1, 26);
+    for (node_id id = 4; id <= 6; id++) bench_kill(bench, id, SIM_DISK_KILLED);
+    EXPECT(replica_next_at_risk(replica, 5, 0) == rangemap_shard_count(replica_map(replica)));
+    replica_change(replica_of(bench, 1), &exclude);
+    bench_pass(bench, 3000);
+    /* The registrars 4 and 5 of five are gone: two more and there is no majority. */
+    EXPECT(state_at(bench, 1, 5) == MEMBER_EXCLUDED);
+    exclude.member.id = 4;
+    size_t count = 0, index = 0;
+    for (; index < rangemap_shard_count(replica_map(replica)); index++) {
+        index = replica_next_at_risk(replica, 4, index);
+        if (index == rangemap_shard_count(replica_map(replica))) break;
+        struct shard shard = rangemap_shard(replica_map(replica), index);
+        EXPECT(owners_contain(&shard.owners, 4) && owners_contain(&shard.owners, 5));
+        count++;
+    }
+    EXPECT(count > 0);
+    replica_change(replica_of(bench, 1), &exclude);
+    bench_pass(bench, 3000);
+    EXPECT(state_at(bench, 1, 4) == MEMBER_ACTIVE);
+    exclude.forced = true;
+    replica_change(replica_of(bench, 1), &exclude);
+    bench_pass(bench, 3000);
+    EXPECT(state_at(bench, 1, 4) == MEMBER_EXCLUDED);
+    bench_destroy(bench);
+}
+
 TEST_MAIN(TEST(a_comparison_goes_on_over_maps_that_change_nothing_that_is_shared),
           TEST(a_start_knows_what_it_owned_under_older_maps),
           TEST(a_next_owner_gets_what_others_are_owed_before_it_counts_as_filled),
@@ -299,4 +500,11 @@ TEST_MAIN(TEST(a_comparison_goes_on_over_maps_that_change_nothing_that_is_shared
           TEST(who_goes_leaves_nothing_behind),
           TEST(a_member_that_leaves_stays_until_its_hints_are_delivered),
           TEST(directories_that_never_come_keep_no_others_out),
-          TEST(a_report_counts_while_it_is_told))
+          TEST(a_report_counts_while_it_is_told),
+          TEST(a_member_that_is_silent_is_suspended_and_nothing_waits_for_it),
+          TEST(a_node_that_may_have_been_left_behind_serves_nothing),
+          TEST(a_stage_waits_for_a_silent_owner_that_could_answer_alone),
+          TEST(a_move_to_a_node_that_falls_silent_is_taken_back),
+          TEST(an_excluded_node_does_nothing_once_it_knows),
+          TEST(an_excluded_node_that_does_not_know_is_told_so_and_gets_no_answer),
+          TEST(too_many_owners_are_excluded_by_force_only))
