@@ -56,6 +56,7 @@ enum planted_bug {
     BUG_SUSPENDED_SERVES,         /* A node serves before it knows that its map is the newest. */
     BUG_EXCLUDED_SERVES,          /* An excluded node goes on as if it were not. */
     BUG_EXCLUDED_HEARD,           /* Messages of excluded nodes count. */
+    BUG_INCREMENT_HEDGED,         /* Of an increment that takes long another owner is asked too. */
     BUG_COUNT,
 };
 

@@ -64,6 +64,7 @@ enum status replica_create(const struct replica_options *options, struct replica
     replica->sink = options->sink;
     replica->trace = options->trace;
     replica->prng.state = options->seed;
+    replica->hedge_tokens = READ_HEDGE_COST * READ_HEDGE_BURST;
     replica->self = options->self;
     replica->map_stays = options->map_stays;
     replica->map = rangemap_ref(options->map);
@@ -518,22 +519,23 @@ bool replica_is_down(const struct replica *replica, node_id id)
     return health_of(replica->health, id).state == HEALTH_DOWN;
 }
 
-/* An owner that may take the request and was not tried yet; 0: none. */
+/* The healthiest owner that may take the request and was not tried yet; 0: none. */
 static node_id choose_owner(struct replica *replica, struct flow *flow)
 {
     struct shard shard =
         rangemap_shard(replica->map, rangemap_find(replica->map, flow->request.key));
     const struct owners *owners = shard_read_owners(&shard);
-    uint8_t places[RANGEMAP_OWNERS_MAX];
+    node_id ids[RANGEMAP_OWNERS_MAX];
     uint32_t count = 0;
     for (uint8_t i = 0; i < owners->count; i++) {
         bool other = owners->ids[i] != replica->self.id && (flow->tried & 1 << i) == 0;
-        if (other && !replica_is_down(replica, owners->ids[i])) places[count++] = i;
+        if (other) ids[count++] = owners->ids[i];
     }
-    if (count == 0) return 0;
-    uint8_t place = places[prng_below(&replica->prng, count)];
-    flow->tried |= (uint8_t)(1 << place);
-    return owners->ids[place];
+    node_id owner =
+        health_pick(health_cache(replica->health), replica->zone, ids, count, &replica->prng);
+    for (uint8_t i = 0; i < owners->count; i++)
+        if (owners->ids[i] == owner) flow->tried |= (uint8_t)(1 << i);
+    return owner;
 }
 
 void replica_forward_to(struct replica *replica, struct flow *flow, node_id owner, unsigned attempt)
@@ -850,6 +852,19 @@ void replica_message(struct replica *replica, struct replica_time time, node_id 
     dispatch(replica, from, slice_from(bytes, ENVELOPE_BYTES));
 }
 
+/* What must never be. */
+static void hedge_increment(struct replica *replica, struct flow *flow)
+{
+    enum { LATE_MS = 50, HEDGED = 0x80 };
+    uint32_t timeout_ms = flow->request.timeout_ms == 0 ? REPLICA_TIMEOUT_MS
+                                                        : flow->request.timeout_ms;
+    bool late = replica->time.now_ms + timeout_ms >= flow->deadline_ms + LATE_MS;
+    bool hedged = (flow->tried & HEDGED) != 0;
+    if (flow->request.kind != REQUEST_INCREMENT || !late || hedged) return;
+    flow->tried |= HEDGED;
+    replica_forward(replica, flow);
+}
+
 static void flow_tick(struct replica *replica, struct flow *flow)
 {
     switch (flow->kind) {
@@ -858,6 +873,8 @@ static void flow_tick(struct replica *replica, struct flow *flow)
     case FLOW_FORWARD:
         if (replica->time.now_ms >= flow->deadline_ms)
             replica_fail(replica, flow, REQUEST_TIMED_OUT, STATUS_TIMEOUT);
+        else if (planted(BUG_INCREMENT_HEDGED))
+            hedge_increment(replica, flow);
         break;
     case FLOW_WRITE:
         replica_write_tick(replica, flow);
@@ -888,7 +905,7 @@ uint64_t replica_wake_ms(const struct replica *replica)
         if (flow->kind == FLOW_NONE) continue;
         due = u64_min(due, flow->deadline_ms);
         if (flow->kind == FLOW_WRITE) due = u64_min(due, replica_write_due_ms(flow));
-        if (flow->kind == FLOW_READ) due = u64_min(due, flow->read.hedge_ms);
+        if (flow->kind == FLOW_READ) due = u64_min(due, replica_read_due_ms(flow));
     }
     for (size_t i = 0; i < replica->hint_peer_count; i++)
         if (replica->hints[i].count > 0) due = u64_min(due, replica->hints[i].retry_ms);

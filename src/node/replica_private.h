@@ -35,8 +35,11 @@
 
 enum {
     FLOW_TARGETS_MAX = 2 * RANGEMAP_OWNERS_MAX,
-    READ_HEDGE_MS = 100, /* Owners that take longer are passed over. */
-    READ_PATIENCE_MS = 1000,
+    READ_PATIENCE_MS = 100,      /* Owners that take longer are passed over; twice as long each */
+    READ_PATIENCE_MAX_MS = 1000, /* time that this leaves too few, up to this. */
+    READ_HEDGE_COST = 20,        /* One more question for each 20: 5 % in the long run, */
+    READ_HEDGE_BURST = 16,       /* and so many at once. */
+    READ_LATE_MAX = 64,          /* Answers that are measured though a twin came first. */
     WRITE_RETRY_MS = 100, /* From one question to an owner that said no for now to the next. */
     READ_SCAN_SHARDS = 4, /* Asked at once by a walk, and twice as many each time. */
 };
@@ -83,7 +86,9 @@ struct flow_write {
 /* One question to one owner, about ranges of its own. */
 struct ask {
     node_id node;
-    uint64_t label; /* Of the message that is to be answered. */
+    uint64_t label;             /* Of the message that is to be answered. */
+    uint64_t sent_ms, hedge_ms; /* When it is late enough to ask another node as well; 0: never. */
+    size_t twin; /* Of the same asks: where the same is asked of another, plus one. */
     bool answered;
     bool more;         /* It has entries after the last it told. */
     size_t shard;      /* The first one it is about. */
@@ -116,13 +121,21 @@ struct flow_read {
     unsigned serial;   /* Of the next label. */
     node_id avoid[16]; /* Failed in this flow, or too slow. */
     size_t avoid_count;
-    uint64_t hedge_ms; /* When silent ones are passed over. */
+    uint64_t pass_ms;  /* When silent ones are passed over. */
+    uint64_t hedge_ms; /* When the first of them is late enough for another to be asked as well. */
     uint32_t patience_ms;
     struct buf result; /* Packed entries of the pieces before this one. */
     uint64_t result_count;
     uint64_t total;      /* COUNT: of the shards that are done. */
     bool counting_pages; /* COUNT: the owners of this shard differ, so it is walked. */
     struct buf from;     /* Key of question.from. */
+};
+
+/* A question whose answer is not waited for any more, but still measured. */
+struct late {
+    uint64_t label;
+    node_id node;
+    uint64_t sent_ms;
 };
 
 struct flow {
@@ -348,6 +361,10 @@ struct replica {
     struct peer_hints *hints;
     size_t hint_peer_count;
     uint64_t hint_label;
+    uint32_t hedge_tokens; /* READ_HEDGE_COST for each question that may be asked twice. */
+    struct late late[READ_LATE_MAX]; /* A ring. */
+    size_t late_count;               /* Since the start. */
+    uint32_t zone;                   /* Of this node, as health knows it. */
 
     struct repair repair;
     uint64_t repair_ms;  /* When the next peer is compared with. */
@@ -534,6 +551,7 @@ enum status replica_operation_load(struct replica *replica);
 void replica_read_begin(struct replica *replica, struct flow *flow);
 void replica_read_told(struct replica *replica, node_id from, const struct data_message *message);
 void replica_read_tick(struct replica *replica, struct flow *flow);
+uint64_t replica_read_due_ms(const struct flow *flow);
 void replica_read_free(struct replica *replica, struct flow *flow);
 
 /* --- replica_merge.c --- */

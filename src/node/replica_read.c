@@ -1,7 +1,9 @@
 /* A read, coordinated by any node.
  *
  *     plan       for each shard as many of its owners as the consistency needs: this node first, then
- *                those that are asked anyway, so that few nodes cover all shards
+ *                those that are asked anyway, so that few nodes cover all shards, then the healthiest
+ *     hedge      who has not answered when 95 of 100 of its answers would have come has a twin: another
+ *                owner is asked the same, and who answers first is believed
  *     lists      each owner tells what it holds of its ranges, in the order asked for, up to the limit
  *     confirm    where owners of a shard told different things, each candidate is looked up at those
  *                that did not name it, tombstones included
@@ -19,6 +21,8 @@
 #include "base/planted.h"
 #include "core/key.h"
 #include "node/replica_private.h"
+
+enum { TOKENS_MAX = READ_HEDGE_COST * READ_HEDGE_BURST };
 
 static void plan_around(struct replica *replica, struct flow *flow, bool ask_all);
 static void evaluate(struct replica *replica, struct flow *flow);
@@ -82,6 +86,20 @@ static bool asks_done(const struct asks *asks)
     return true;
 }
 
+/* Takes out one of two twins; the other has the first one's place. */
+static void twin_drop(struct asks *asks, size_t dropped)
+{
+    size_t other = asks->list[dropped].twin - 1, first = size_min(dropped, other);
+    size_t last = size_max(dropped, other);
+    asks->list[other].twin = 0;
+    ask_free(&asks->list[dropped]);
+    asks->list[first] = asks->list[other];
+    asks->count--;
+    for (size_t i = last; i < asks->count; i++) asks->list[i] = asks->list[i + 1];
+    for (size_t i = 0; i < asks->count; i++)
+        if (asks->list[i].twin > last + 1) asks->list[i].twin--;
+}
+
 void replica_read_free(struct replica *replica, struct flow *flow)
 {
     struct flow_read *read = &flow->read;
@@ -133,32 +151,35 @@ static bool is_asked(const struct flow_read *read, node_id node)
     return false;
 }
 
+static void move_to_front(node_id *ids, unsigned from, unsigned to)
+{
+    node_id id = ids[from];
+    for (; from > to; from--) ids[from] = ids[from - 1];
+    ids[to] = id;
+}
+
 /* Owners of the shard in the order in which to ask them; how many are up. */
 static unsigned rank(struct replica *replica, const struct flow_read *read,
                      const struct owners *owners, node_id ids[RANGEMAP_OWNERS_MAX])
 {
-    unsigned count = 0;
-    for (size_t i = 0; i < owners->count; i++)
-        if (!replica_is_down(replica, owners->ids[i]) && !is_avoided(read, owners->ids[i]))
-            ids[count++] = owners->ids[i];
-    /* Chance spreads the load over those that are as good; the two that follow go in front. */
-    for (unsigned i = count; i > 1; i--) {
-        unsigned j = prng_below(&replica->prng, i);
-        node_id swap = ids[i - 1];
-        ids[i - 1] = ids[j];
-        ids[j] = swap;
+    unsigned count = 0, front = 0;
+    for (size_t i = 0; i < owners->count; i++) {
+        node_id id = owners->ids[i];
+        if (id != replica->self.id && !is_avoided(read, id)) ids[count++] = id;
     }
-    unsigned front = 0;
-    for (unsigned pass = 0; pass < 2; pass++) {
-        for (unsigned i = front; i < count; i++) {
-            bool first = pass == 0 ? ids[i] == replica->self.id : is_asked(read, ids[i]);
-            if (!first) continue;
-            node_id swap = ids[front];
-            ids[front++] = ids[i];
-            ids[i] = swap;
-        }
+    const struct health_table *cache = health_cache(replica->health);
+    count = (unsigned)health_rank(cache, replica->zone, ids, count, &replica->prng);
+    /* Whoever is asked anyway comes before those that are as much alive. */
+    for (unsigned i = 0; i < count; i++) {
+        bool alive = health_of(replica->health, ids[i]).state == HEALTH_ALIVE;
+        if (!alive || !is_asked(read, ids[i])) continue;
+        move_to_front(ids, i, front++);
     }
-    return count;
+    if (!owners_contain(owners, replica->self.id) || is_avoided(read, replica->self.id))
+        return count;
+    ids[count] = replica->self.id;
+    move_to_front(ids, count, 0);
+    return count + 1;
 }
 
 static void add_range(struct ask *ask, const struct key_range *range)
@@ -260,6 +281,8 @@ static void put_question(struct replica *replica, struct flow *flow, struct ask 
     struct flow_read *read = &flow->read;
     ask->answered = false;
     ask->label = flow_label(flow, read->serial++);
+    ask->sent_ms = replica->time.now_ms;
+    ask->hedge_ms = 0;
     if (ask->node == replica->self.id) {
         struct data_message told = {0};
         told.verdict = replica_tell(replica, request, with_dead, buf_slice(&ask->ranges),
@@ -278,6 +301,17 @@ static void put_question(struct replica *replica, struct flow *flow, struct ask 
         .range_count = ask->range_count,
     };
     replica_send(replica, ask->node, false, &message);
+    replica->hedge_tokens = (uint32_t)u64_min(replica->hedge_tokens + 1, TOKENS_MAX);
+    /* A list that is continued is the node's own. */
+    if (ask->entry_count > 0 || ask->twin != 0) return;
+    ask->hedge_ms = ask->sent_ms + health_hedge_after_ms(health_cache(replica->health), ask->node);
+    read->hedge_ms = u64_min(read->hedge_ms, ask->hedge_ms);
+}
+
+static void start_waiting(const struct replica *replica, struct flow_read *read)
+{
+    read->pass_ms = replica->time.now_ms + read->patience_ms;
+    read->hedge_ms = UINT64_MAX;
 }
 
 static void fail(struct replica *replica, struct flow *flow)
@@ -296,7 +330,7 @@ static void plan_around(struct replica *replica, struct flow *flow, bool ask_all
     asks_clear(&read->lists);
     asks_clear(&read->confirms);
     read->confirming = false;
-    read->hedge_ms = replica->time.now_ms + read->patience_ms;
+    start_waiting(replica, read);
     if (!plan_lists(replica, flow)) {
         /* Those that were too slow may be all there are. */
         bool again = read->avoid_count > 0;
@@ -307,7 +341,7 @@ static void plan_around(struct replica *replica, struct flow *flow, bool ask_all
             fail(replica, flow);
             return;
         }
-        read->patience_ms = (uint32_t)u64_min(read->patience_ms * 2, READ_PATIENCE_MS);
+        read->patience_ms = (uint32_t)u64_min(read->patience_ms * 2, READ_PATIENCE_MAX_MS);
     }
     if (read->no_memory) {
         replica_fail(replica, flow, REQUEST_REFUSED, STATUS_NOMEM);
@@ -357,7 +391,7 @@ void replica_read_begin(struct replica *replica, struct flow *flow)
     struct flow_read *read = &flow->read;
     read->map = rangemap_ref(replica->map);
     read->question = flow->request;
-    read->patience_ms = READ_HEDGE_MS;
+    read->patience_ms = READ_PATIENCE_MS;
     read->result.heap = read->from.heap = replica->heap;
     if (flow->request.kind == REQUEST_GET) {
         read->next_shard = rangemap_find(read->map, flow->request.key);
@@ -372,48 +406,6 @@ void replica_read_begin(struct replica *replica, struct flow *flow)
 
 /* --- Answers --- */
 
-static struct ask *find_ask(struct flow_read *read, node_id from, uint64_t label)
-{
-    struct asks *asks = read->confirming ? &read->confirms : &read->lists;
-    for (size_t i = 0; i < asks->count; i++)
-        if (asks->list[i].label == label && asks->list[i].node == from) return &asks->list[i];
-    return NULL;
-}
-
-void replica_read_told(struct replica *replica, node_id from, const struct data_message *message)
-{
-    struct flow *flow = replica_flow_find(replica, message->flow);
-    if (flow == NULL || flow->kind != FLOW_READ) return;
-    struct flow_read *read = &flow->read;
-    struct ask *ask = find_ask(read, from, message->flow);
-    if (ask == NULL || ask->answered) return;
-    if (message->verdict != DATA_OK) {
-        replica->stats.refused_count++;
-        avoid(read, from);
-        plan_around(replica, flow, false);
-        return;
-    }
-    absorb(read, ask, message);
-    if (asks_done(read->confirming ? &read->confirms : &read->lists)) evaluate(replica, flow);
-}
-
-void replica_read_tick(struct replica *replica, struct flow *flow)
-{
-    struct flow_read *read = &flow->read;
-    if (replica->time.now_ms >= flow->deadline_ms) {
-        replica_fail(replica, flow, REQUEST_TIMED_OUT, STATUS_TIMEOUT);
-        return;
-    }
-    if (replica->time.now_ms < read->hedge_ms) return;
-    const struct asks *asks = read->confirming ? &read->confirms : &read->lists;
-    for (size_t i = 0; i < asks->count; i++)
-        if (!asks->list[i].answered) avoid(read, asks->list[i].node);
-    replica->stats.hedge_count++;
-    plan_around(replica, flow, true);
-}
-
-/* --- Confirming --- */
-
 static bool ask_covers(const struct ask *ask, struct slice key)
 {
     struct slice rest = buf_slice(&ask->ranges);
@@ -424,6 +416,187 @@ static bool ask_covers(const struct ask *ask, struct slice key)
     }
     return false;
 }
+
+static struct ask *find_ask(struct flow_read *read, node_id from, uint64_t label)
+{
+    struct asks *asks = read->confirming ? &read->confirms : &read->lists;
+    for (size_t i = 0; i < asks->count; i++)
+        if (asks->list[i].label == label && asks->list[i].node == from) return &asks->list[i];
+    return NULL;
+}
+
+static struct asks *asks_now(struct flow_read *read)
+{
+    return read->confirming ? &read->confirms : &read->lists;
+}
+
+static void measure(struct replica *replica, node_id node, uint64_t sent_ms)
+{
+    uint64_t took_ms = replica->time.now_ms - sent_ms;
+    health_heard(replica->health, node, (uint32_t)u64_min(took_ms * 1000 + 500, UINT32_MAX),
+                 health_of(replica->health, node).depth);
+}
+
+/* Whose twin came first: had it not answered as late as it does, its p95 would be too good. */
+static void measure_late(struct replica *replica, node_id from, uint64_t label)
+{
+    for (size_t i = 0; i < READ_LATE_MAX; i++) {
+        struct late *late = &replica->late[i];
+        if (late->label != label || late->node != from) continue;
+        measure(replica, from, late->sent_ms);
+        *late = (struct late){0};
+    }
+}
+
+void replica_read_told(struct replica *replica, node_id from, const struct data_message *message)
+{
+    struct flow *flow = replica_flow_find(replica, message->flow);
+    bool reads = flow != NULL && flow->kind == FLOW_READ;
+    struct ask *ask = reads ? find_ask(&flow->read, from, message->flow) : NULL;
+    if (ask == NULL || ask->answered) {
+        measure_late(replica, from, message->flow);
+        return;
+    }
+    struct flow_read *read = &flow->read;
+    struct asks *asks = asks_now(read);
+    measure(replica, from, ask->sent_ms);
+    if (message->verdict != DATA_OK) {
+        replica->stats.refused_count++;
+        avoid(read, from);
+        if (ask->twin != 0)
+            twin_drop(asks, (size_t)(ask - asks->list));
+        else
+            plan_around(replica, flow, false);
+        return;
+    }
+    absorb(read, ask, message);
+    if (ask->twin != 0) {
+        const struct ask *other = &asks->list[ask->twin - 1];
+        replica->late[replica->late_count++ % READ_LATE_MAX] =
+            (struct late){other->label, other->node, other->sent_ms};
+        twin_drop(asks, ask->twin - 1);
+    }
+    if (asks_done(asks)) evaluate(replica, flow);
+}
+
+/* Takes out of `ids` who does not own all that the ask is about, or is asked about it already. */
+static void keep_fit(const struct flow_read *read, const struct ask *ask, node_id *ids,
+                     unsigned *count)
+{
+    struct slice rest = buf_slice(&ask->ranges);
+    struct key_range range;
+    while (data_range_next(&rest, &range)) {
+        size_t first, end;
+        rangemap_find_range(read->map, range.low, range.high, &first, &end);
+        for (; first < end; first++) {
+            struct shard shard = rangemap_shard(read->map, first);
+            const struct owners *owners = shard_read_owners(&shard);
+            unsigned kept = 0;
+            for (unsigned i = 0; i < *count; i++)
+                if (owners_contain(owners, ids[i])) ids[kept++] = ids[i];
+            *count = kept;
+        }
+        for (size_t i = 0; i < read->lists.count; i++) {
+            const struct ask *asked = &read->lists.list[i];
+            if (!ask_covers(asked, range.low)) continue;
+            unsigned kept = 0;
+            for (unsigned j = 0; j < *count; j++)
+                if (ids[j] != asked->node) ids[kept++] = ids[j];
+            *count = kept;
+        }
+    }
+}
+
+/* The healthiest node that could answer in place of the one asked; 0: none. */
+static node_id choose_twin(struct replica *replica, const struct flow_read *read,
+                           const struct ask *ask)
+{
+    struct slice rest = buf_slice(&ask->ranges);
+    struct key_range range;
+    node_id ids[RANGEMAP_OWNERS_MAX];
+    CHECK(data_range_next(&rest, &range));
+    struct shard shard = rangemap_shard(read->map, rangemap_find(read->map, range.low));
+    unsigned count = rank(replica, read, shard_read_owners(&shard), ids);
+    keep_fit(read, ask, ids, &count);
+    for (unsigned i = 0; i < count; i++)
+        if (ids[i] != replica->self.id) return ids[i];
+    return 0;
+}
+
+/* Asks another node the same. */
+static void hedge(struct replica *replica, struct flow *flow, size_t index)
+{
+    struct flow_read *read = &flow->read;
+    struct asks *asks = asks_now(read);
+    node_id node = choose_twin(replica, read, &asks->list[index]);
+    asks->list[index].hedge_ms = 0;
+    if (node == 0 || replica->hedge_tokens < READ_HEDGE_COST) return;
+    struct ask *twin = asks_add(replica, asks, node);
+    if (twin == NULL) return;
+    struct ask *ask = &asks->list[index];
+    buf_append_slice(&twin->ranges, buf_slice(&ask->ranges));
+    if (twin->ranges.failed) {
+        ask_free(twin);
+        asks->count--;
+        return;
+    }
+    twin->range_count = ask->range_count;
+    twin->shard = ask->shard;
+    twin->twin = index + 1;
+    ask->twin = asks->count;
+    replica->hedge_tokens -= READ_HEDGE_COST;
+    replica->stats.hedge_count++;
+    TRACE(replica->trace, "flow %llu: n%u is late, ask n%u too", (unsigned long long)flow->number,
+          ask->node, node);
+    struct request request = read->question;
+    struct slice rest = buf_slice(&twin->ranges);
+    struct key_range first;
+    CHECK(data_range_next(&rest, &first));
+    if (read->confirming) request = (struct request){.kind = REQUEST_GET, .key = first.low};
+    put_question(replica, flow, twin, &request, request.kind == REQUEST_GET);
+}
+
+static void hedge_late(struct replica *replica, struct flow *flow)
+{
+    struct flow_read *read = &flow->read;
+    const struct asks *asks = asks_now(read);
+    read->hedge_ms = UINT64_MAX;
+    for (size_t i = 0, count = asks->count; i < count; i++) {
+        const struct ask *ask = &asks->list[i];
+        if (ask->answered || ask->hedge_ms == 0) continue;
+        if (replica->time.now_ms >= ask->hedge_ms)
+            hedge(replica, flow, i);
+        else
+            read->hedge_ms = u64_min(read->hedge_ms, ask->hedge_ms);
+    }
+}
+
+uint64_t replica_read_due_ms(const struct flow *flow)
+{
+    return u64_min(flow->read.pass_ms, flow->read.hedge_ms);
+}
+
+void replica_read_tick(struct replica *replica, struct flow *flow)
+{
+    struct flow_read *read = &flow->read;
+    if (replica->time.now_ms >= flow->deadline_ms) {
+        replica_fail(replica, flow, REQUEST_TIMED_OUT, STATUS_TIMEOUT);
+        return;
+    }
+    if (replica->time.now_ms >= read->hedge_ms) hedge_late(replica, flow);
+    if (replica->time.now_ms < read->pass_ms) return;
+    const struct asks *asks = asks_now(read);
+    for (size_t i = 0; i < asks->count; i++) {
+        const struct ask *ask = &asks->list[i];
+        if (ask->answered) continue;
+        avoid(read, ask->node);
+        if (ask->node != replica->self.id)
+            health_failed(replica->health, ask->node, HEALTH_TIMEOUT);
+    }
+    plan_around(replica, flow, true);
+}
+
+/* --- Confirming --- */
 
 static bool has_reported(const struct merge *merge, const struct candidate *candidate, node_id node)
 {
@@ -457,7 +630,7 @@ static bool confirm(struct replica *replica, struct flow *flow, const struct mer
     }
     if (read->confirms.count == 0 || read->no_memory) return false;
     read->confirming = true;
-    read->hedge_ms = replica->time.now_ms + read->patience_ms;
+    start_waiting(replica, read);
     for (size_t i = 0; i < read->confirms.count; i++) {
         struct ask *ask = &read->confirms.list[i];
         struct slice rest = buf_slice(&ask->ranges);
@@ -588,7 +761,7 @@ static void extend(struct replica *replica, struct flow *flow)
     struct flow_read *read = &flow->read;
     asks_clear(&read->confirms);
     read->confirming = false;
-    read->hedge_ms = replica->time.now_ms + read->patience_ms;
+    start_waiting(replica, read);
     for (size_t i = 0; i < read->lists.count; i++) {
         struct ask *ask = &read->lists.list[i];
         if (!ask->more) continue;

@@ -250,6 +250,7 @@ enum status replica_topology_start(struct replica *replica)
         .heap = replica->heap,
         .trace = replica->trace,
     };
+    replica->zone = options.zone;
     topology->acknowledged = 0;
     enum status status =
         shares_build(replica->heap, replica->map, replica->self.id, &replica->shares);

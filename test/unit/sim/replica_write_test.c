@@ -268,6 +268,24 @@ TEST_CASE(a_forwarded_request_that_comes_twice_is_done_once_however_late)
     bench_destroy(bench);
 }
 
+TEST_CASE(an_increment_is_never_asked_of_two_owners)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    struct request add = {.kind = REQUEST_INCREMENT, .key = SLICE_LITERAL("w"), .score = 1};
+    for (int round = 0; round < 5; round++) {
+        for (node_id id = 1; id <= 3; id++) bench->nodes[id].frozen = true;
+        uint64_t number = bench_ask(bench, 4, &add);
+        bench_pass(bench, 400);
+        for (node_id id = 1; id <= 3; id++) bench->nodes[id].frozen = false;
+        bench_settle(bench);
+        EXPECT(bench_reply(bench, number)->reply.outcome == REQUEST_DONE);
+    }
+    bench_pass(bench, 2000);
+    EXPECT(bench_get(bench, 4, "w", CONSISTENCY_ALL)->scores[0] == 5);
+    bench_destroy(bench);
+}
+
 TEST_MAIN(TEST(a_batch_that_fails_takes_along_only_what_tells_of_it),
           TEST(an_owner_whose_disk_takes_nothing_leaves_the_write_to_another),
           TEST(an_owner_that_refused_is_owed_a_hint),
@@ -276,4 +294,5 @@ TEST_MAIN(TEST(a_batch_that_fails_takes_along_only_what_tells_of_it),
           TEST(a_stand_in_that_is_silent_or_refuses_is_passed_over),
           TEST(an_owner_whose_stand_in_is_silent_is_owed_a_hint_here),
           TEST(others_stand_in_for_an_owner_that_turns_out_to_be_silent),
+          TEST(an_increment_is_never_asked_of_two_owners),
           TEST(a_forwarded_request_that_comes_twice_is_done_once_however_late))
