@@ -57,6 +57,7 @@ enum planted_bug {
     BUG_EXCLUDED_SERVES,          /* An excluded node goes on as if it were not. */
     BUG_EXCLUDED_HEARD,           /* Messages of excluded nodes count. */
     BUG_INCREMENT_HEDGED,         /* Of an increment that takes long another owner is asked too. */
+    BUG_NUMBERS_OVER_GENERATIONS, /* What was acknowledged in one generation counts in the next. */
     BUG_COUNT,
 };
 

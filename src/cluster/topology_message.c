@@ -34,6 +34,7 @@ void topology_message_encode(const struct topology_message *message, struct buf 
         buf_append_varint(out, message->member.capacity);
         put_slice(out, message->member.zone);
         put_slice(out, message->member.address);
+        buf_append_varint(out, message->replaces);
         break;
     case TOPOLOGY_SYNCED:
         buf_append_varint(out, message->generation);
@@ -88,7 +89,7 @@ enum status topology_message_decode(struct slice bytes, struct topology_message 
     unsigned kind = reader_u8(&reader);
     if (kind == 0 || kind >= TOPOLOGY_KIND_END) return STATUS_INVALID;
     struct topology_message decoded = {.kind = (enum topology_kind)kind};
-    uint64_t capacity;
+    uint64_t capacity, replaces;
     switch (decoded.kind) {
     case TOPOLOGY_FETCH:
     case TOPOLOGY_CLEAR_ASK:
@@ -107,6 +108,9 @@ enum status topology_message_decode(struct slice bytes, struct topology_message 
         decoded.member.capacity = (uint32_t)capacity;
         decoded.member.zone = get_slice(&reader, RANGEMAP_ZONE_BYTES_MAX);
         decoded.member.address = get_slice(&reader, RANGEMAP_ADDRESS_BYTES_MAX);
+        replaces = reader_varint(&reader);
+        if (replaces > NODE_ID_MAX) reader.failed = true;
+        decoded.replaces = (node_id)replaces;
         break;
     case TOPOLOGY_SYNCED:
         get_shards(&reader, &decoded);

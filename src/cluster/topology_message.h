@@ -34,6 +34,7 @@ struct topology_message {
                                   * CLEAR_ASK: of the map that began the stage. */
     struct slice map;            /* MAP */
     struct member member;        /* JOIN: incarnation, capacity, zone, address. */
+    node_id replaces;            /* JOIN: who goes when I come; 0: nobody. */
     struct slice shards;         /* SYNCED: topology_shard_next(). */
     uint64_t shard_count;
 };

@@ -115,9 +115,20 @@ bool replica_change(struct replica *replica, const struct change *change);
  * force (change.forced). */
 size_t replica_next_at_risk(const struct replica *replica, node_id id, size_t index);
 
+/* Begins a generation without these members, when a majority of the registrars is lost for ever: they
+ * are excluded, whatever is then at risk, and what they hold is lost with them. `why`, which may be
+ * NULL, gets a sentence of static storage.
+ *
+ * Errors: STATUS_STALE when a member that is up has a newer map, which comes first; STATUS_INVALID for
+ * ids that are no members, or this node; those of the map. */
+enum status replica_recover(struct replica *replica, struct replica_time time, const node_id *lost,
+                            size_t lost_count, const char **why);
+
 /* A directory without an id joins: it asks any member, again and again, until the answer has a map
  * with its incarnation; with that map and id its replica is created. */
-void replica_join_ask(const struct member *member, struct buf *out);
+/* `replaces`: a member that goes by the same change, 0: none. It leaves; if it is suspended it is
+ * excluded, where that needs no force. */
+void replica_join_ask(const struct member *member, node_id replaces, struct buf *out);
 bool replica_join_answer(struct replica *replica, struct replica_time time, struct slice ask,
                          struct buf *answer);
 

@@ -254,6 +254,7 @@ struct clearance {
 struct wish {
     struct change change;
     uint64_t until_ms; /* Unless it is asked for again. */
+    node_id replaces;  /* Of a member to add: who goes by the same change; 0: nobody. */
     char zone[RANGEMAP_ZONE_BYTES_MAX + 1], address[RANGEMAP_ADDRESS_BYTES_MAX + 1];
 };
 
@@ -660,7 +661,7 @@ bool replica_is_known_synced(const struct replica *replica, const struct shard *
 /* The first member that is up: it proposes what nobody else has to. */
 node_id replica_proposer(const struct replica *replica);
 void replica_propose(struct replica *replica);
-void replica_moves_join(struct replica *replica, const struct member *member);
+void replica_moves_join(struct replica *replica, const struct member *member, node_id replaces);
 void replica_moves_synced(struct replica *replica, node_id from,
                           const struct topology_message *message);
 bool replica_is_leaving(const struct replica *replica);

@@ -240,25 +240,48 @@ static void forget_wishes(struct replica *replica)
     moves->wish_count = kept;
 }
 
+/* Who is up hands over what it has; who is not cannot. */
+static void add_replaced(const struct replica *replica, node_id id, struct buf *delta)
+{
+    struct member member;
+    if (!rangemap_member_find(replica->map, id, &member)) return;
+    struct change change = {.kind = CHANGE_MEMBER_LEAVING,
+                            .member = {.id = id, .leaving = true, .state = MEMBER_EXCLUDED}};
+    if (member.state == MEMBER_SUSPENDED) change.kind = CHANGE_MEMBER_STATE;
+    bool is_so = member.state == MEMBER_EXCLUDED ||
+                 (change.kind == CHANGE_MEMBER_LEAVING && member.leaving);
+    if (!is_so) rangemap_delta_add(delta, &change);
+}
+
+static bool needs_force(const struct replica *replica, const struct wish *wish)
+{
+    const struct change *change = &wish->change;
+    bool excludes = change->kind == CHANGE_MEMBER_STATE && change->member.state == MEMBER_EXCLUDED;
+    node_id id = excludes ? change->member.id : wish->replaces;
+    struct member member;
+    if (id == 0 || !rangemap_member_find(replica->map, id, &member)) return false;
+    if (!excludes && member.state != MEMBER_SUSPENDED) return false;
+    return !change->forced &&
+           replica_next_at_risk(replica, id, 0) < rangemap_shard_count(replica->map);
+}
+
 /* The first that the map takes: others may become possible, and keep nobody waiting. */
 static size_t add_wishes(struct replica *replica, struct buf *delta)
 {
     struct replica_moves *moves = &replica->moves;
     forget_wishes(replica);
     for (size_t i = 0; i < moves->wish_count; i++) {
-        struct change change = moves->wishes[i].change;
-        bool excludes = change.kind == CHANGE_MEMBER_STATE &&
-                        change.member.state == MEMBER_EXCLUDED;
-        if (excludes && !change.forced &&
-            replica_next_at_risk(replica, change.member.id, 0) < rangemap_shard_count(replica->map))
-            continue;
+        const struct wish *wish = &moves->wishes[i];
+        struct change change = wish->change;
+        if (needs_force(replica, wish)) continue;
         if (change.kind == CHANGE_MEMBER_ADD) {
             if (rangemap_next_id(replica->map) > NODE_ID_MAX) continue;
             change.member.id = (node_id)rangemap_next_id(replica->map);
         }
-        change.member.zone = slice_from_text(moves->wishes[i].zone);
-        change.member.address = slice_from_text(moves->wishes[i].address);
+        change.member.zone = slice_from_text(wish->zone);
+        change.member.address = slice_from_text(wish->address);
         rangemap_delta_add(delta, &change);
+        add_replaced(replica, wish->replaces, delta);
         if (applies(replica, delta)) return 1;
         rangemap_delta_begin(replica->map, delta);
     }
@@ -387,7 +410,7 @@ static void keep_text(char *to, struct slice text)
     if (text.size > 0) memcpy(to, text.data, text.size);
 }
 
-bool replica_change(struct replica *replica, const struct change *change)
+static bool wish_for(struct replica *replica, const struct change *change, node_id replaces)
 {
     struct replica_moves *moves = &replica->moves;
     if (is_granted(replica, change)) return true;
@@ -397,22 +420,28 @@ bool replica_change(struct replica *replica, const struct change *change)
         wish = &moves->wishes[moves->wish_count++];
         replica->topology.moves_ms = 0;
     }
-    *wish = (struct wish){.change = *change, .until_ms = UINT64_MAX};
+    *wish = (struct wish){.change = *change, .until_ms = UINT64_MAX, .replaces = replaces};
     keep_text(wish->zone, change->member.zone);
     keep_text(wish->address, change->member.address);
     if (change->kind == CHANGE_MEMBER_ADD) wish->until_ms = replica->time.now_ms + PROPOSE_JOIN_MS;
     return false;
 }
 
-void replica_moves_join(struct replica *replica, const struct member *member)
+bool replica_change(struct replica *replica, const struct change *change)
 {
-    replica_change(replica, &(struct change){.kind = CHANGE_MEMBER_ADD, .member = *member});
+    return wish_for(replica, change, 0);
 }
 
-void replica_join_ask(const struct member *member, struct buf *out)
+void replica_moves_join(struct replica *replica, const struct member *member, node_id replaces)
 {
-    topology_message_encode(&(struct topology_message){.kind = TOPOLOGY_JOIN, .member = *member},
-                            out);
+    wish_for(replica, &(struct change){.kind = CHANGE_MEMBER_ADD, .member = *member}, replaces);
+}
+
+void replica_join_ask(const struct member *member, node_id replaces, struct buf *out)
+{
+    topology_message_encode(
+        &(struct topology_message){.kind = TOPOLOGY_JOIN, .member = *member, .replaces = replaces},
+        out);
 }
 
 bool replica_join_answer(struct replica *replica, struct replica_time time, struct slice ask,
@@ -425,7 +454,7 @@ bool replica_join_answer(struct replica *replica, struct replica_time time, stru
         return false;
     }
     struct change change = {.kind = CHANGE_MEMBER_ADD, .member = message.member};
-    if (!replica_change(replica, &change)) return false;
+    if (!wish_for(replica, &change, message.replaces)) return false;
     rangemap_encode(replica->map, answer);
     return buf_status(answer) == STATUS_OK;
 }

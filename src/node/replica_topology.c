@@ -381,6 +381,7 @@ void replica_map_lost(struct replica *replica)
 static void begin_generation(struct replica *replica, const struct rangemap *map)
 {
     struct replica_topology *topology = &replica->topology;
+    if (planted(BUG_NUMBERS_OVER_GENERATIONS)) return;
     topology->durable = topology->acknowledged = topology->retired = 0;
     for (size_t i = 0; i < topology->older_count; i++)
         topology->older[i].number = rangemap_identity(map)->number - 1;
@@ -545,6 +546,79 @@ static void take_map(struct replica *replica, node_id from, struct slice bytes)
     (void)status;
 }
 
+/* --- Recovery --- */
+
+/* What was decided and is known to somebody who is up is not to be undone. */
+static bool is_behind(const struct replica *replica)
+{
+    for (size_t i = 0; i < rangemap_member_count(replica->map); i++) {
+        node_id id = rangemap_member(replica->map, i).id;
+        const struct health_card *card = health_card_of(replica->health, id);
+        if (id == replica->self.id || card == NULL || replica_is_down(replica, id)) continue;
+        if (card->known > rangemap_identity(replica->map)->number) return true;
+    }
+    return false;
+}
+
+/* The half of the id that stays is the cluster's. */
+static uint64_t next_generation_id(struct replica *replica)
+{
+    uint64_t id = rangemap_identity(replica->map)->generation_id;
+    uint32_t chance = prng_u32(&replica->prng);
+    if (chance == (uint32_t)id) chance++;
+    return id >> 32 << 32 | chance;
+}
+
+/* Those that are excluded already are as lost as can be. */
+static enum status add_lost(const struct replica *replica, const node_id *lost, size_t count,
+                            const char **why, struct buf *delta)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct member member;
+        struct change change = {.kind = CHANGE_MEMBER_STATE,
+                                .forced = true,
+                                .member = {.id = lost[i], .state = MEMBER_EXCLUDED}};
+        bool known = rangemap_member_find(replica->map, lost[i], &member);
+        if (!known || lost[i] == replica->self.id) {
+            *why = known ? "this node cannot be lost to itself" : "there is no such member";
+            return STATUS_INVALID;
+        }
+        if (member.state != MEMBER_EXCLUDED) rangemap_delta_add(delta, &change);
+    }
+    return buf_status(delta);
+}
+
+enum status replica_recover(struct replica *replica, struct replica_time time, const node_id *lost,
+                            size_t lost_count, const char **why)
+{
+    struct buf delta = {.heap = replica->heap};
+    struct rangemap *next;
+    const char *ignored;
+    replica->time = replica_clock_look(replica, time);
+    if (why == NULL) why = &ignored;
+    if (replica_is_kept_out(replica)) {
+        *why = "this node is no member";
+        return STATUS_INVALID;
+    }
+    if (is_behind(replica)) {
+        *why = "a member that is up has a newer map";
+        return STATUS_STALE;
+    }
+    rangemap_delta_begin(replica->map, &delta);
+    enum status status = add_lost(replica, lost, lost_count, why, &delta);
+    if (status == STATUS_OK)
+        status = rangemap_recover(replica->map, next_generation_id(replica), buf_slice(&delta), why,
+                                  &next);
+    if (status == STATUS_OK) status = adopt(replica, next);
+    buf_deinit(&delta);
+    if (status == STATUS_OK) {
+        replica->topology.away = false; /* Somebody said that this map is the newest. */
+        TRACE(replica->trace, "recovered: generation %llu",
+              (unsigned long long)rangemap_identity(replica->map)->generation);
+    }
+    return status;
+}
+
 /* --- Acknowledging --- */
 
 /* The least number of a map under which this node still coordinates something. */
@@ -632,8 +706,6 @@ static void take_health_events(struct replica *replica)
             TRACE(replica->trace, "n%u is down", event.peer);
             break;
         case HEALTH_OTHER_GENERATION:
-            replica_map_fetch(replica, event.peer); /* Whose is the later one gets no answer. */
-            break;
         case HEALTH_TWIN:
             break;
         }
@@ -658,7 +730,7 @@ static void topology_message(struct replica *replica, node_id from, struct slice
         take_map(replica, from, message.map);
         break;
     case TOPOLOGY_JOIN:
-        replica_moves_join(replica, &message.member);
+        replica_moves_join(replica, &message.member, message.replaces);
         break;
     case TOPOLOGY_SYNCED:
         replica_moves_synced(replica, from, &message);
@@ -687,13 +759,17 @@ void replica_topology_message(struct replica *replica, node_id from, struct slic
     struct register_news news = {0};
     struct boots_news boots_news = {0};
     uint64_t now_ms = replica->time.now_ms;
+    uint64_t foreign = health_counts(replica->health)->foreign_count;
     enum status status = STATUS_OK;
     switch (bytes.data[0]) {
     case PROTOCOL_HEALTH:
         status =
             health_receive(replica->health, from, bytes, now_ms, &replica->prng, &replica->outbox);
         take_health_events(replica);
-        if (status == STATUS_OK) note_contact(replica, from);
+        if (health_counts(replica->health)->foreign_count != foreign)
+            replica_map_fetch(replica, from); /* Whose is the later one gets no answer. */
+        else if (status == STATUS_OK)
+            note_contact(replica, from);
         break;
     case PROTOCOL_REGISTER:
         status = register_receive(&topology->reg, from, bytes, now_ms, &replica->prng,

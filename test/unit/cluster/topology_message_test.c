@@ -26,6 +26,7 @@ static struct topology_message message_of(enum topology_kind kind, struct buf *l
                                          .capacity = 100,
                                          .zone = SLICE_LITERAL("eu"),
                                          .address = SLICE_LITERAL("node-1:7000")};
+        message.replaces = 300;
     }
     if (kind == TOPOLOGY_SYNCED) {
         buf_clear(list);
@@ -71,6 +72,7 @@ TEST_CASE(each_kind_comes_back_as_it_was)
         EXPECT(again.member.capacity == message.member.capacity);
         EXPECT(slice_equal(again.member.zone, message.member.zone));
         EXPECT(slice_equal(again.member.address, message.member.address));
+        EXPECT(again.replaces == message.replaces);
         EXPECT(again.shard_count == message.shard_count);
         EXPECT(slice_equal(again.shards, message.shards));
         buf_deinit(&bytes);

@@ -302,8 +302,8 @@ static inline void bench_destroy(struct bench *bench)
     free(bench);
 }
 
-/* One more node asks its way in. */
-static inline void bench_join(struct bench *bench)
+/* One more node asks its way in, in place of another or not. */
+static inline void bench_join_for(struct bench *bench, node_id contact, node_id replaces)
 {
     node_id place = (node_id)(bench->node_count + 1);
     struct bench_node *node = &bench->nodes[place];
@@ -320,8 +320,7 @@ static inline void bench_join(struct bench *bench)
     node->id = place;
     node->trace = (struct trace){.line = bench_trace, .context = node};
     EXPECT(store_world_init(&node->world, test_seed + place, &options) == STATUS_OK);
-    replica_join_ask(&member, &ask);
-    node_id contact = 1 + place % bench->node_count;
+    replica_join_ask(&member, replaces, &ask);
     struct replica *at = bench->nodes[contact].replica;
     for (int turn = 0; turn < 100; turn++) {
         if (replica_join_answer(at, bench_time(bench, contact), buf_slice(&ask), &answer)) break;
@@ -347,6 +346,11 @@ static inline void bench_join(struct bench *bench)
     buf_deinit(&answer);
     bench->node_count = place;
     bench_settle(bench);
+}
+
+static inline void bench_join(struct bench *bench)
+{
+    bench_join_for(bench, 1 + (bench->node_count + 1) % bench->node_count, 0);
 }
 
 /* --- Requests --- */

@@ -257,7 +257,7 @@ TEST_CASE(directories_that_never_come_keep_no_others_out)
     for (node_id id = 2; id <= 3; id++) bench->cut[id][1] = true; /* Nothing is decided. */
     for (uint64_t i = 0; i < 100; i++) {
         struct change change = stranger(2000 + i);
-        replica_moves_join(replica, &change.member);
+        replica_moves_join(replica, &change.member, 0);
     }
     EXPECT(replica->moves.wish_count == REPLICA_WISHES_MAX);
     struct change leave = {.kind = CHANGE_MEMBER_LEAVING, .member = {.id = 3, .leaving = true}};
@@ -493,6 +493,144 @@ TEST_CASE(too_many_owners_are_excluded_by_force_only)
     bench_destroy(bench);
 }
 
+/* --- Replaced, and lost --- */
+
+static void expect_replaced(struct bench *bench, node_id gone, uint32_t words)
+{
+    const struct rangemap *map = replica_map(replica_of(bench, 1));
+    struct member member;
+    EXPECT(!rangemap_member_find(map, gone, &member));
+    for (size_t i = 0; i < rangemap_shard_count(map); i++) {
+        struct shard shard = rangemap_shard(map, i);
+        EXPECT(shard.stage == SHARD_STABLE && shard.owners.count == 2);
+    }
+    for (uint32_t i = 0; i < words; i++) {
+        char key[16];
+        word_of(i, key);
+        EXPECT(bench_get(bench, 1, key, CONSISTENCY_QUORUM)->scores[0] == i);
+    }
+}
+
+TEST_CASE(a_dead_member_is_replaced_by_one_that_joins_for_it)
+{
+    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct bench *bench = bench_create(3, &settings, eight_cuts);
+    put_words(bench, 1, 26);
+    bench_kill(bench, 3, SIM_DISK_KILLED);
+    bench_pass(bench, 40000);
+    EXPECT(state_at(bench, 1, 3) == MEMBER_SUSPENDED);
+    uint64_t before = number_at(bench, 1);
+    bench_join_for(bench, 1, 3);
+    EXPECT(number_at(bench, 1) == before + 1); /* By one change. */
+    EXPECT(state_at(bench, 1, 3) == MEMBER_EXCLUDED && state_at(bench, 1, 4) == MEMBER_ACTIVE);
+    bench_pass(bench, 60000);
+    expect_replaced(bench, 3, 26);
+    bench_destroy(bench);
+}
+
+TEST_CASE(a_living_member_hands_over_to_the_one_that_replaces_it)
+{
+    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct bench *bench = bench_create(3, &settings, eight_cuts);
+    put_words(bench, 1, 26);
+    bench_join_for(bench, 1, 3);
+    EXPECT(state_at(bench, 1, 3) == MEMBER_ACTIVE);
+    bench_pass(bench, 60000);
+    expect_replaced(bench, 3, 26);
+    bench_destroy(bench);
+}
+
+static uint64_t generation_at(const struct bench *bench, node_id id)
+{
+    return rangemap_identity(replica_map(replica_of(bench, id)))->generation;
+}
+
+static enum status recover_at(struct bench *bench, node_id id, const node_id *lost, size_t count)
+{
+    const char *why = NULL;
+    enum status status =
+        replica_recover(replica_of(bench, id), bench_time(bench, id), lost, count, &why);
+    EXPECT((status == STATUS_OK) == (why == NULL));
+    bench_settle(bench);
+    return status;
+}
+
+/* Three of five registrars are gone: no map can be agreed on any more. */
+TEST_CASE(survivors_go_on_without_a_majority_when_told_to)
+{
+    static const node_id lost[] = {3, 4, 5}, self[] = {1}, nobody[] = {9};
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(5, &settings, eight_cuts);
+    put_words(bench, 1, 26);
+    for (node_id id = 3; id <= 5; id++) bench_kill(bench, id, SIM_DISK_KILLED);
+    bench_pass(bench, 60000);
+    uint64_t before = number_at(bench, 1);
+    EXPECT(state_at(bench, 1, 3) == MEMBER_ACTIVE);
+
+    EXPECT(recover_at(bench, 1, self, 1) == STATUS_INVALID);
+    EXPECT(recover_at(bench, 1, nobody, 1) == STATUS_INVALID);
+    EXPECT(generation_at(bench, 1) == 1 && number_at(bench, 1) == before);
+    EXPECT(recover_at(bench, 1, lost, 3) == STATUS_OK);
+    EXPECT(generation_at(bench, 1) == 2 && number_at(bench, 1) == before + 1);
+    bench_pass(bench, 60000);
+    EXPECT(generation_at(bench, 2) == 2);
+    const struct rangemap *map = replica_map(replica_of(bench, 2));
+    EXPECT(rangemap_member_count(map) == 2);
+    for (size_t i = 0; i < rangemap_shard_count(map); i++) {
+        struct shard shard = rangemap_shard(map, i);
+        EXPECT(shard.stage == SHARD_STABLE && shard.owners.count == 2);
+    }
+    for (uint32_t i = 0; i < 26; i++) {
+        char key[16];
+        word_of(i, key);
+        EXPECT(bench_put(bench, 2, key, 100 + i)->reply.outcome == REQUEST_DONE);
+        EXPECT(bench_get(bench, 1, key, CONSISTENCY_QUORUM)->scores[0] == 100 + i);
+    }
+    /* One that was given up is kept out when it is back. */
+    bench_restart(bench, 3);
+    bench_pass(bench, 5000);
+    EXPECT(replica_is_kept_out(replica_of(bench, 3)) && generation_at(bench, 3) == 2);
+    bench_destroy(bench);
+}
+
+/* Node 2 knows a map that node 1 missed, with a number as high as the next generation begins with; what
+ * it acknowledged of that says nothing of this. */
+TEST_CASE(a_generation_begins_with_nothing_acknowledged)
+{
+    static const node_id lost[] = {3, 4, 5};
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(5, &settings, NULL);
+    struct replica *second = replica_of(bench, 2);
+    bench->mapless[1] = bench->deaf[1][PROTOCOL_REGISTER] = true;
+    for (int i = 0; i < 20; i++) {
+        struct change change = {.kind = CHANGE_MEMBER_LEAVING,
+                                .member = {.id = 3, .leaving = i % 2 == 0}};
+        replica_change(second, &change);
+        bench_pass(bench, 2000);
+    }
+    uint64_t ahead = second->topology.acknowledged;
+    EXPECT(ahead >= number_at(bench, 1) + 10);
+    for (node_id id = 3; id <= 5; id++) bench_kill(bench, id, SIM_DISK_KILLED);
+    EXPECT(recover_at(bench, 1, lost, 3) == STATUS_STALE);
+    cut_off(bench, 1, true);
+    bench_pass(bench, 60000);
+    EXPECT(recover_at(bench, 1, lost, 3) == STATUS_OK);
+    EXPECT(number_at(bench, 1) < ahead);
+    bench->nodes[2].frozen = true; /* It cannot keep what it hears. */
+    cut_off(bench, 1, false);
+    for (int turn = 0; turn < 2000 && generation_at(bench, 2) == 1; turn++) bench_pass(bench, 20);
+    EXPECT(generation_at(bench, 2) == 2);
+    EXPECT(number_at(bench, 2) < ahead);
+    bench_pass(bench, 3000);
+    EXPECT(second->topology.acknowledged == 0);
+    bench->nodes[2].frozen = false;
+    bench_pass(bench, 3000);
+    EXPECT(second->topology.acknowledged > 0);
+    bench_pass(bench, 20000);
+    EXPECT(bench_put(bench, 2, "w", 1)->reply.outcome == REQUEST_DONE);
+    bench_destroy(bench);
+}
+
 TEST_MAIN(TEST(a_comparison_goes_on_over_maps_that_change_nothing_that_is_shared),
           TEST(a_start_knows_what_it_owned_under_older_maps),
           TEST(a_next_owner_gets_what_others_are_owed_before_it_counts_as_filled),
@@ -507,4 +645,8 @@ TEST_MAIN(TEST(a_comparison_goes_on_over_maps_that_change_nothing_that_is_shared
           TEST(a_move_to_a_node_that_falls_silent_is_taken_back),
           TEST(an_excluded_node_does_nothing_once_it_knows),
           TEST(an_excluded_node_that_does_not_know_is_told_so_and_gets_no_answer),
-          TEST(too_many_owners_are_excluded_by_force_only))
+          TEST(too_many_owners_are_excluded_by_force_only),
+          TEST(a_dead_member_is_replaced_by_one_that_joins_for_it),
+          TEST(a_living_member_hands_over_to_the_one_that_replaces_it),
+          TEST(survivors_go_on_without_a_majority_when_told_to),
+          TEST(a_generation_begins_with_nothing_acknowledged))
