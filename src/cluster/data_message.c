@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "cluster/token.h"
 #include "core/key.h"
 
 /* --- Writing --- */
@@ -94,6 +95,7 @@ static void put_reply(struct buf *out, const struct data_message *message)
     put_double(out, reply->score);
     buf_append_u8(out, (uint8_t)(reply->was_live + 2 * reply->sloppy));
     buf_append_u8(out, reply->ack_count);
+    put_slice(out, reply->token);
 }
 
 static void put_entries(struct buf *out, const struct data_message *message)
@@ -132,9 +134,12 @@ void data_message_encode(const struct data_message *message, struct buf *out)
     case DATA_APPLIED:
         buf_append_u8(out, (uint8_t)message->verdict);
         if (message->verdict == DATA_STALE) put_version(out, message->version);
+        buf_append_u8(out, message->was_live);
+        buf_append_varint(out, message->sequence);
         break;
     case DATA_ASK:
         buf_append_u8(out, message->with_dead);
+        buf_append_varint(out, message->sequence);
         put_request(out, &message->request);
         buf_append_varint(out, message->range_count);
         buf_append_slice(out, message->ranges);
@@ -387,6 +392,10 @@ static void get_reply(struct reader *reader, struct data_message *message)
     reply->was_live = (flags & 1) != 0;
     reply->sloppy = (flags & 2) != 0;
     reply->ack_count = reader_u8(reader);
+    struct token token;
+    reply->token = get_slice(reader, TOKEN_BYTES_MAX);
+    if (reader->failed || reply->token.size == 0) return;
+    if (token_decode(reply->token, &token) != STATUS_OK) reader->failed = true;
 }
 
 static void get_body(struct reader *reader, struct data_message *message)
@@ -417,9 +426,12 @@ static void get_body(struct reader *reader, struct data_message *message)
     case DATA_APPLIED:
         message->verdict = (enum data_verdict)get_choice(reader, DATA_VERDICT_END);
         if (message->verdict == DATA_STALE) message->version = get_stamp(reader);
+        message->was_live = get_bool(reader);
+        message->sequence = reader_varint(reader);
         break;
     case DATA_ASK:
         message->with_dead = get_bool(reader);
+        message->sequence = reader_varint(reader);
         get_request(reader, &message->request);
         if (request_is_write(message->request.kind)) reader->failed = true;
         get_ranges(reader, message);

@@ -77,6 +77,9 @@ struct data_message {
     struct record record;      /* APPLY, HOLD */
     enum data_verdict verdict; /* APPLIED, TOLD, HELD */
     struct version version;    /* APPLIED with DATA_STALE. */
+    bool was_live;             /* APPLIED: the word was there, and not by this very record. */
+    uint64_t sequence;         /* APPLIED: of the log of who says so, where it stands.
+                                  ASK: the log of who is asked must be there; 0: anywhere. */
 
     struct slice ranges; /* ASK: see data_range_next(). */
     uint64_t range_count;

@@ -65,6 +65,10 @@ struct request {
     struct query_position after; /* BEST */
     struct query_from from;      /* SCAN */
 
+    /* What the client knows to be written (cluster/token.h), from the replies to its writes; none:
+     * empty. A read at `one` sees it; a write's reply adds to it. */
+    struct slice token;
+
     uint32_t timeout_ms; /* From now; 1 to REQUEST_TIMEOUT_MS_MAX. */
 };
 
@@ -92,6 +96,7 @@ struct request_reply {
     bool was_live;
     bool sloppy;         /* Hints were counted. */
     uint8_t ack_count;   /* Owners that have it durably. */
+    struct slice token;  /* Of a write that was done; borrowed until the sink returns. */
     uint64_t map_number; /* Of the map that the node goes by that answers a client. */
     /* Reads. */
     const struct request_entry *entries; /* Borrowed until the sink returns. */

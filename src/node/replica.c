@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "base/planted.h"
+#include "cluster/token.h"
 #include "core/key.h"
 
 enum {
@@ -79,6 +80,7 @@ enum status replica_create(const struct replica_options *options, struct replica
     buf_init(&replica->value, replica->heap);
     buf_init(&replica->entries, replica->heap);
     buf_init(&replica->ranges, replica->heap);
+    buf_init(&replica->token, replica->heap);
 
     replica->time = replica_clock_look(replica, time);
     replica_repair_init(replica);
@@ -125,6 +127,7 @@ void replica_destroy(struct replica *replica)
     buf_deinit(&replica->value);
     buf_deinit(&replica->entries);
     buf_deinit(&replica->ranges);
+    buf_deinit(&replica->token);
     query_scratch_destroy(replica->scratch);
     rangemap_unref(replica->map);
     heap_free(replica->heap, replica);
@@ -460,7 +463,7 @@ static enum status copy_request(struct flow *flow, const struct request *request
 {
     struct buf *bytes = &flow->bytes;
     size_t size = request->key.size + request->payload.size + request->tags.size +
-                  request->after.key.size + request->from.key.size;
+                  request->after.key.size + request->from.key.size + request->token.size;
     const uint8_t *base = buf_reserve(bytes, size + 1);
     if (base == NULL) return STATUS_NOMEM;
     flow->request = *request;
@@ -469,6 +472,7 @@ static enum status copy_request(struct flow *flow, const struct request *request
     flow->request.tags = keep(bytes, base, request->tags);
     flow->request.after.key = keep(bytes, base, request->after.key);
     flow->request.from.key = keep(bytes, base, request->from.key);
+    flow->request.token = keep(bytes, base, request->token);
     return STATUS_OK;
 }
 
@@ -493,6 +497,20 @@ static void reply_to_peer(struct replica *replica, const struct flow *flow,
     replica_send(replica, flow->asker, false, &message);
 }
 
+/* What the client knew to be written before, and what was written now. */
+static void add_to_token(struct replica *replica, const struct flow *flow, struct slice *token)
+{
+    struct token all, added;
+    if (flow->request.token.size == 0 || token->size == 0) return;
+    if (token_decode(flow->request.token, &all) != STATUS_OK) return;
+    if (token_decode(*token, &added) != STATUS_OK) return;
+    for (size_t i = 0; i < added.count; i++) token_add(&all, &added.groups[i]);
+    struct buf *bytes = &replica->value;
+    buf_clear(bytes);
+    token_encode(&all, bytes);
+    if (buf_status(bytes) == STATUS_OK) *token = buf_slice(bytes);
+}
+
 void replica_reply(struct replica *replica, struct flow *flow, const struct request_reply *reply)
 {
     if (!flow->from_client) {
@@ -500,6 +518,7 @@ void replica_reply(struct replica *replica, struct flow *flow, const struct requ
         return;
     }
     struct request_reply told = *reply;
+    add_to_token(replica, flow, &told.token);
     told.map_number = rangemap_identity(replica->map)->number;
     replica->sink.reply(replica->sink.context, flow->asker_flow, &told);
 }
@@ -568,6 +587,12 @@ void replica_forward(struct replica *replica, struct flow *flow)
         replica_fail(replica, flow, REQUEST_NO_HEALTHY_OWNER, STATUS_BUSY);
 }
 
+static bool has_valid_token(const struct request *request)
+{
+    struct token token;
+    return request->token.size == 0 || token_decode(request->token, &token) == STATUS_OK;
+}
+
 static enum consistency consistency_of(const struct replica *replica, const struct request *request)
 {
     const struct rangemap_settings *settings = rangemap_settings(replica->map);
@@ -605,6 +630,10 @@ static bool route_operation(struct replica *replica, struct flow *flow)
 
 static void begin(struct replica *replica, struct flow *flow)
 {
+    if (!has_valid_token(&flow->request)) {
+        replica_fail(replica, flow, REQUEST_REFUSED, STATUS_INVALID);
+        return;
+    }
     if (replica_is_kept_out(replica) && !planted(BUG_EXCLUDED_SERVES)) {
         replica_fail(replica, flow, REQUEST_NO_HEALTHY_OWNER, STATUS_FOREIGN);
         return;

@@ -58,10 +58,11 @@ struct target {
     node_id id;
     uint8_t sets; /* Bit 0: among the owners; bit 1: among the next owners. */
     enum target_state state;
-    node_id stand_in; /* Asked to keep a hint; 0: nobody. */
-    bool asked;       /* It was sent the record, and may still answer. */
-    bool again;       /* It said no for now: it is asked again soon. */
-    bool hinted;      /* The hint is kept here. */
+    node_id stand_in;  /* Asked to keep a hint; 0: nobody. */
+    bool asked;        /* It was sent the record, and may still answer. */
+    bool again;        /* It said no for now: it is asked again soon. */
+    bool hinted;       /* The hint is kept here. */
+    uint64_t sequence; /* TARGET_ACKED: of its log, where the record stands. */
 };
 
 struct flow_write {
@@ -92,6 +93,7 @@ struct ask {
     bool answered;
     bool more;         /* It has entries after the last it told. */
     size_t shard;      /* The first one it is about. */
+    uint64_t sequence; /* Its log must be there. */
     struct buf ranges; /* Packed. */
     uint64_t range_count;
     struct buf entries; /* Packed, of all its pages. */
@@ -373,7 +375,7 @@ struct replica {
 
     struct outbox outbox; /* Of a protocol's step, until replica_take_outbox(). */
     struct buf to_self;   /* Messages, each after its size in four bytes. */
-    struct buf envelope, message, key, value, entries, ranges; /* Scratch. */
+    struct buf envelope, message, key, value, entries, ranges, token; /* Scratch. */
     struct replica_stats stats;
 };
 

@@ -19,6 +19,7 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "base/planted.h"
+#include "cluster/token.h"
 #include "core/key.h"
 #include "node/replica_private.h"
 
@@ -204,6 +205,32 @@ static void add_word(struct replica *replica, struct ask *ask, struct slice key)
     buf_deinit(&end);
 }
 
+/* The owners to ask about a shard, in order, and how many answers are needed; false: too few are up.
+ * At `one` a node that has all that the client's token tells of; else as many as see it together. */
+static bool choose_owners(struct replica *replica, const struct flow *flow,
+                          const struct owners *owners, node_id ids[RANGEMAP_OWNERS_MAX],
+                          unsigned *need)
+{
+    struct token token = {0};
+    unsigned count = rank(replica, &flow->read, owners, ids);
+    *need = need_of(flow, owners);
+    if (flow->consistency == CONSISTENCY_ONE && flow->request.token.size > 0) {
+        enum status status = token_decode(flow->request.token, &token);
+        CHECK(status == STATUS_OK);
+        if (token_fit(&token, owners, ids, count) == 0) *need = owners->read_quorum;
+    }
+    return count >= *need;
+}
+
+static uint64_t needed_sequence(const struct flow *flow, node_id node)
+{
+    struct token token;
+    if (flow->consistency != CONSISTENCY_ONE || flow->request.token.size == 0) return 0;
+    enum status status = token_decode(flow->request.token, &token);
+    CHECK(status == STATUS_OK);
+    return token_sequence(&token, node);
+}
+
 static void ask_about(struct replica *replica, struct flow_read *read, node_id node, size_t index,
                       const struct shard *shard)
 {
@@ -224,17 +251,17 @@ static void ask_about(struct replica *replica, struct flow_read *read, node_id n
 static bool plan_lists(struct replica *replica, struct flow *flow)
 {
     struct flow_read *read = &flow->read;
+    node_id ids[RANGEMAP_OWNERS_MAX];
+    unsigned need;
     read->compare = false;
     for (size_t i = read->piece_first; i < read->piece_end && !read->compare; i++) {
         struct shard shard = rangemap_shard(read->map, i);
-        read->compare = need_of(flow, shard_read_owners(&shard)) > 1;
+        if (!choose_owners(replica, flow, shard_read_owners(&shard), ids, &need)) return false;
+        read->compare = need > 1;
     }
     for (size_t i = read->piece_first; i < read->piece_end; i++) {
         struct shard shard = rangemap_shard(read->map, i);
-        const struct owners *owners = shard_read_owners(&shard);
-        node_id ids[RANGEMAP_OWNERS_MAX];
-        unsigned need = need_of(flow, owners);
-        if (rank(replica, read, owners, ids) < need) return false;
+        if (!choose_owners(replica, flow, shard_read_owners(&shard), ids, &need)) return false;
         for (unsigned j = 0; j < need; j++) ask_about(replica, read, ids[j], i, &shard);
     }
     return true;
@@ -283,10 +310,12 @@ static void put_question(struct replica *replica, struct flow *flow, struct ask 
     ask->label = flow_label(flow, read->serial++);
     ask->sent_ms = replica->time.now_ms;
     ask->hedge_ms = 0;
+    ask->sequence = needed_sequence(flow, ask->node);
     if (ask->node == replica->self.id) {
-        struct data_message told = {0};
-        told.verdict = replica_tell(replica, request, with_dead, buf_slice(&ask->ranges),
-                                    ask->range_count, &told);
+        struct data_message told = {.verdict = DATA_BUSY};
+        if (ask->sequence <= store_visible_sequence(replica->store))
+            told.verdict = replica_tell(replica, request, with_dead, buf_slice(&ask->ranges),
+                                        ask->range_count, &told);
         if (told.verdict == DATA_OK) absorb(read, ask, &told);
         /* What this node cannot answer is found out at the next tick. */
         if (told.verdict != DATA_OK) avoid(read, ask->node);
@@ -297,13 +326,14 @@ static void put_question(struct replica *replica, struct flow *flow, struct ask 
         .flow = ask->label,
         .request = *request,
         .with_dead = with_dead,
+        .sequence = ask->sequence,
         .ranges = buf_slice(&ask->ranges),
         .range_count = ask->range_count,
     };
     replica_send(replica, ask->node, false, &message);
     replica->hedge_tokens = (uint32_t)u64_min(replica->hedge_tokens + 1, TOKENS_MAX);
     /* A list that is continued is the node's own. */
-    if (ask->entry_count > 0 || ask->twin != 0) return;
+    if (ask->entry_count > 0 || ask->twin != 0 || ask->sequence != 0) return;
     ask->hedge_ms = ask->sent_ms + health_hedge_after_ms(health_cache(replica->health), ask->node);
     read->hedge_ms = u64_min(read->hedge_ms, ask->hedge_ms);
 }

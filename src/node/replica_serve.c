@@ -41,6 +41,9 @@ void replica_serve_apply(struct replica *replica, node_id from, const struct dat
         replica_store_write(replica, &write, &outcome);
         answer.verdict = verdict_of(outcome.status);
         answer.version = outcome.status == STATUS_STALE ? outcome.version : (struct version){0};
+        /* What comes twice finds itself. */
+        answer.was_live = outcome.status == STATUS_OK && outcome.changed && outcome.was_live;
+        answer.sequence = store_next_sequence(replica->store);
     }
     /* A record that stood here already may wait for its sync still; so may the newer one, which
      * counts in its place. */
@@ -191,8 +194,10 @@ enum data_verdict replica_tell(struct replica *replica, const struct request *re
 void replica_serve_ask(struct replica *replica, node_id from, const struct data_message *message)
 {
     struct data_message told = {0};
-    enum data_verdict verdict = replica_tell(replica, &message->request, message->with_dead,
-                                             message->ranges, message->range_count, &told);
+    enum data_verdict verdict = DATA_BUSY;
+    if (message->sequence <= store_visible_sequence(replica->store))
+        verdict = replica_tell(replica, &message->request, message->with_dead, message->ranges,
+                               message->range_count, &told);
     if (verdict != DATA_OK) told = (struct data_message){.verdict = verdict};
     told.kind = DATA_TOLD;
     told.flow = message->flow;

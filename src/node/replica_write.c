@@ -18,6 +18,7 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "base/planted.h"
+#include "cluster/token.h"
 #include "core/write.h"
 #include "node/replica_private.h"
 
@@ -199,7 +200,9 @@ static enum store_write_kind kind_of(enum request_kind kind)
 static void go_on(struct replica *replica, struct flow *flow)
 {
     struct flow_write *write = &flow->write;
+    struct target *self = target_of(write, replica->self.id);
     write->own_durable = false;
+    if (self != NULL) self->sequence = store_next_sequence(replica->store);
     write->hint_ms = flow->deadline_ms;
     if (!write->after_own) {
         write->hint_ms = replica->time.now_ms + REPLICA_HINT_AFTER_MS;
@@ -306,6 +309,27 @@ static void move_once_durable(struct replica *replica, struct flow *flow, node_i
     replica_hold_flow(replica, flow_label(flow, flow->write.stamp_count));
 }
 
+/* Where the write is durable. */
+static struct slice make_token(struct replica *replica, const struct flow_write *write)
+{
+    struct token_group group = {0};
+    struct token token = {0};
+    for (size_t i = 0; i < write->target_count; i++) {
+        const struct target *target = &write->targets[i];
+        struct member member;
+        if (target->state != TARGET_ACKED || target->sequence == 0) continue;
+        if (!rangemap_member_find(replica->map, target->id, &member)) continue;
+        (void)token_group_put(
+            &group, (struct token_place){target->id, member.incarnation, target->sequence});
+    }
+    buf_clear(&replica->token);
+    if (group.count == 0) return (struct slice){0};
+    token_add(&token, &group);
+    token_encode(&token, &replica->token);
+    return buf_status(&replica->token) == STATUS_OK ? buf_slice(&replica->token)
+                                                    : (struct slice){0};
+}
+
 static void reply(struct replica *replica, struct flow *flow, enum request_outcome outcome,
                   enum status status)
 {
@@ -321,6 +345,7 @@ static void reply(struct replica *replica, struct flow *flow, enum request_outco
         reply.ack_count += write->targets[i].state == TARGET_ACKED;
         reply.sloppy = reply.sloppy || write->targets[i].state == TARGET_STOOD_IN;
     }
+    if (outcome == REQUEST_DONE) reply.token = make_token(replica, write);
     write->replied = true;
     if (outcome == REQUEST_DONE && has_operation(&flow->request)) {
         /* Without the note a retry is told again, or done again in a value that was set since. */
@@ -548,8 +573,12 @@ void replica_write_applied(struct replica *replica, node_id from,
     if (target == NULL || message->flow != flow_label(flow, write->stamp_count)) return;
     if (target->state == TARGET_ACKED || !target->asked || write->move_to != 0) return;
 
+    target->sequence = message->sequence;
     if (message->verdict == DATA_OK) {
         target->state = TARGET_ACKED;
+        /* Who took the first stamp finds that. */
+        if (write->stamp_count == 1 || flow->request.kind == REQUEST_REMOVE)
+            write->was_live = write->was_live || message->was_live;
     } else if (message->verdict == DATA_STALE) {
         refused_as_stale(replica, flow, target, message->version);
         flow = replica_flow_find(replica, message->flow);

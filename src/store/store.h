@@ -176,6 +176,9 @@ enum status store_current(struct store *store, struct slice key, struct record *
  * was or will be visible before the store is opened again. */
 enum status store_batch_commit(struct store *store, uint64_t *sequence);
 
+/* What the batch under way will have for its sequence, if it is not empty. */
+uint64_t store_next_sequence(const struct store *store);
+
 /* Batches up to here are visible and may be acknowledged. */
 uint64_t store_visible_sequence(const struct store *store);
 

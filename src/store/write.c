@@ -546,6 +546,11 @@ enum status store_append_batch(struct store *store, uint64_t *sequence)
     return STATUS_OK;
 }
 
+uint64_t store_next_sequence(const struct store *store)
+{
+    return log_last(store->log) + 1;
+}
+
 enum status store_batch_commit(struct store *store, uint64_t *sequence)
 {
     struct pending_view *pending;

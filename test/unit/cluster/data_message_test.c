@@ -119,6 +119,8 @@ static struct data_message message_of(enum data_kind kind, unsigned shape, struc
             .was_live = prng_one_in(prng, 2),
             .sloppy = prng_one_in(prng, 2),
             .ack_count = (uint8_t)prng_below(prng, 8),
+            .token = prng_one_in(prng, 2) ? SLICE_LITERAL("\0\1\1\2\0\1\2\3\4\5\6\7\10\11")
+                                          : (struct slice){0},
         };
         fill_entries(&message, prng, list);
         break;
@@ -135,11 +137,16 @@ static struct data_message message_of(enum data_kind kind, unsigned shape, struc
     case DATA_APPLIED:
     case DATA_HELD:
         message.verdict = (enum data_verdict)(shape % DATA_VERDICT_END);
+        if (kind == DATA_APPLIED) {
+            message.was_live = prng_one_in(prng, 2);
+            message.sequence = prng_below(prng, 1000);
+        }
         if (kind == DATA_APPLIED && message.verdict == DATA_STALE)
             message.version = (struct version){prng_u64(prng) / 2, 3};
         break;
     case DATA_ASK:
         message.with_dead = prng_one_in(prng, 2);
+        message.sequence = prng_below(prng, 1000);
         fill_request(&message.request, (enum request_kind)(REQUEST_GET + shape % 4), prng);
         fill_ranges(&message, prng, list);
         break;
@@ -178,7 +185,7 @@ static bool same_reply(const struct request_reply *a, const struct request_reply
     return a->outcome == b->outcome && a->status == b->status &&
            version_equal(a->version, b->version) && a->score == b->score &&
            a->was_live == b->was_live && a->sloppy == b->sloppy && a->ack_count == b->ack_count &&
-           a->more == b->more && a->count == b->count;
+           a->more == b->more && a->count == b->count && slice_equal(a->token, b->token);
 }
 
 static bool same_message(const struct data_message *a, const struct data_message *b)
@@ -190,9 +197,10 @@ static bool same_message(const struct data_message *a, const struct data_message
            slice_equal(a->entries, b->entries) && a->entry_count == b->entry_count &&
            a->apply == b->apply && a->owner == b->owner && slice_equal(a->key, b->key) &&
            (!carries || record_equal(&a->record, &b->record)) && a->verdict == b->verdict &&
-           version_equal(a->version, b->version) && slice_equal(a->ranges, b->ranges) &&
-           a->range_count == b->range_count && a->with_dead == b->with_dead &&
-           sum_equal(a->digest, b->digest);
+           a->was_live == b->was_live && a->sequence == b->sequence && a->was_live == b->was_live &&
+           a->sequence == b->sequence && version_equal(a->version, b->version) &&
+           slice_equal(a->ranges, b->ranges) && a->range_count == b->range_count &&
+           a->with_dead == b->with_dead && sum_equal(a->digest, b->digest);
 }
 
 /* --- Tests --- */

@@ -26,6 +26,8 @@ struct bench_reply {
     struct request_reply reply;
     char words[BENCH_ENTRIES_MAX][32]; /* Keys of the entries. */
     double scores[BENCH_ENTRIES_MAX];
+    uint8_t token[256];
+    size_t token_size;
 };
 
 struct bench_message {
@@ -90,6 +92,9 @@ static inline void bench_take_reply(void *context, uint64_t id, const struct req
     EXPECT(!kept->there);
     *kept = (struct bench_reply){.there = true, .reply = *reply};
     EXPECT(reply->entry_count <= BENCH_ENTRIES_MAX);
+    EXPECT(reply->token.size <= sizeof kept->token);
+    kept->token_size = reply->token.size;
+    if (reply->token.size > 0) memcpy(kept->token, reply->token.data, reply->token.size);
     for (size_t i = 0; i < reply->entry_count; i++) {
         struct slice key = reply->entries[i].key;
         EXPECT(key.size < sizeof kept->words[i]);

@@ -1,4 +1,5 @@
 /* Coordinating reads: whom they are asked of, and what is done about those that are late. */
+#include "cluster/token.h"
 #include "node/replica_private.h"
 #include "replica_bench.h"
 
@@ -173,8 +174,98 @@ TEST_CASE(a_read_fails_at_once_when_no_owner_is_up)
     bench_destroy(bench);
 }
 
+/* --- Tokens --- */
+
+/* Writes through one node with what the client knew before; the token it knows then. */
+static void put_with_token(struct bench *bench, node_id at, const char *key, double score,
+                           struct buf *token)
+{
+    struct request put = {.kind = REQUEST_SET,
+                          .key = slice_from_text(key),
+                          .score = score,
+                          .token = buf_slice(token)};
+    const struct bench_reply *reply = bench_do(bench, at, &put);
+    EXPECT(reply->reply.outcome == REQUEST_DONE && reply->token_size > 0);
+    buf_clear(token);
+    buf_append(token, reply->token, reply->token_size);
+}
+
+TEST_CASE(a_client_reads_at_one_what_it_has_written)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    struct buf token = {.heap = &bench->heap};
+    unsigned unseen = 0;
+    for (node_id id = 1; id <= 4; id++)
+        bench->mute[id][PROTOCOL_REPAIR] = bench->deaf[id][PROTOCOL_REPAIR] = true;
+    for (int round = 1; round <= 40; round++) {
+        /* One owner does not hear of it, each time another. */
+        node_id missed = (node_id)(1 + round % 3);
+        node_id at = missed == 1 ? 2 : 1;
+        for (node_id id = 1; id <= 3; id++) bench->cut[id][missed] = true;
+        put_with_token(bench, at, "w", round, &token);
+        for (node_id id = 1; id <= 3; id++) bench->cut[id][missed] = false;
+        for (node_id reader = 1; reader <= 4; reader++) {
+            struct request get = get_of("w", CONSISTENCY_ONE);
+            const struct bench_reply *reply = bench_do(bench, reader, &get);
+            unseen += reply->reply.entry_count == 0 || reply->scores[0] != round;
+            get.token = buf_slice(&token);
+            reply = bench_do(bench, reader, &get);
+            EXPECT(reply->reply.outcome == REQUEST_DONE && reply->scores[0] == round);
+        }
+    }
+    EXPECT(unseen > 0); /* Without the token one does not. */
+    buf_deinit(&token);
+    bench_destroy(bench);
+}
+
+TEST_CASE(a_node_that_has_not_come_so_far_is_passed_over)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    struct buf bytes = {.heap = &bench->heap};
+    struct token token = {0};
+    struct token_group group = {0};
+    bench_put(bench, 1, "w", 5);
+    /* Node 1 is to have come further than it has; then node 2 has it all. */
+    EXPECT(token_group_put(&group, (struct token_place){1, 1001, 1000000}));
+    EXPECT(token_group_put(&group, (struct token_place){2, 1002, 1}));
+    token_add(&token, &group);
+    token_encode(&token, &bytes);
+    for (node_id reader = 1; reader <= 4; reader++) {
+        struct request get = get_of("w", CONSISTENCY_ONE);
+        get.token = buf_slice(&bytes);
+        EXPECT(bench_do(bench, reader, &get)->scores[0] == 5);
+    }
+    /* Bytes that are none. */
+    struct request get = get_of("w", CONSISTENCY_ONE);
+    get.token = SLICE_LITERAL("token");
+    struct request_reply reply = bench_do(bench, 4, &get)->reply;
+    EXPECT(reply.outcome == REQUEST_REFUSED && reply.status == STATUS_INVALID);
+    buf_deinit(&bytes);
+    bench_destroy(bench);
+}
+
+/* Of the word before, as the owners that acknowledged knew. */
+TEST_CASE(a_removal_tells_what_any_acknowledging_owner_knew)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    for (node_id id = 1; id <= 3; id++) bench->mute[id][PROTOCOL_REPAIR] = true;
+    bench->cut[2][1] = true;
+    EXPECT(!bench_put(bench, 2, "w", 5)->reply.was_live);
+    bench->cut[2][1] = false;
+    EXPECT(bench_peek(bench, 1, "w") == -1);
+    struct request remove = {.kind = REQUEST_REMOVE, .key = SLICE_LITERAL("w")};
+    EXPECT(bench_do(bench, 1, &remove)->reply.was_live);
+    bench_destroy(bench);
+}
+
 TEST_MAIN(TEST(who_is_late_has_a_twin_and_the_first_answer_is_believed),
           TEST(lists_and_counts_of_many_shards_survive_a_late_owner),
           TEST(few_questions_are_asked_twice_in_the_long_run),
           TEST(the_healthiest_owner_is_asked_and_the_least_busy_one_forwarded_to),
-          TEST(a_read_fails_at_once_when_no_owner_is_up))
+          TEST(a_read_fails_at_once_when_no_owner_is_up),
+          TEST(a_client_reads_at_one_what_it_has_written),
+          TEST(a_node_that_has_not_come_so_far_is_passed_over),
+          TEST(a_removal_tells_what_any_acknowledging_owner_knew))
