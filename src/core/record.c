@@ -51,6 +51,12 @@ bool record_is_present(const struct record *record)
     return record->slots.size > 0 || !version_equal(record->set, record->since);
 }
 
+bool record_is_dead_by(const struct record *record, hlc_time upto)
+{
+    if (record->version.time > upto) return false;
+    return !record_is_present(record) || record_is_expired(record, hlc_wall_ms(upto));
+}
+
 struct best record_best(const struct record *record)
 {
     if (!record_is_present(record)) return (struct best){0};

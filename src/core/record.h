@@ -100,6 +100,9 @@ static inline bool record_is_expired(const struct record *record, uint64_t now_m
     return record->expires_at != 0 && record->expires_at <= now_ms;
 }
 
+/* Dead by `upto`, and not written since: a tombstone, or a value that had expired. */
+bool record_is_dead_by(const struct record *record, hlc_time upto);
+
 /* Its place in the popularity order; none when it is not present. */
 struct best record_best(const struct record *record);
 

@@ -128,6 +128,11 @@ struct store_write {
     bool is_increment;           /* STORE_APPLY: the record is what an increment made. */
     bool leave_tombstone;        /* STORE_REMOVE: even where nothing is known of the word, or it is
                              deleted already: another replica may know more. */
+    /* STORE_MERGE: what was dead up to `purged_upto` may be gone from replicas. A record that was is
+     * not put where nothing stands; and where `knows_all` is set, what stands, or does not, has all
+     * that there was up to then: nothing so old is joined to what is newer, or put. 0: none. */
+    hlc_time purged_upto;
+    bool knows_all;
     /* STORE_SET, STORE_REMOVE, STORE_INCREMENT: the new version lies above this one, which a
      * replica is known to hold; none: 0. STORE_FORGET: the version that is to go, none: any. */
     struct version above;
@@ -152,6 +157,10 @@ enum status store_can_write(const struct store *store);
 
 /* Who stamps from now on, and whose slot increments add to: known only once the store is open. */
 void store_set_writer(struct store *store, uint16_t node_id, uint64_t slot_owner);
+
+/* Tombstones younger than this stay, from the next job on; UINT64_MAX: all do, until they are taken
+ * away by STORE_FORGET. */
+void store_set_gc_age(struct store *store, uint64_t gc_age_ms);
 
 void store_batch_begin(struct store *store, uint64_t now_ms);
 

@@ -169,6 +169,11 @@ void store_set_writer(struct store *store, uint16_t node_id, uint64_t owner)
     store->options.slot_owner = owner;
 }
 
+void store_set_gc_age(struct store *store, uint64_t gc_age_ms)
+{
+    store->options.gc_age_ms = gc_age_ms;
+}
+
 static uint64_t slot_owner(const struct store *store)
 {
     return store->options.slot_owner != 0 ? store->options.slot_owner : store->options.node_id;
@@ -236,6 +241,31 @@ enum status store_merge(struct store *store, struct slice key, const struct reco
     outcome->changed = true;
     return logged ? apply(store, key, &joined, &place, &current, outcome)
                   : store_install(store, key, &joined, &place, &current);
+}
+
+/* Whether a record is one that was purged, or is known here already. */
+static enum status find_purged(struct store *store, const struct store_write *write, bool *purged)
+{
+    struct place place;
+    struct record current;
+    *purged = false;
+    if (write->record->version.time > write->purged_upto) return STATUS_OK;
+    enum status status = store_find(store, write->key, &place, &current);
+    if (status != STATUS_OK) return status;
+    if (place.kind == PLACE_NOWHERE)
+        *purged = write->knows_all || record_is_dead_by(write->record, write->purged_upto);
+    else
+        *purged = write->knows_all && current.version.time > write->purged_upto;
+    return STATUS_OK;
+}
+
+static enum status write_merge(struct store *store, const struct store_write *write,
+                               struct store_outcome *outcome)
+{
+    bool purged;
+    enum status status = find_purged(store, write, &purged);
+    if (status != STATUS_OK || purged) return status;
+    return store_merge(store, write->key, write->record, true, outcome);
 }
 
 /* Whether `slots` has what the last addition in `added` made, or more. */
@@ -444,7 +474,7 @@ static enum status resolve(struct store *store, const struct store_write *write,
     case STORE_INCREMENT:
         return write_local(store, write, outcome);
     case STORE_MERGE:
-        return store_merge(store, write->key, write->record, true, outcome);
+        return write_merge(store, write, outcome);
     case STORE_APPLY:
         return write_apply(store, write, outcome);
     case STORE_FORGET:
