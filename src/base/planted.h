@@ -58,6 +58,14 @@ enum planted_bug {
     BUG_EXCLUDED_HEARD,           /* Messages of excluded nodes count. */
     BUG_INCREMENT_HEDGED,         /* Of an increment that takes long another owner is asked too. */
     BUG_NUMBERS_OVER_GENERATIONS, /* What was acknowledged in one generation counts in the next. */
+    BUG_PURGE_BY_AGE,             /* A store drops old tombstones, whoever may not know them. */
+    BUG_PURGE_BY_KEY,             /* A tombstone that two owners hold is dropped by one of them. */
+    BUG_PURGE_IGNORES_HINTS,      /* A member promises though it holds older hints. */
+    BUG_PROMISE_NOT_KEPT,         /* Direct writes are applied whatever was promised. */
+    BUG_ABSENCE_WITHOUT_EVIDENCE, /* What an owner that is not complete lacks counts as deleted. */
+    BUG_DIGEST_OF_THE_LIVING,     /* Replicas are compared without their tombstones. */
+    BUG_OLD_RECORD_TAKEN,         /* What was purged is taken again, from whoever has it. */
+    BUG_PURGE_WITHOUT_SILENT_OWNER, /* A round does not wait for the last one. */
     BUG_COUNT,
 };
 

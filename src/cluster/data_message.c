@@ -106,6 +106,11 @@ static void put_entries(struct buf *out, const struct data_message *message)
     buf_append_slice(out, message->entries);
 }
 
+static bool has_version(enum data_verdict verdict)
+{
+    return verdict == DATA_STALE || verdict == DATA_PROMISED;
+}
+
 void data_message_encode(const struct data_message *message, struct buf *out)
 {
     buf_append_u8(out, (uint8_t)message->kind);
@@ -133,7 +138,7 @@ void data_message_encode(const struct data_message *message, struct buf *out)
         break;
     case DATA_APPLIED:
         buf_append_u8(out, (uint8_t)message->verdict);
-        if (message->verdict == DATA_STALE) put_version(out, message->version);
+        if (has_version(message->verdict)) put_version(out, message->version);
         buf_append_u8(out, message->was_live);
         buf_append_varint(out, message->sequence);
         break;
@@ -425,7 +430,7 @@ static void get_body(struct reader *reader, struct data_message *message)
         break;
     case DATA_APPLIED:
         message->verdict = (enum data_verdict)get_choice(reader, DATA_VERDICT_END);
-        if (message->verdict == DATA_STALE) message->version = get_stamp(reader);
+        if (has_version(message->verdict)) message->version = get_stamp(reader);
         message->was_live = get_bool(reader);
         message->sequence = reader_varint(reader);
         break;

@@ -56,6 +56,7 @@ enum data_verdict {
     DATA_CLOCK_SKEW,
     DATA_BUSY,
     DATA_DAMAGED,
+    DATA_PROMISED, /* Nothing up to `version` is taken: stamp above it. */
     DATA_VERDICT_END,
 };
 
@@ -76,7 +77,7 @@ struct data_message {
     struct slice key;          /* APPLY, HOLD */
     struct record record;      /* APPLY, HOLD */
     enum data_verdict verdict; /* APPLIED, TOLD, HELD */
-    struct version version;    /* APPLIED with DATA_STALE. */
+    struct version version;    /* APPLIED with DATA_STALE, DATA_PROMISED. */
     bool was_live;             /* APPLIED: the word was there, and not by this very record. */
     uint64_t sequence;         /* APPLIED: of the log of who says so, where it stands.
                                   ASK: the log of who is asked must be there; 0: anywhere. */

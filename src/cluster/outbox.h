@@ -28,6 +28,7 @@ enum protocol {
     PROTOCOL_DATA = 4,
     PROTOCOL_REPAIR = 5,
     PROTOCOL_BOOTS = 6,
+    PROTOCOL_PURGE = 7,
 };
 
 struct outbox_message {

@@ -50,10 +50,9 @@ void repair_deinit(struct repair *repair)
 static void finish(struct repair *repair, struct repair_session *session, bool complete)
 {
     size_t room = sizeof repair->completed / sizeof *repair->completed;
-    if (complete && repair->completed_count < room) {
-        repair->completed[repair->completed_count].peer = session->peer;
-        repair->completed[repair->completed_count++].epoch = session->epoch;
-    }
+    if (complete && repair->completed_count < room)
+        repair->completed[repair->completed_count++] = (struct repair_completed){
+            session->peer, session->epoch, session->mark, session->peer_is_complete};
     if (complete)
         repair->counts.complete_count++;
     else
@@ -63,12 +62,10 @@ static void finish(struct repair *repair, struct repair_session *session, bool c
     session_free(session);
 }
 
-bool repair_next_complete(struct repair *repair, node_id *peer, uint64_t *epoch)
+bool repair_next_complete(struct repair *repair, struct repair_completed *completed)
 {
     if (repair->completed_count == 0) return false;
-    repair->completed_count--;
-    *peer = repair->completed[repair->completed_count].peer;
-    *epoch = repair->completed[repair->completed_count].epoch;
+    *completed = repair->completed[--repair->completed_count];
     return true;
 }
 
@@ -88,10 +85,35 @@ static struct query range_query(const struct repair *repair, const struct key_ra
     return query;
 }
 
+static uint64_t hash_of(const struct repair *repair, struct slice key, const struct record *record)
+{
+    return record_hash(key, record, repair->env.hash_seed).low;
+}
+
+/* The bug that a test must find: tombstones count for nothing. */
+static enum status living_sum(const struct repair *repair, const struct query *query,
+                              struct sum *sum)
+{
+    struct query_iterator *iterator;
+    enum status status = query_iterator_open(query, (struct slice){0}, QUERY_LIVE, &iterator);
+    if (status != STATUS_OK) return status;
+    *sum = (struct sum){0};
+    while ((status = query_iterator_next(iterator)) == STATUS_OK) {
+        struct record record;
+        status = query_iterator_record(iterator, &record);
+        if (status != STATUS_OK) break;
+        *sum = sum_add(*sum,
+                       record_hash(query_iterator_key(iterator), &record, repair->env.hash_seed));
+    }
+    query_iterator_close(iterator);
+    return status == STATUS_END ? STATUS_OK : status;
+}
+
 static enum status range_sum(const struct repair *repair, const struct key_range *range,
                              struct sum *sum)
 {
     struct query query = range_query(repair, range);
+    if (planted(BUG_DIGEST_OF_THE_LIVING)) return living_sum(repair, &query, sum);
     return query_sum(&query, (struct slice){0}, sum);
 }
 
@@ -112,9 +134,11 @@ static enum status shared_sum(struct repair *repair, node_id peer, struct sum *s
     return status;
 }
 
-static uint64_t hash_of(const struct repair *repair, struct slice key, const struct record *record)
+static uint64_t shared_purged(struct repair *repair, node_id peer)
 {
-    return record_hash(key, record, repair->env.hash_seed).low;
+    buf_clear(&repair->ranges);
+    repair->env.shared(repair->env.context, peer, &repair->ranges);
+    return repair->env.purged(repair->env.context, buf_slice(&repair->ranges));
 }
 
 /* Of the list that env.shared() made. */
@@ -227,7 +251,7 @@ static bool pieces_fit(const struct repair_session *session)
 static void ask_compare(struct repair *repair, struct repair_session *session, uint64_t now_ms,
                         struct outbox *outbox)
 {
-    struct repair_message message = {.kind = REPAIR_COMPARE};
+    struct repair_message message = {.kind = REPAIR_COMPARE, .purged = session->purged};
     struct slice end = {0};
     buf_clear(&session->asked);
     while (session->stack.size > 0 && message.count < REPAIR_RANGES_MAX &&
@@ -311,10 +335,14 @@ bool repair_begin(struct repair *repair, node_id peer, uint64_t now_ms, struct o
                                      .map = repair->env.map(repair->env.context)};
     if (session == NULL || shared_sum(repair, peer, &message.sum) != STATUS_OK) return false;
     if (repair->ranges.size == 0) return false; /* Nothing is shared. */
+    message.purged = repair->env.purged(repair->env.context, buf_slice(&repair->ranges));
     session->peer = peer;
     session->number = ++repair->number;
     session->epoch = repair->epoch;
     session->shared = hash_of_ranges(&repair->ranges);
+    session->mark = repair->mark;
+    session->purged = message.purged;
+    session->peer_is_complete = false;
     repair->counts.session_count++;
     ask(repair, session, &message, REPAIR_ROOTED, now_ms, outbox);
     return true;
@@ -325,6 +353,9 @@ bool repair_begin(struct repair *repair, node_id peer, uint64_t now_ms, struct o
 static bool rooted(struct repair *repair, struct repair_session *session,
                    const struct repair_message *message)
 {
+    session->peer_is_complete = message->complete;
+    if (message->verdict == REPAIR_OTHER_PURGE)
+        repair->env.tell_purged(repair->env.context, session->peer);
     if (message->verdict == REPAIR_OK) return true;
     if (message->verdict != REPAIR_DIFFERS) return false;
     struct key_range range;
@@ -392,10 +423,20 @@ static bool is_full(const struct repair_session *session)
            session->fetch_count >= REPAIR_KEYS_MAX;
 }
 
-/* The keys that the peer listed against those here. What does not fit a message is put back. */
+/* What only this node has: the peer gets it, unless it knows that it is deleted. */
+static void give_or_forget(struct repair *repair, struct repair_session *session, struct slice key,
+                           const struct record *record, bool peer_knows)
+{
+    if (planted(BUG_ABSENCE_WITHOUT_EVIDENCE)) peer_knows = true;
+    if (peer_knows && repair->env.forget(repair->env.context, key, record)) return;
+    give(session, key, record);
+}
+
+/* The keys that the peer listed against those here; `peer_knows`: what it lacks is deleted. What does
+ * not fit a message is put back. */
 static bool look_at_keys(struct repair *repair, struct repair_session *session,
                          const struct key_range *range, struct slice *rest, size_t count,
-                         struct buf *list)
+                         bool peer_knows, struct buf *list)
 {
     struct query query = range_query(repair, range);
     struct query_iterator *iterator;
@@ -430,10 +471,12 @@ static bool look_at_keys(struct repair *repair, struct repair_session *session,
         if (order > 0) {
             want(session, theirs);
         } else if (order < 0) {
-            give(session, ours, &record);
+            give_or_forget(repair, session, ours, &record, peer_knows);
         } else if (hash_of(repair, ours, &record) != hash) {
             give(session, ours, &record);
             want(session, ours);
+        } else if (planted(BUG_PURGE_BY_KEY)) {
+            (void)repair->env.forget(repair->env.context, ours, &record);
         }
         if (order >= 0) have = false;
         if (order <= 0) status = query_iterator_next(iterator);
@@ -447,6 +490,7 @@ static bool compared(struct repair *repair, struct repair_session *session,
                      const struct repair_message *message)
 {
     if (message->verdict != REPAIR_OK) return false;
+    if (shared_purged(repair, session->peer) != session->purged) return false;
     struct slice asked = buf_slice(&session->asked), rest = message->list;
     struct key_range range;
     uint64_t sum;
@@ -460,8 +504,9 @@ static bool compared(struct repair *repair, struct repair_session *session,
         if (!repair_finding_next(&rest, &finding, &count)) return false;
         if (finding == REPAIR_CUT)
             good = look_at_cuts(repair, &range, &rest, count, &repair->list);
-        else if (finding == REPAIR_LISTED)
-            good = look_at_keys(repair, session, &range, &rest, count, &repair->list);
+        else if (finding != REPAIR_EQUAL)
+            good = look_at_keys(repair, session, &range, &rest, count, finding == REPAIR_LISTED_ALL,
+                                &repair->list);
     }
     return good && rest.size == 0 && stack_push_all(session, buf_slice(&repair->list));
 }
@@ -556,13 +601,17 @@ static enum repair_verdict answer_root(struct repair *repair, node_id from,
 {
     struct sum sum;
     if (!hash128_equal(message->map, repair->env.map(repair->env.context))) return REPAIR_OTHER_MAP;
+    if (shared_purged(repair, from) != message->purged) {
+        repair->env.tell_purged(repair->env.context, from);
+        return REPAIR_OTHER_PURGE;
+    }
     if (shared_sum(repair, from, &sum) != STATUS_OK) return REPAIR_REFUSED;
     return sum_equal(sum, message->sum) ? REPAIR_OK : REPAIR_DIFFERS;
 }
 
 /* Lists the range's keys if they are few; false: they are not, and nothing is appended. */
-static enum status list_keys(struct repair *repair, const struct key_range *range, struct buf *list,
-                             bool *listed)
+static enum status list_keys(struct repair *repair, node_id from, const struct key_range *range,
+                             struct buf *list, bool *listed)
 {
     struct query query = range_query(repair, range);
     struct query_iterator *iterator;
@@ -583,7 +632,8 @@ static enum status list_keys(struct repair *repair, const struct key_range *rang
     query_iterator_close(iterator);
     *listed = status == STATUS_END && count <= REPAIR_LEAF_MAX;
     if (*listed) {
-        repair_finding_append(list, REPAIR_LISTED, count);
+        bool all = repair->env.is_complete(repair->env.context, from, range);
+        repair_finding_append(list, all ? REPAIR_LISTED_ALL : REPAIR_LISTED, count);
         buf_append_slice(list, buf_slice(&parts));
         if (parts.failed) list->failed = true;
     }
@@ -648,7 +698,7 @@ static enum status cut_range(struct repair *repair, const struct key_range *rang
     return status == STATUS_OK ? buf_status(list) : status;
 }
 
-static enum status compare_range(struct repair *repair, const struct key_range *range,
+static enum status compare_range(struct repair *repair, node_id from, const struct key_range *range,
                                  uint64_t theirs, struct buf *list)
 {
     struct sum sum;
@@ -659,7 +709,7 @@ static enum status compare_range(struct repair *repair, const struct key_range *
         repair_finding_append(list, REPAIR_EQUAL, 0);
         return buf_status(list);
     }
-    status = list_keys(repair, range, list, &listed);
+    status = list_keys(repair, from, range, list, &listed);
     if (status != STATUS_OK || listed) return status;
     return cut_range(repair, range, list);
 }
@@ -690,14 +740,14 @@ static enum repair_verdict answer_compare(struct repair *repair, node_id from,
     struct key_range range;
     uint64_t sum, ignored;
     struct shared_walk walk = {0};
-    buf_clear(&repair->ranges);
-    repair->env.shared(repair->env.context, from, &repair->ranges);
+    if (shared_purged(repair, from) != message->purged) return REPAIR_OTHER_PURGE;
     if (buf_status(&repair->ranges) != STATUS_OK) return REPAIR_REFUSED;
     walk.rest = buf_slice(&repair->ranges);
     walk.open = repair_range_next(&walk.rest, &walk.range, &ignored);
     while (repair_range_next(&rest, &range, &sum)) {
         if (!is_shared(&walk, &range)) return REPAIR_OTHER_MAP;
-        if (compare_range(repair, &range, sum, &repair->list) != STATUS_OK) return REPAIR_REFUSED;
+        if (compare_range(repair, from, &range, sum, &repair->list) != STATUS_OK)
+            return REPAIR_REFUSED;
     }
     return REPAIR_OK;
 }
@@ -744,6 +794,7 @@ static void answer(struct repair *repair, node_id from, const struct repair_mess
     case REPAIR_ROOT:
         out.kind = REPAIR_ROOTED;
         out.verdict = answer_root(repair, from, message);
+        out.complete = repair->env.is_complete(repair->env.context, from, NULL);
         break;
     case REPAIR_COMPARE:
         out.kind = REPAIR_COMPARED;

@@ -69,6 +69,19 @@ struct repair_env {
 
     /* Identity of the map that says so. */
     struct hash128 (*map)(void *context);
+
+    /* Hash of what was purged of shared ranges: where it differs sums do, and nothing is compared. */
+    uint64_t (*purged)(void *context, struct slice ranges);
+
+    /* It does at `peer`: it is to be told. */
+    void (*tell_purged)(void *context, node_id peer);
+
+    /* Whether what is lacking here, of a range or, NULL, of what `peer` shares, is known to be deleted. */
+    bool (*is_complete)(void *context, node_id peer, const struct key_range *range);
+
+    /* A record that an owner which is complete lacks: forgets it, in the batch under way, if that
+     * owner knows better than this node; else false. */
+    bool (*forget)(void *context, struct slice key, const struct record *record);
 };
 
 struct repair_counts {
@@ -83,8 +96,11 @@ struct repair_session {
     uint8_t expected; /* Kind of the answer that is waited for. */
     uint8_t tries;
     uint64_t due_ms;
-    uint64_t epoch;   /* repair->epoch when it began. */
-    uint64_t shared;  /* Hash of what was shared then. */
+    uint64_t epoch;  /* repair->epoch when it began, ... */
+    uint64_t mark;   /* ... and repair->mark. */
+    uint64_t shared; /* Hash of what was shared then, ... */
+    uint64_t purged; /* ... and of what was purged of that. */
+    bool peer_is_complete;
     struct buf sent;  /* The message under way, without the protocol's byte. */
     struct buf asked; /* Its list: ranges or keys. */
     struct buf stack; /* Ranges to ask about: each packed, then its size in four bytes. */
@@ -98,17 +114,21 @@ struct repair_driver {
     uint64_t until_ms;
 };
 
+/* A session that ended complete. */
+struct repair_completed {
+    node_id peer;
+    uint64_t epoch, mark;
+    bool peer_is_complete; /* It said that it knows all it must of what is shared. */
+};
+
 struct repair {
     struct repair_env env;
     struct repair_driver drivers[REPAIR_SESSIONS_MAX];
     size_t driver_next;
     struct repair_session sessions[REPAIR_SESSIONS_MAX];
     uint64_t number;
-    uint64_t epoch; /* Set by the node; comes back with what was complete. */
-    struct {
-        node_id peer;
-        uint64_t epoch;
-    } completed[2 * REPAIR_SESSIONS_MAX];
+    uint64_t epoch, mark; /* Set by the node; come back with what was complete. */
+    struct repair_completed completed[2 * REPAIR_SESSIONS_MAX];
     size_t completed_count;
     struct buf list, ranges; /* Scratch. */
     struct repair_counts counts;
@@ -131,7 +151,7 @@ void repair_tick(struct repair *repair, uint64_t now_ms, struct outbox *outbox);
 
 /* Sessions that ended complete since the last call, one at a time; false: no more. What was joined
  * here is in a batch up to now. */
-bool repair_next_complete(struct repair *repair, node_id *peer, uint64_t *epoch);
+bool repair_next_complete(struct repair *repair, struct repair_completed *completed);
 
 /* There is another map: gives up the sessions with peers with whom other ranges are shared now. The
  * rest goes on, or a long one would never end where maps change often. */

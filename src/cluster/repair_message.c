@@ -20,10 +20,14 @@ void repair_message_encode(const struct repair_message *message, struct buf *out
     case REPAIR_ROOT:
         buf_append_u64le(out, message->map.low);
         buf_append_u64le(out, message->map.high);
+        buf_append_u64le(out, message->purged);
         buf_append_u64le(out, message->sum.low);
         buf_append_u64le(out, message->sum.high);
         return;
     case REPAIR_ROOTED:
+        buf_append_u8(out, (uint8_t)message->verdict);
+        buf_append_u8(out, message->complete);
+        return;
     case REPAIR_PUSHED:
         buf_append_u8(out, (uint8_t)message->verdict);
         return;
@@ -32,6 +36,8 @@ void repair_message_encode(const struct repair_message *message, struct buf *out
         buf_append_u8(out, (uint8_t)message->verdict);
         break;
     case REPAIR_COMPARE:
+        buf_append_u64le(out, message->purged);
+        break;
     case REPAIR_PUSH:
     case REPAIR_FETCH:
     case REPAIR_KIND_END:
@@ -234,6 +240,13 @@ static void get_verdict(struct reader *reader, struct repair_message *message)
     message->verdict = (enum repair_verdict)value;
 }
 
+static bool get_bool(struct reader *reader)
+{
+    unsigned value = reader_u8(reader);
+    if (value > 1) reader->failed = true;
+    return value == 1;
+}
+
 enum status repair_message_decode(struct slice bytes, struct repair_message *message)
 {
     struct reader reader = reader_of(bytes);
@@ -248,10 +261,14 @@ enum status repair_message_decode(struct slice bytes, struct repair_message *mes
     case REPAIR_ROOT:
         decoded.map.low = reader_u64le(&reader);
         decoded.map.high = reader_u64le(&reader);
+        decoded.purged = reader_u64le(&reader);
         decoded.sum.low = reader_u64le(&reader);
         decoded.sum.high = reader_u64le(&reader);
         break;
     case REPAIR_ROOTED:
+        get_verdict(&reader, &decoded);
+        decoded.complete = get_bool(&reader);
+        break;
     case REPAIR_PUSHED:
         get_verdict(&reader, &decoded);
         break;
@@ -261,6 +278,9 @@ enum status repair_message_decode(struct slice bytes, struct repair_message *mes
         get_list(&reader, &decoded);
         break;
     case REPAIR_COMPARE:
+        decoded.purged = reader_u64le(&reader);
+        get_list(&reader, &decoded);
+        break;
     case REPAIR_PUSH:
     case REPAIR_FETCH:
         get_list(&reader, &decoded);

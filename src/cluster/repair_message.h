@@ -44,14 +44,21 @@ enum {
 };
 
 /* What the peer found of a range. */
-enum repair_finding { REPAIR_EQUAL, REPAIR_CUT, REPAIR_LISTED, REPAIR_FINDING_END };
+enum repair_finding {
+    REPAIR_EQUAL,
+    REPAIR_CUT,
+    REPAIR_LISTED,
+    REPAIR_LISTED_ALL, /* Listed; and it knows all that was purged of, so what it lacks is deleted. */
+    REPAIR_FINDING_END,
+};
 
 /* What a ROOT or another question could not be answered for. */
 enum repair_verdict {
     REPAIR_OK,
-    REPAIR_DIFFERS,   /* ROOTED: not equal. */
-    REPAIR_OTHER_MAP, /* We do not mean the same ranges. */
-    REPAIR_REFUSED,   /* Full, damaged, or not an owner. */
+    REPAIR_DIFFERS,     /* ROOTED: not equal. */
+    REPAIR_OTHER_MAP,   /* We do not mean the same ranges. */
+    REPAIR_REFUSED,     /* Full, damaged, or not an owner. */
+    REPAIR_OTHER_PURGE, /* One of us has forgotten deletions that the other has not. */
     REPAIR_VERDICT_END,
 };
 
@@ -61,8 +68,10 @@ struct repair_message {
     uint64_t session;
     uint32_t step;               /* Of the session; comes back as it was. */
     struct hash128 map;          /* ROOT: of the map that says what is shared. */
+    uint64_t purged;             /* ROOT, COMPARE: hash of what is purged of that. */
     struct sum sum;              /* ROOT */
     enum repair_verdict verdict; /* ROOTED, COMPARED, PUSHED, FETCHED. */
+    bool complete;               /* ROOTED: the peer knows all that it must. */
     struct slice list;
     uint64_t count;
 };

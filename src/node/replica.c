@@ -50,6 +50,7 @@ static enum status load(struct replica *replica)
     status = local_save_identity(replica);
     if (status == STATUS_OK) status = replica_hint_load(replica);
     if (status == STATUS_OK) status = replica_operation_load(replica);
+    if (status == STATUS_OK) status = replica_purge_start(replica);
     if (status == STATUS_OK) status = replica_topology_start(replica);
     if (status == STATUS_OK) replica_map_hold(replica);
     return status;
@@ -116,6 +117,7 @@ void replica_destroy(struct replica *replica)
     replica_hint_free(replica);
     repair_deinit(&replica->repair);
     replica_topology_stop(replica);
+    replica_purge_stop(replica);
     shares_free(replica->heap, &replica->shares);
     outbox_deinit(&replica->ready);
     outbox_deinit(&replica->outbox);
@@ -302,6 +304,8 @@ static void release(struct replica *replica)
         }
         if ((held.flow & HOLD_MAP) != 0)
             replica_map_durable(replica, held.flow);
+        else if ((held.flow & HOLD_PURGE) != 0)
+            replica_purge_durable(replica, held.flow & ~HOLD_PURGE);
         else
             replica_write_durable(replica, held.flow);
     }
@@ -319,13 +323,16 @@ static void fail_batch(struct replica *replica, enum status status)
     outbox_drop_durable(&replica->ready);
     /* The places stay as they are until the flows were told. */
     for (size_t i = at; i < end; i++) {
-        struct flow *flow = replica_flow_find(replica, replica->held[i].flow);
-        if ((replica->held[i].flow & HOLD_MAP) != 0)
+        uint64_t label = replica->held[i].flow;
+        bool is_flow = (label & (HOLD_MAP | HOLD_PURGE)) == 0;
+        struct flow *flow = is_flow ? replica_flow_find(replica, label) : NULL;
+        if ((label & HOLD_MAP) != 0)
             replica_map_lost(replica);
         else if (flow != NULL)
             replica_write_failed(replica, flow, status);
     }
     replica_moves_lost(replica);
+    replica_purge_lost(replica);
 }
 
 static void dispatch(struct replica *replica, node_id from, struct slice bytes);
@@ -850,6 +857,9 @@ static void dispatch(struct replica *replica, node_id from, struct slice bytes)
     case PROTOCOL_REPAIR:
         replica_repair_message(replica, from, slice_from(bytes, 1));
         break;
+    case PROTOCOL_PURGE:
+        replica_purge_message(replica, from, slice_from(bytes, 1));
+        break;
     case PROTOCOL_HEALTH:
     case PROTOCOL_REGISTER:
     case PROTOCOL_BOOTS:
@@ -923,11 +933,13 @@ void replica_tick(struct replica *replica, struct replica_time time)
     replica_hint_tick(replica);
     replica_repair_tick(replica);
     replica_topology_tick(replica);
+    replica_purge_tick(replica);
 }
 
 uint64_t replica_wake_ms(const struct replica *replica)
 {
     uint64_t due = u64_min(replica_repair_due_ms(replica), replica_topology_due_ms(replica));
+    due = u64_min(due, replica_purge_due_ms(replica));
     if (replica_is_kept_out(replica)) due = UINT64_MAX;
     for (size_t i = 0; i < replica->flow_capacity && replica->flow_count > 0; i++) {
         const struct flow *flow = &replica->flows[i];
@@ -949,6 +961,7 @@ void replica_stats(const struct replica *replica, struct replica_stats *stats)
     stats->held_bytes = replica->held_bytes.size;
     stats->repair_session_count = replica->repair.counts.session_count;
     stats->repair_sent_bytes = replica->repair.counts.sent_bytes;
+    stats->purge_round_count = replica->purge.purge.done_count;
     stats->hint_count = 0;
     for (size_t i = 0; i < replica->hint_peer_count; i++)
         stats->hint_count += replica->hints[i].count;

@@ -149,6 +149,8 @@ struct replica_stats {
     uint64_t hint_count;    /* Owed to peers. */
     uint64_t invalid_count; /* Messages that broke a rule. */
     uint64_t repair_session_count, repair_sent_bytes;
+    uint64_t purge_round_count; /* That this node drove to their end. */
+    uint64_t forgotten_count;   /* Deletions that are no more. */
     uint64_t restamp_count, superseded_count, refused_count, hedge_count, repaired_count;
 };
 void replica_stats(const struct replica *replica, struct replica_stats *stats);

@@ -88,6 +88,14 @@ void replica_hint_batch_done(struct replica *replica, bool kept)
     }
 }
 
+static bool has_room(const struct replica *replica, node_id peer)
+{
+    struct member member;
+    bool there = rangemap_member_find(replica->map, peer, &member);
+    if (there && member.state == MEMBER_EXCLUDED) return false; /* It never comes back. */
+    return replica_hint_total(replica) < REPLICA_HINTS_MAX;
+}
+
 /* Whatever there is already. */
 static bool keep_hint(struct replica *replica, node_id peer, struct slice key,
                       const struct record *record)
@@ -119,11 +127,37 @@ static bool keep_hint(struct replica *replica, node_id peer, struct slice key,
 bool replica_hint_keep(struct replica *replica, node_id peer, struct slice key,
                        const struct record *record)
 {
-    struct member member;
-    bool there = rangemap_member_find(replica->map, peer, &member);
-    if (there && member.state == MEMBER_EXCLUDED) return false; /* It never comes back. */
-    if (replica_hint_total(replica) >= REPLICA_HINTS_MAX) return false;
-    return keep_hint(replica, peer, key, record);
+    /* It was promised that there are none: the owner learns of it by repair. */
+    if (record->version.time <= replica_promised(replica, key)) return false;
+    return has_room(replica, peer) && keep_hint(replica, peer, key, record);
+}
+
+static enum status see_hint(void *context, struct slice key, const struct record *record)
+{
+    hlc_time *oldest = context, time = 0;
+    (void)record;
+    if (key.size < 12) return STATUS_OK;
+    for (size_t i = 4; i < 12; i++) time = time << 8 | key.data[i];
+    *oldest = time;
+    return STATUS_END;
+}
+
+/* Each peer's lie in the order of their versions. */
+bool replica_hint_owes(const struct replica *replica, hlc_time upto)
+{
+    struct buf prefix = {.heap = replica->heap};
+    bool owes = false;
+    for (size_t i = 0; i < replica->hint_peer_count && !owes; i++) {
+        struct query query = replica_query(replica);
+        struct query_from from = {0};
+        hlc_time oldest = UINT64_MAX;
+        if (replica->hints[i].count == 0) continue;
+        hint_peer_key(&prefix, replica->hints[i].peer);
+        enum status status = query_scan(&query, buf_slice(&prefix), &from, 1, see_hint, &oldest);
+        owes = status != STATUS_OK || prefix.failed || oldest <= upto;
+    }
+    buf_deinit(&prefix);
+    return owes;
 }
 
 /* --- Delivery --- */
@@ -145,10 +179,9 @@ static bool keep_for(struct replica *replica, node_id owner, struct slice key,
                      const struct record *record)
 {
     struct store_outcome outcome;
-    if (owner != replica->self.id) return replica_hint_keep(replica, owner, key, record);
-    replica_store_write(replica,
-                        &(struct store_write){.kind = STORE_MERGE, .key = key, .record = record},
-                        &outcome);
+    if (owner != replica->self.id)
+        return has_room(replica, owner) && keep_hint(replica, owner, key, record);
+    replica_merge(replica, key, record, &outcome);
     return outcome.status == STATUS_OK;
 }
 

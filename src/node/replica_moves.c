@@ -150,7 +150,7 @@ void replica_moves_lost(struct replica *replica)
     }
 }
 
-bool replica_is_complete(const struct replica *replica, const struct shard *shard)
+bool replica_is_filled(const struct replica *replica, const struct shard *shard)
 {
     enum filling_part part = replica_filling_part(shard, replica->self.id);
     if (part == FILLING_NONE || part == FILLING_GOES) return true;
@@ -158,6 +158,11 @@ bool replica_is_complete(const struct replica *replica, const struct shard *shar
     if (planted(BUG_READS_UNSYNCED)) return true;
     const struct filling *filling = replica_filling(replica, shard->low);
     return filling != NULL && filling->synced;
+}
+
+bool replica_is_complete(const struct replica *replica, const struct shard *shard)
+{
+    return replica_is_filled(replica, shard) && replica_purge_is_complete(replica, shard);
 }
 
 static int place_of(const struct owners *owners, node_id id)
@@ -285,6 +290,7 @@ static void conclude(struct replica *replica)
             continue;
         }
         filling->synced = true;
+        if (part == FILLING_COMES) replica_purge_filled(replica, &shard);
         TRACE(replica->trace, "synced a shard of version %llu", (unsigned long long)shard.began);
     }
     if (wanted > 0) ask_clear(replica, wanted);
@@ -393,10 +399,12 @@ void replica_moves_tick(struct replica *replica)
 {
     struct replica_moves *moves = &replica->moves;
     struct replica_topology *topology = &replica->topology;
-    uint64_t now_ms = replica->time.now_ms, epoch;
-    node_id peer;
-    while (repair_next_complete(&replica->repair, &peer, &epoch))
-        compared_with(replica, peer, epoch);
+    uint64_t now_ms = replica->time.now_ms;
+    struct repair_completed completed;
+    while (repair_next_complete(&replica->repair, &completed)) {
+        compared_with(replica, completed.peer, completed.epoch);
+        replica_purge_compared(replica, &completed);
+    }
     replica->repair.epoch = topology->retired;
     if (now_ms < topology->moves_ms) return;
     topology->moves_ms = now_ms + MOVES_INTERVAL_MS / 2 +

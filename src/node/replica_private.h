@@ -16,6 +16,7 @@
  *   replica_member.c  who is waited for, who serves, who is kept out
  *   replica_moves.c   how shards come to other owners
  *   replica_propose.c  what the next map is to be
+ *   replica_purge.c   which deletions may be forgotten
  *
  * A *flow* is a request under way here. Messages carry its number, so that a late answer to one
  * that is gone finds nothing. */
@@ -27,6 +28,7 @@
 #include "cluster/data_message.h"
 #include "cluster/health.h"
 #include "cluster/outbox.h"
+#include "cluster/purge.h"
 #include "cluster/rangemap_delta.h"
 #include "cluster/register.h"
 #include "cluster/repair.h"
@@ -279,6 +281,18 @@ struct replica_splits {
     uint64_t due_ms;
 };
 
+struct replica_purge {
+    bool started;
+    struct purge purge;
+    hlc_time saved_promise; /* In what was kept last, ... */
+    uint64_t save_number;   /* ... which was the so-manieth time. */
+    bool sweeping;
+    struct buf low, high; /* The range that is swept, ... */
+    struct buf from;      /* ... what is left of it, ... */
+    hlc_time upto;        /* ... and up to when. */
+    uint64_t due_ms;
+};
+
 enum { REPLICA_OFFERS_MAX = 32 };
 
 /* What this node owned under maps up to this one, and does not own now. */
@@ -370,6 +384,7 @@ struct replica {
     uint32_t zone;                   /* Of this node, as health knows it. */
 
     struct repair repair;
+    struct replica_purge purge;
     uint64_t repair_ms;  /* When the next peer is compared with. */
     node_id repair_peer; /* The last one. */
 
@@ -393,6 +408,9 @@ static inline uint64_t flow_label(const struct flow *flow, unsigned attempt)
 /* What waits for a map to be durable: the low bits of its generation, then its number. */
 #define HOLD_MAP (UINT64_C(1) << 62)
 enum { HOLD_MAP_NUMBER_BITS = 48 };
+
+/* What waits for what purge keeps; without HOLD_MAP. */
+#define HOLD_PURGE (UINT64_C(1) << 61)
 
 /* Keys of clients lie above those that a node has for itself. */
 #define REPLICA_KEY_FIRST SLICE_LITERAL("\1")
@@ -451,6 +469,7 @@ enum local_kind {
     LOCAL_REGISTER = 'r',
     LOCAL_BOOTS = 'b',
     LOCAL_OPERATION = 'i',
+    LOCAL_PURGE = 'p',
 };
 
 /* Begins a key of this node alone in `key`, which is cleared first. */
@@ -636,6 +655,8 @@ struct filling *replica_filling(const struct replica *replica, struct slice low)
 /* May this node answer for a shard whose owner it is or becomes? */
 bool replica_is_complete(const struct replica *replica, const struct shard *shard);
 
+/* Was it filled, where it becomes one? */
+bool replica_is_filled(const struct replica *replica, const struct shard *shard);
 /* --- replica_member.c --- */
 
 void replica_members_start(struct replica *replica);
@@ -699,6 +720,37 @@ void replica_repair_tick(struct replica *replica);
 void replica_repair_message(struct replica *replica, node_id from, struct slice bytes);
 uint64_t replica_repair_due_ms(const struct replica *replica);
 
+/* --- replica_purge.c --- */
+
+enum status replica_purge_start(struct replica *replica);
+void replica_purge_stop(struct replica *replica);
+void replica_purge_save(struct replica *replica);
+void replica_purge_durable(struct replica *replica, uint64_t number);
+void replica_purge_lost(struct replica *replica); /* A batch is nothing. */
+void replica_purge_map_changed(struct replica *replica, const struct rangemap *before);
+void replica_purge_compared(struct replica *replica, const struct repair_completed *completed);
+void replica_purge_filled(struct replica *replica, const struct shard *shard);
+void replica_purge_rolled_back(struct replica *replica);
+void replica_purge_message(struct replica *replica, node_id from, struct slice bytes);
+void replica_purge_tick(struct replica *replica);
+uint64_t replica_purge_due_ms(const struct replica *replica);
+
+/* Tells a peer what is purged of the ranges; goes with the outbox. */
+void replica_purge_tell(struct replica *replica, node_id peer, struct slice ranges);
+
+/* Does it know all that it must of the shard, or is there nobody who could tell it more? */
+bool replica_purge_is_complete(const struct replica *replica, const struct shard *shard);
+
+/* A complete owner lacks this record of ours. True: it is deleted, and forgotten here too. */
+bool replica_purge_forget(struct replica *replica, struct slice key, const struct record *record);
+
+/* Joins what came from a peer, unless it is older than what is purged. */
+void replica_merge(struct replica *replica, struct slice key, const struct record *record,
+                   struct store_outcome *outcome);
+
+/* No direct write to the key up to here is applied. */
+hlc_time replica_promised(const struct replica *replica, struct slice key);
+
 /* --- replica_hint.c --- */
 
 /* Keeps the record for the peer, in the batch under way. False: there is no room. */
@@ -714,4 +766,7 @@ uint64_t replica_hint_total(const struct replica *replica);
 void replica_hint_tick(struct replica *replica);
 void replica_hint_batch_done(struct replica *replica, bool kept); /* The batch under way is over. */
 enum status replica_hint_load(struct replica *replica);
+
+/* Whether a hint with a version up to `upto` is kept, in what is visible. */
+bool replica_hint_owes(const struct replica *replica, hlc_time upto);
 void replica_hint_free(struct replica *replica);

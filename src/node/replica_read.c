@@ -680,11 +680,7 @@ static void repair_at(struct replica *replica, node_id node, const struct candid
     if (node == replica->self.id) {
         struct store_outcome outcome;
         if (!rangemap_takes(replica->map, node, candidate->key)) return;
-        replica_store_write(replica,
-                            &(struct store_write){.kind = STORE_MERGE,
-                                                  .key = candidate->key,
-                                                  .record = &candidate->record},
-                            &outcome);
+        replica_merge(replica, candidate->key, &candidate->record, &outcome);
         return;
     }
     /* Nobody waits for the answer: it finds no hint of this number. */

@@ -19,11 +19,8 @@ static struct query env_query(void *context)
 
 static enum status env_merge(void *context, struct slice key, const struct record *record)
 {
-    struct replica *replica = context;
     struct store_outcome outcome;
-    replica_store_write(replica,
-                        &(struct store_write){.kind = STORE_MERGE, .key = key, .record = record},
-                        &outcome);
+    replica_merge(context, key, record, &outcome);
     return outcome.status;
 }
 
@@ -52,6 +49,42 @@ static struct hash128 env_map(void *context)
     return rangemap_identity(replica->map)->hash;
 }
 
+static uint64_t env_purged(void *context, struct slice ranges)
+{
+    const struct replica *replica = context;
+    return purge_hash(&replica->purge.purge, ranges);
+}
+
+static void env_tell_purged(void *context, node_id peer)
+{
+    struct replica *replica = context;
+    struct buf ranges = {.heap = replica->heap};
+    env_shared(context, peer, &ranges);
+    if (buf_status(&ranges) == STATUS_OK) replica_purge_tell(replica, peer, buf_slice(&ranges));
+    buf_deinit(&ranges);
+}
+
+static bool env_is_complete(void *context, node_id peer, const struct key_range *range)
+{
+    const struct replica *replica = context;
+    if (range != NULL) return purge_is_complete(&replica->purge.purge, range);
+    struct buf ranges = {.heap = replica->heap};
+    env_shared(context, peer, &ranges);
+    bool complete = buf_status(&ranges) == STATUS_OK;
+    struct slice rest = buf_slice(&ranges);
+    struct key_range shared;
+    uint64_t ignored;
+    while (complete && repair_range_next(&rest, &shared, &ignored))
+        complete = purge_is_complete(&replica->purge.purge, &shared);
+    buf_deinit(&ranges);
+    return complete;
+}
+
+static bool env_forget(void *context, struct slice key, const struct record *record)
+{
+    return replica_purge_forget(context, key, record);
+}
+
 void replica_repair_init(struct replica *replica)
 {
     struct repair_env env = {
@@ -65,6 +98,10 @@ void replica_repair_init(struct replica *replica)
         .owns_with = env_owns_with,
         .shared = env_shared,
         .map = env_map,
+        .purged = env_purged,
+        .tell_purged = env_tell_purged,
+        .is_complete = env_is_complete,
+        .forget = env_forget,
     };
     repair_init(&replica->repair, &env);
     /* The first one soon: it also brings what time it is. */

@@ -31,16 +31,23 @@ void replica_serve_apply(struct replica *replica, node_id from, const struct dat
     if (!rangemap_takes(replica->map, replica->self.id, message->key) &&
         !replica_took_before(replica, message->key)) {
         answer.verdict = DATA_NOT_OWNER;
+    } else if (message->apply != DATA_APPLY_HINT &&
+               message->record.version.time <= replica_promised(replica, message->key)) {
+        answer.verdict = DATA_PROMISED;
+        answer.version.time = replica_promised(replica, message->key);
     } else {
         struct store_write write = {
-            .kind = message->apply == DATA_APPLY_HINT ? STORE_MERGE : STORE_APPLY,
+            .kind = STORE_APPLY,
             .key = message->key,
             .record = &message->record,
             .is_increment = message->apply == DATA_APPLY_INCREMENT,
         };
-        replica_store_write(replica, &write, &outcome);
+        if (message->apply == DATA_APPLY_HINT)
+            replica_merge(replica, message->key, &message->record, &outcome);
+        else
+            replica_store_write(replica, &write, &outcome);
         answer.verdict = verdict_of(outcome.status);
-        answer.version = outcome.status == STATUS_STALE ? outcome.version : (struct version){0};
+        if (outcome.status == STATUS_STALE) answer.version = outcome.version;
         /* What comes twice finds itself. */
         answer.was_live = outcome.status == STATUS_OK && outcome.changed && outcome.was_live;
         answer.sequence = store_next_sequence(replica->store);

@@ -414,6 +414,7 @@ static enum status adopt(struct replica *replica, struct rangemap *map)
     replica_members_map_changed(replica);
     replica_moves_map_changed(replica, before);
     replica_splits_map_changed(replica, before);
+    replica_purge_map_changed(replica, before);
     rangemap_unref(before);
     repair_map_changed(&replica->repair);
     save_map(replica);
@@ -670,7 +671,9 @@ static void take_boots_news(struct replica *replica, const struct boots_news *ne
 {
     struct replica_topology *topology = &replica->topology;
     if (news->store_starts) {
+        bool was_rolled_back = replica->starts.rolled_back;
         replica->starts = topology->boots.starts;
+        if (replica->starts.rolled_back && !was_rolled_back) replica_purge_rolled_back(replica);
         enum status status = local_save_identity(replica);
         (void)status;
     }

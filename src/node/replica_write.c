@@ -219,17 +219,20 @@ static enum status stamp(struct replica *replica, struct flow *flow)
     struct flow_write *write = &flow->write;
     const struct request *request = &flow->request;
     struct store_outcome outcome;
+    struct version promised = {.time = replica_promised(replica, request->key)};
+    /* What was added once is not added again: it only gets a later version. */
+    bool is_added = request->kind == REQUEST_INCREMENT && write->stamp_count > 0;
     replica_store_write(replica,
                         &(struct store_write){
                             .kind = kind_of(request->kind),
                             .key = request->key,
-                            .score = request->score,
+                            .score = is_added ? 0 : request->score,
                             .has_payload = request->has_payload,
                             .payload = request->payload,
                             .tags = request->tags,
                             .expires_at = request->expires_at,
                             .leave_tombstone = true,
-                            .above = write->above,
+                            .above = version_max(write->above, promised),
                         },
                         &outcome);
     if (outcome.status != STATUS_OK) return outcome.status;
@@ -563,6 +566,21 @@ static void refused(struct replica *replica, struct flow *flow, struct target *t
     if (target->stand_in == 0) keep_hint(replica, flow, target);
 }
 
+/* It takes nothing so old any more, and has not got it. */
+static void refused_by_promise(struct replica *replica, struct flow *flow, struct target *target,
+                               const struct data_message *message)
+{
+    struct flow_write *write = &flow->write;
+    write->above = version_max(write->above, message->version);
+    if (write->replied || write->stamp_count > REPLICA_RESTAMPS_MAX) {
+        refused(replica, flow, target, message);
+        return;
+    }
+    TRACE(replica->trace, "flow %llu: n%u has promised, stamp again",
+          (unsigned long long)flow->number, target->id);
+    stamp_again(replica, flow);
+}
+
 void replica_write_applied(struct replica *replica, node_id from,
                            const struct data_message *message)
 {
@@ -579,8 +597,11 @@ void replica_write_applied(struct replica *replica, node_id from,
         /* Who took the first stamp finds that. */
         if (write->stamp_count == 1 || flow->request.kind == REQUEST_REMOVE)
             write->was_live = write->was_live || message->was_live;
-    } else if (message->verdict == DATA_STALE) {
-        refused_as_stale(replica, flow, target, message->version);
+    } else if (message->verdict == DATA_STALE || message->verdict == DATA_PROMISED) {
+        if (message->verdict == DATA_STALE)
+            refused_as_stale(replica, flow, target, message->version);
+        else
+            refused_by_promise(replica, flow, target, message);
         flow = replica_flow_find(replica, message->flow);
         if (flow == NULL || flow->kind != FLOW_WRITE || flow->write.move_to != 0) return;
     } else {

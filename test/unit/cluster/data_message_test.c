@@ -141,7 +141,8 @@ static struct data_message message_of(enum data_kind kind, unsigned shape, struc
             message.was_live = prng_one_in(prng, 2);
             message.sequence = prng_below(prng, 1000);
         }
-        if (kind == DATA_APPLIED && message.verdict == DATA_STALE)
+        if (kind == DATA_APPLIED &&
+            (message.verdict == DATA_STALE || message.verdict == DATA_PROMISED))
             message.version = (struct version){prng_u64(prng) / 2, 3};
         break;
     case DATA_ASK:

@@ -63,6 +63,8 @@ static struct repair_message message_of(enum repair_kind kind, struct prng *prng
         message.map = (struct hash128){prng_u64(prng), prng_u64(prng)};
         message.sum = (struct sum){prng_u64(prng), prng_u64(prng)};
     }
+    if (kind == REPAIR_ROOT || kind == REPAIR_COMPARE) message.purged = prng_u64(prng);
+    if (kind == REPAIR_ROOTED) message.complete = prng_one_in(prng, 2);
     if (has_verdict(kind))
         message.verdict = (enum repair_verdict)prng_below(prng, REPAIR_VERDICT_END);
     buf_clear(list);
@@ -107,6 +109,7 @@ TEST_CASE(every_kind_comes_back_as_it_was_and_has_one_form)
         EXPECT(again.kind == kind && again.session == message.session);
         EXPECT(again.step == message.step && again.verdict == message.verdict);
         EXPECT(hash128_equal(again.map, message.map) && sum_equal(again.sum, message.sum));
+        EXPECT(again.purged == message.purged && again.complete == message.complete);
         EXPECT(again.count == message.count && slice_equal(again.list, message.list));
         expect_strict(decode, buf_slice(&bytes));
     }

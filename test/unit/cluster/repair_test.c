@@ -36,7 +36,9 @@ struct store {
     struct query_scratch *scratch;
     struct buf joined, kept;
     struct repair repair;
-    uint64_t merge_count;
+    uint64_t merge_count, tell_count;
+    hlc_time purged;
+    bool complete;
 };
 
 struct packet {
@@ -120,6 +122,36 @@ static struct hash128 env_map(void *context)
     return store->world->map;
 }
 
+static uint64_t env_purged(void *context, struct slice ranges)
+{
+    struct store *store = context;
+    (void)ranges;
+    return store->purged;
+}
+
+static void env_tell_purged(void *context, node_id peer)
+{
+    struct store *store = context;
+    EXPECT(peer != store->id);
+    store->tell_count++;
+}
+
+static bool env_is_complete(void *context, node_id peer, const struct key_range *range)
+{
+    struct store *store = context;
+    (void)peer;
+    (void)range;
+    return store->complete;
+}
+
+/* Versions up to `purged` are deleted where an owner that is complete lacks them. */
+static bool env_forget(void *context, struct slice key, const struct record *record)
+{
+    struct store *store = context;
+    if (store->complete || record->version.time > store->purged) return false;
+    return memtrie_remove(&store->trie, &store->root, key) == STATUS_OK;
+}
+
 static void store_start(struct store *store)
 {
     struct repair_env env = {.context = store,
@@ -130,7 +162,11 @@ static void store_start(struct store *store)
                              .merge = env_merge,
                              .owns_with = env_owns_with,
                              .shared = env_shared,
-                             .map = env_map};
+                             .map = env_map,
+                             .purged = env_purged,
+                             .tell_purged = env_tell_purged,
+                             .is_complete = env_is_complete,
+                             .forget = env_forget};
     repair_init(&store->repair, &env);
 }
 
@@ -349,9 +385,9 @@ static bool run_session(struct world *world, uint32_t faults)
 {
     struct repair *repair = &world->stores[1].repair;
     struct repair_counts before = repair->counts;
-    node_id peer;
-    uint64_t epoch;
+    struct repair_completed completed;
     repair->epoch++;
+    repair->mark += 2;
     EXPECT(repair_begin(repair, 2, world->now_ms, &world->outbox));
     EXPECT(!repair_begin(repair, 2, world->now_ms, &world->outbox));
     world_take_outbox(world, 1);
@@ -362,9 +398,13 @@ static bool run_session(struct world *world, uint32_t faults)
     bool complete = repair->counts.complete_count > before.complete_count;
     EXPECT(repair->counts.complete_count + repair->counts.given_up_count ==
            before.complete_count + before.given_up_count + 1);
-    EXPECT(repair_next_complete(repair, &peer, &epoch) == complete);
-    if (complete) EXPECT(peer == 2 && epoch == repair->epoch);
-    EXPECT(!repair_next_complete(repair, &peer, &epoch));
+    EXPECT(repair_next_complete(repair, &completed) == complete);
+    if (complete) {
+        EXPECT(completed.peer == 2 && completed.epoch == repair->epoch);
+        EXPECT(completed.mark == repair->mark);
+        EXPECT(completed.peer_is_complete == world->stores[2].complete);
+    }
+    EXPECT(!repair_next_complete(repair, &completed));
     for (node_id id = 1; id <= 2; id++) EXPECT(world->stores[id].repair.counts.invalid_count == 0);
     return complete;
 }
@@ -454,8 +494,8 @@ TEST_CASE(three_stores_become_equal_while_they_are_written_to)
                 EXPECT(env_merge(&world->stores[id], word->key, &word->record[peer]) == STATUS_OK);
             }
             world_step(world, 8);
-            uint64_t epoch;
-            while (repair_next_complete(&world->stores[id].repair, &peer, &epoch)) continue;
+            struct repair_completed completed;
+            while (repair_next_complete(&world->stores[id].repair, &completed)) continue;
         }
         struct sum sum = store_sum(&world->stores[1]);
         EXPECT(sum_equal(sum, store_sum(&world->stores[2])));
@@ -850,6 +890,63 @@ TEST_CASE(questions_about_what_is_not_shared_are_refused)
     stage_end(&stage);
 }
 
+static bool store_has(struct store *store, struct slice key)
+{
+    struct record record;
+    return memtrie_get(&store->trie, store->root, key, &record, NULL) == STATUS_OK;
+}
+
+/* Absence is evidence if the peer knows all that was purged, this node does not, and the record is old. */
+TEST_CASE(what_a_peer_lacks_is_deleted_only_if_it_would_know)
+{
+    enum { PURGED = 10 };
+    for (unsigned shape = 0; shape < 8; shape++) {
+        struct world *world = world_create(2);
+        struct record record = record_of_set((struct version){PURGED + shape % 2, 1}, 1);
+        bool is_old = shape % 2 == 0;
+        for (node_id id = 1; id <= 2; id++) world->stores[id].purged = PURGED;
+        world->stores[1].complete = (shape & 2) != 0;
+        world->stores[2].complete = (shape & 4) != 0;
+        bool forgotten = is_old && !world->stores[1].complete && world->stores[2].complete;
+        EXPECT(env_merge(&world->stores[1], SLICE_LITERAL("w"), &record) == STATUS_OK);
+        EXPECT(run_session(world, 0));
+        for (node_id id = 1; id <= 2; id++)
+            EXPECT(store_has(&world->stores[id], SLICE_LITERAL("w")) == !forgotten);
+        world_destroy(world);
+    }
+}
+
+TEST_CASE(nothing_is_compared_where_not_the_same_is_purged)
+{
+    struct world *world = world_create(2);
+    struct record record = record_of_set((struct version){5, 1}, 1);
+    world->stores[1].purged = 10;
+    EXPECT(env_merge(&world->stores[1], SLICE_LITERAL("w"), &record) == STATUS_OK);
+    EXPECT(!run_session(world, 0));
+    EXPECT(world->stores[1].tell_count == 1 && world->stores[2].tell_count == 1);
+    EXPECT(!store_has(&world->stores[2], SLICE_LITERAL("w")));
+    world_destroy(world);
+
+    /* It changes at one of the two while they compare. */
+    for (node_id id = 1; id <= 2; id++) {
+        world = world_create(2);
+        EXPECT(env_merge(&world->stores[1], SLICE_LITERAL("w"), &record) == STATUS_OK);
+        EXPECT(repair_begin(&world->stores[1].repair, 2, world->now_ms, &world->outbox));
+        world_take_outbox(world, 1);
+        world_step(world, 0);              /* ROOT */
+        world_step(world, 0);              /* ROOTED */
+        if (id == 1) world_step(world, 0); /* COMPARE */
+        world->stores[id].purged = 10;
+        for (int step = 0; repair_due_ms(&world->stores[1].repair) != UINT64_MAX; step++) {
+            EXPECT(step < 100);
+            world_step(world, 0);
+        }
+        EXPECT(world->stores[1].repair.counts.given_up_count == 1);
+        EXPECT(!store_has(&world->stores[2], SLICE_LITERAL("w")));
+        world_destroy(world);
+    }
+}
+
 TEST_MAIN(TEST(a_session_makes_two_stores_equal), TEST(complete_is_equal_whatever_the_network_does),
           TEST(words_of_any_length_fit_the_stack),
           TEST(three_stores_become_equal_while_they_are_written_to),
@@ -861,4 +958,6 @@ TEST_MAIN(TEST(a_session_makes_two_stores_equal), TEST(complete_is_equal_whateve
           TEST(records_that_were_not_asked_for_are_not_joined), TEST(records_come_in_parts),
           TEST(a_session_that_was_refused_anything_is_not_complete),
           TEST(a_range_with_the_sum_that_was_sent_is_equal),
-          TEST(questions_about_what_is_not_shared_are_refused))
+          TEST(questions_about_what_is_not_shared_are_refused),
+          TEST(what_a_peer_lacks_is_deleted_only_if_it_would_know),
+          TEST(nothing_is_compared_where_not_the_same_is_purged))
