@@ -1,0 +1,534 @@
+#include "shell/peers.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/math.h"
+#include "shell/clock.h"
+#include "shell/log_line.h"
+
+enum {
+    SWEEP_MS = 250,
+    BACKLOG = 128,
+    READ_BYTES = 64 << 10,
+    DIAL_MS = 500, /* So long a dial that may get through stands against one of the peer's. */
+};
+
+struct link {
+    struct peers *peers;
+    struct link *next, **at; /* In peers->links. */
+    uv_tcp_t tcp;
+    uv_connect_t connect;
+    uv_getaddrinfo_t resolve;
+    uv_write_t write;
+    struct peer_link wire;
+    struct buf writing;
+    uint16_t id;  /* Of the peer; 0: it has not said. */
+    bool dialled; /* By this node. */
+    bool open;    /* Bytes may be written. */
+    bool resolving, in_flight, closing, closed;
+    bool greeted; /* It counts as connected. */
+    uint64_t began_ms;
+};
+
+/* When a node may be dialled again. */
+struct pause {
+    uint64_t until_ms;
+    uint32_t length_ms; /* 0: it answered the last time. */
+};
+
+struct peers {
+    struct peers_options options;
+    uv_tcp_t listener;
+    uv_timer_t sweep;
+    uv_prepare_t turn;
+    unsigned open_handles;
+    bool closing;
+    bool dirty; /* Something may have to be written. */
+    uint16_t port;
+    struct link *links;
+    struct link *by_id[UINT16_MAX + 1]; /* Greeted, or being dialled. */
+    struct pause pauses[UINT16_MAX + 1];
+    struct peers_stats stats;
+    char read_bytes[READ_BYTES];
+    void (*done)(void *context);
+    void *done_context;
+};
+
+static uint64_t now_ms(void)
+{
+    return clock_monotonic_us() / 1000;
+}
+
+static enum status status_of(int error)
+{
+    switch (error) {
+    case 0:
+        return STATUS_OK;
+    case UV_EADDRINUSE:
+        return STATUS_EXISTS;
+    case UV_EACCES:
+    case UV_EPERM:
+        return STATUS_DENIED;
+    case UV_EADDRNOTAVAIL:
+    case UV_EINVAL:
+        return STATUS_INVALID;
+    case UV_ENOMEM:
+        return STATUS_NOMEM;
+    default:
+        return STATUS_IO;
+    }
+}
+
+/* --- Life of a link --- */
+
+static void maybe_free_all(struct peers *peers)
+{
+    if (!peers->closing || peers->open_handles > 0 || peers->links != NULL) return;
+    void (*done)(void *context) = peers->done;
+    void *context = peers->done_context;
+    heap_free(peers->options.heap, peers);
+    if (done != NULL) done(context);
+}
+
+static void maybe_free(struct link *link)
+{
+    struct peers *peers = link->peers;
+    if (!link->closed || link->resolving || link->in_flight) return;
+    *link->at = link->next;
+    if (link->next != NULL) link->next->at = link->at;
+    peer_link_deinit(&link->wire);
+    buf_deinit(&link->writing);
+    heap_free(peers->options.heap, link);
+    maybe_free_all(peers);
+}
+
+static void on_link_closed(uv_handle_t *handle)
+{
+    struct link *link = handle->data;
+    link->closed = true;
+    maybe_free(link);
+}
+
+/* It takes part in nothing any more. */
+static void link_close(struct link *link)
+{
+    struct peers *peers = link->peers;
+    if (link->closing) return;
+    link->closing = true;
+    if (peers->by_id[link->id] == link) peers->by_id[link->id] = NULL;
+    peers->stats.connected_count -= link->greeted;
+    if (link->resolving) uv_cancel((uv_req_t *)&link->resolve);
+    uv_close((uv_handle_t *)&link->tcp, on_link_closed);
+}
+
+static struct link *link_create(struct peers *peers, bool dialled, uint16_t id)
+{
+    struct link *link = heap_zalloc(peers->options.heap, sizeof *link);
+    if (link == NULL) return NULL;
+    struct peer_hello hello = peers->options.hello;
+    hello.to = id;
+    link->peers = peers;
+    link->dialled = dialled;
+    link->id = id;
+    link->began_ms = now_ms();
+    link->writing.heap = peers->options.heap;
+    peer_link_init(&link->wire, peers->options.heap, &hello);
+    if (uv_tcp_init(peers->options.loop, &link->tcp) != 0) {
+        peer_link_deinit(&link->wire);
+        heap_free(peers->options.heap, link);
+        return NULL;
+    }
+    link->tcp.data = link->connect.data = link->resolve.data = link->write.data = link;
+    link->next = peers->links;
+    link->at = &peers->links;
+    if (link->next != NULL) link->next->at = &link->next;
+    peers->links = link;
+    return link;
+}
+
+/* It is dialled again after a pause; after one that greeted, a short one. */
+static void lengthen_pause(struct link *link)
+{
+    struct pause *pause = &link->peers->pauses[link->id];
+    if (!link->dialled || link->id == 0) return;
+    pause->length_ms = pause->length_ms == 0 ? PEERS_PAUSE_MS : pause->length_ms * 2;
+    if (pause->length_ms > PEERS_PAUSE_MS_MAX) pause->length_ms = PEERS_PAUSE_MS_MAX;
+    pause->until_ms = now_ms() + pause->length_ms;
+}
+
+static void link_fail(struct link *link, const char *why)
+{
+    if (link->closing) return;
+    log_line(LOG_LEVEL_WARN, "peer.lost", log_number("node", link->id), log_text("why", why));
+    link->peers->stats.broken_count++;
+    lengthen_pause(link);
+    link_close(link);
+}
+
+/* --- Writing --- */
+
+static void link_write(struct link *link);
+
+static void on_written(uv_write_t *request, int error)
+{
+    struct link *link = request->data;
+    link->in_flight = false;
+    buf_clear(&link->writing);
+    if (link->closing) {
+        maybe_free(link);
+        return;
+    }
+    if (error != 0) {
+        link_fail(link, uv_strerror(error));
+        return;
+    }
+    link_write(link);
+}
+
+static void link_write(struct link *link)
+{
+    if (!link->open || link->in_flight || link->closing) return;
+    if (!peer_link_wants_to_write(&link->wire)) {
+        /* The last words are said. */
+        if (link->wire.state == PEER_STATE_BROKEN) link_close(link);
+        return;
+    }
+    if (peer_link_write(&link->wire, PEERS_WRITE_BYTES, &link->writing) != STATUS_OK) {
+        link_fail(link, "no memory");
+        return;
+    }
+    link->peers->stats.sent_bytes += link->writing.size;
+    uv_buf_t bytes = uv_buf_init((char *)link->writing.data, (unsigned)link->writing.size);
+    int error = uv_write(&link->write, (uv_stream_t *)&link->tcp, &bytes, 1, on_written);
+    link->in_flight = error == 0;
+    if (error != 0) link_fail(link, uv_strerror(error));
+}
+
+/* What the turn queued goes out at its end. */
+static void on_turn(uv_prepare_t *handle)
+{
+    struct peers *peers = handle->data;
+    if (!peers->dirty) return;
+    peers->dirty = false;
+    for (struct link *link = peers->links; link != NULL; link = link->next) link_write(link);
+}
+
+/* --- Greeting --- */
+
+static void refuse(struct link *link, enum peer_refusal refusal, const char *why)
+{
+    link->peers->stats.refused_count++;
+    peer_link_refuse(&link->wire, refusal, why);
+}
+
+/* Whether a connection to the same node stays, and the one that was just greeted goes. Of two between the
+ * same starts that one stays that the lower id dialled; both sides see it so. */
+static bool other_stays(const struct link *other, const struct link *link)
+{
+    const struct peer_hello *peer = &link->wire.peer;
+    bool lower = link->peers->options.hello.id < peer->id;
+    if (other->dialled == link->dialled || other->dialled != lower) return false;
+    if (other->wire.state != PEER_STATE_READY) return now_ms() - other->began_ms < DIAL_MS;
+    return other->wire.peer.incarnation == peer->incarnation && other->wire.peer.boot >= peer->boot;
+}
+
+/* The peer said who it is. */
+static void greeted(struct link *link)
+{
+    struct peers *peers = link->peers;
+    const struct peer_hello *peer = &link->wire.peer;
+    const char *why = "not a member";
+    if (link->dialled && link->id != 0 && peer->id != link->id) {
+        refuse(link, PEER_REFUSED_TO, "this is not the node that was dialled");
+        return;
+    }
+    if (!peers->options.events.admit(peers->options.events.context, peer, &why)) {
+        refuse(link, PEER_REFUSED_MEMBER, why);
+        return;
+    }
+    struct link *other = peer->id == 0 ? NULL : peers->by_id[peer->id];
+    if (other != NULL && other != link) {
+        if (other_stays(other, link)) {
+            refuse(link, PEER_REFUSED_DOUBLE, "there is a connection already");
+            return;
+        }
+        link_close(other);
+    }
+    link->id = peer->id;
+    link->greeted = true;
+    peers->stats.connected_count++;
+    if (peer->id == 0) return;
+    peers->by_id[peer->id] = link;
+    peers->pauses[peer->id] = (struct pause){0};
+    log_line(LOG_LEVEL_INFO, "peer.connected", log_number("node", peer->id),
+             log_number("boot", peer->boot), log_text("dialled", link->dialled ? "yes" : "no"));
+}
+
+/* By a refusal or a rule. What is to be written still, our reason, goes out before it closes. */
+static void broken(struct link *link)
+{
+    struct peers *peers = link->peers;
+    bool usual = link->wire.refusal == PEER_REFUSED_DOUBLE;
+    log_line(usual ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "peer.refused", log_number("node", link->id),
+             log_text("by", link->wire.refused_by_peer ? "peer" : "us"),
+             log_text("why", link->wire.reason));
+    peers->stats.broken_count++;
+    lengthen_pause(link);
+    if (peers->by_id[link->id] == link) peers->by_id[link->id] = NULL;
+    if (link->wire.refused_by_peer) link_close(link);
+}
+
+static void give_out(struct link *link)
+{
+    struct peers *peers = link->peers;
+    struct slice message;
+    enum peer_lane lane;
+    while (!link->closing) {
+        enum peer_event event = peer_link_next(&link->wire, &message, &lane);
+        if (event == PEER_NOTHING) break;
+        if (event == PEER_READY) {
+            greeted(link);
+        } else if (event == PEER_MESSAGE) {
+            peers->options.events.message(peers->options.events.context, &link->wire.peer, lane,
+                                          message);
+        } else {
+            broken(link);
+            break;
+        }
+    }
+    peers->dirty = true;
+}
+
+/* --- Reading --- */
+
+static void on_allocate(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
+{
+    struct link *link = handle->data;
+    *buffer = uv_buf_init(link->peers->read_bytes, READ_BYTES);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
+{
+    struct link *link = stream->data;
+    if (size < 0) {
+        link_fail(link, size == UV_EOF ? "it closed the connection" : uv_strerror((int)size));
+        return;
+    }
+    link->peers->stats.received_bytes += (uint64_t)size;
+    struct slice bytes = slice_of(buffer->base, (size_t)size);
+    if (peer_link_receive(&link->wire, bytes) != STATUS_OK) {
+        link_fail(link, "no memory");
+        return;
+    }
+    give_out(link);
+}
+
+static void link_start(struct link *link)
+{
+    link->open = true;
+    link->peers->dirty = true; /* The greeting waits. */
+    uv_tcp_nodelay(&link->tcp, 1);
+    int error = uv_read_start((uv_stream_t *)&link->tcp, on_allocate, on_read);
+    if (error != 0) link_fail(link, uv_strerror(error));
+}
+
+static size_t count_strangers(const struct peers *peers)
+{
+    size_t count = 0;
+    for (const struct link *link = peers->links; link != NULL; link = link->next)
+        count += !link->dialled && !link->closing && link->wire.state == PEER_STATE_HELLO;
+    return count;
+}
+
+static void on_connection(uv_stream_t *listener, int error)
+{
+    struct peers *peers = listener->data;
+    if (error != 0 || peers->closing) return;
+    bool crowded = count_strangers(peers) >= PEERS_STRANGERS_MAX;
+    struct link *link = link_create(peers, false, 0);
+    if (link == NULL) return; /* It waits in the backlog. */
+    peers->stats.accepted_count++;
+    if (uv_accept(listener, (uv_stream_t *)&link->tcp) != 0 || crowded) {
+        link_close(link);
+        return;
+    }
+    link_start(link);
+}
+
+/* --- Dialling --- */
+
+static void on_connected(uv_connect_t *request, int error)
+{
+    struct link *link = request->data;
+    if (link->closing) return; /* It was closed meanwhile, and is freed by that. */
+    if (error != 0) {
+        link_fail(link, uv_strerror(error));
+        return;
+    }
+    link_start(link);
+}
+
+static void on_resolved(uv_getaddrinfo_t *request, int error, struct addrinfo *found)
+{
+    struct link *link = request->data;
+    link->resolving = false;
+    if (!link->closing) {
+        if (error == 0)
+            error = uv_tcp_connect(&link->connect, &link->tcp, found->ai_addr, on_connected);
+        if (error != 0) link_fail(link, uv_strerror(error));
+    }
+    uv_freeaddrinfo(found);
+    if (link->closed) maybe_free(link);
+}
+
+/* host:port or [host]:port, in place. */
+static bool split(char *address, char **host, char **port)
+{
+    *port = strrchr(address, ':');
+    if (*port == NULL) return false;
+    *(*port)++ = '\0';
+    *host = address;
+    size_t size = strlen(address);
+    if (address[0] != '[') return size > 0;
+    if (size < 3 || address[size - 1] != ']') return false;
+    address[size - 1] = '\0';
+    ++*host;
+    return true;
+}
+
+static struct link *dial(struct peers *peers, uint16_t to, enum status *status)
+{
+    static const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+    char address[PEERS_ADDRESS_BYTES_MAX + 1], *host, *port;
+    *status = STATUS_BUSY;
+    if (now_ms() < peers->pauses[to].until_ms) return NULL;
+    *status = STATUS_NOT_FOUND;
+    bool known = peers->options.events.address(peers->options.events.context, to, address);
+    if (!known || !split(address, &host, &port)) return NULL;
+    *status = STATUS_NOMEM;
+    struct link *link = link_create(peers, true, to);
+    if (link == NULL) return NULL;
+    peers->by_id[to] = link;
+    peers->stats.dialled_count++;
+    int error =
+        uv_getaddrinfo(peers->options.loop, &link->resolve, on_resolved, host, port, &hints);
+    link->resolving = error == 0;
+    if (error == 0) return link;
+    *status = STATUS_IO;
+    link_fail(link, uv_strerror(error));
+    return NULL;
+}
+
+enum status peers_send(struct peers *peers, uint16_t to, enum peer_lane lane, struct slice message)
+{
+    struct link *link = peers->by_id[to];
+    enum status status = STATUS_OK;
+    if (link == NULL) link = dial(peers, to, &status);
+    if (link != NULL) status = peer_link_send(&link->wire, lane, message);
+    peers->dirty = true;
+    if (status != STATUS_OK) peers->stats.lost_count++;
+    return status;
+}
+
+void peers_consumed(struct peers *peers, uint16_t from, size_t bytes)
+{
+    struct link *link = peers->by_id[from];
+    /* What came over a connection that is gone counts for none. */
+    if (link == NULL) return;
+    uint64_t owed = link->wire.bulk_received - link->wire.bulk_consumed;
+    peer_link_consumed(&link->wire, bytes < owed ? bytes : (size_t)owed);
+    peers->dirty = true;
+}
+
+/* --- Life --- */
+
+/* Strangers that do not greet, and dials that nobody answers, end. */
+static void on_sweep(uv_timer_t *timer)
+{
+    struct peers *peers = timer->data;
+    uint64_t now = now_ms();
+    for (struct link *link = peers->links; link != NULL; link = link->next) {
+        if (link->wire.state == PEER_STATE_READY || link->closing) continue;
+        if (now - link->began_ms >= peers->options.greeting_ms)
+            link_fail(link, "it did not say in time who it is");
+    }
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct peers *peers = handle->data;
+    peers->open_handles--;
+    maybe_free_all(peers);
+}
+
+void peers_close(struct peers *peers, void (*done)(void *context), void *context)
+{
+    if (peers == NULL) {
+        if (done != NULL) done(context);
+        return;
+    }
+    peers->closing = true;
+    peers->done = done;
+    peers->done_context = context;
+    for (struct link *link = peers->links; link != NULL; link = link->next) link_close(link);
+    uv_close((uv_handle_t *)&peers->listener, on_handle_closed);
+    uv_close((uv_handle_t *)&peers->sweep, on_handle_closed);
+    uv_close((uv_handle_t *)&peers->turn, on_handle_closed);
+}
+
+static int listen_on(struct peers *peers)
+{
+    struct sockaddr_storage address;
+    int size = sizeof address;
+    int error =
+        uv_ip4_addr(peers->options.host, peers->options.port, (struct sockaddr_in *)&address);
+    if (error != 0)
+        error =
+            uv_ip6_addr(peers->options.host, peers->options.port, (struct sockaddr_in6 *)&address);
+    if (error == 0) error = uv_tcp_bind(&peers->listener, (struct sockaddr *)&address, 0);
+    if (error == 0) error = uv_listen((uv_stream_t *)&peers->listener, BACKLOG, on_connection);
+    if (error == 0)
+        error = uv_tcp_getsockname(&peers->listener, (struct sockaddr *)&address, &size);
+    if (error != 0) return error;
+    uint16_t port = address.ss_family == AF_INET ? ((struct sockaddr_in *)&address)->sin_port
+                                                 : ((struct sockaddr_in6 *)&address)->sin6_port;
+    peers->port = ntohs(port);
+    return 0;
+}
+
+enum status peers_open(const struct peers_options *options, struct peers **out)
+{
+    struct peers *peers = heap_zalloc(options->heap, sizeof *peers);
+    if (peers == NULL) return STATUS_NOMEM;
+    peers->options = *options;
+    if (peers->options.greeting_ms == 0) peers->options.greeting_ms = PEERS_GREETING_MS;
+    int error = uv_tcp_init(options->loop, &peers->listener);
+    if (error != 0) {
+        heap_free(options->heap, peers);
+        return status_of(error);
+    }
+    uv_timer_init(options->loop, &peers->sweep);
+    uv_prepare_init(options->loop, &peers->turn);
+    peers->open_handles = 3;
+    peers->listener.data = peers->sweep.data = peers->turn.data = peers;
+    error = listen_on(peers);
+    if (error != 0) {
+        peers_close(peers, NULL, NULL);
+        return status_of(error);
+    }
+    uv_timer_start(&peers->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+    uv_prepare_start(&peers->turn, on_turn);
+    *out = peers;
+    return STATUS_OK;
+}
+
+uint16_t peers_port(const struct peers *peers)
+{
+    return peers->port;
+}
+
+void peers_stats(const struct peers *peers, struct peers_stats *out)
+{
+    *out = peers->stats;
+}

@@ -1,0 +1,88 @@
+/* Connections to the other nodes of the cluster: one a pair, made when there is something to say.
+ *
+ * peers_send() finds the connection to a node, or dials one, and queues; all that a turn of the loop
+ * queued leaves at its end, in one write a node. Messages may be lost, with a connection or for want
+ * of one, and never come twice or changed: the protocols above live with that. When two nodes dial each
+ * other at once, the connection stays that the lower id dialled. A node that does not answer is dialled
+ * again after a pause that doubles from PEERS_PAUSE_MS to PEERS_PAUSE_MS_MAX; what is sent to it
+ * meanwhile is lost.
+ *
+ * Who comes in has PEERS_GREETING_MS to say who it is, and PEERS_STRANGERS_MAX may be about to.
+ *
+ * Threads: the one of the loop. The callbacks are called from within it; they may send, and must not
+ * close. docs/design/peers.md. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/heap.h"
+#include "base/slice.h"
+#include "base/status.h"
+#include "proto/peer_link.h"
+
+enum {
+    PEERS_STRANGERS_MAX = 64,
+    PEERS_GREETING_MS = 5000,
+    PEERS_PAUSE_MS = 100,
+    PEERS_PAUSE_MS_MAX = 5000,
+    PEERS_WRITE_BYTES =
+        64 << 10, /* Handed to the socket at a time: what is urgent waits for these. */
+    PEERS_ADDRESS_BYTES_MAX = 262, /* host:port, or [host]:port. */
+};
+
+struct peers_events {
+    void *context;
+
+    /* Writes the address of a node, at most PEERS_ADDRESS_BYTES_MAX and a 0. False: it has none. */
+    bool (*address)(void *context, uint16_t id, char *out);
+
+    /* Whether a node that says that it is `hello` may speak; if not, `*why` gets words for its log. The
+     * link has found version, cluster, generation and ids to fit. */
+    bool (*admit)(void *context, const struct peer_hello *hello, const char **why);
+
+    /* A message, borrowed for the call. The sender of a bulk message is given room for as many bytes
+     * again by peers_consumed(). */
+    void (*message)(void *context, const struct peer_hello *from, enum peer_lane lane,
+                    struct slice message);
+};
+
+struct peers_options {
+    struct heap *heap;
+    uv_loop_t *loop;
+    const char *host;     /* An address of this machine, IPv4 or IPv6. */
+    uint16_t port;        /* 0: any free one. */
+    uint32_t greeting_ms; /* 0: PEERS_GREETING_MS. */
+    struct peer_hello hello;
+    struct peers_events events;
+};
+
+struct peers;
+
+/* Listens.
+ *
+ * Errors: STATUS_EXISTS (the address is in use), STATUS_DENIED, STATUS_INVALID (not an address of this
+ * machine), STATUS_IO, STATUS_NOMEM. What was begun is freed by the loop's next turns. */
+enum status peers_open(const struct peers_options *options, struct peers **out);
+
+/* Closes everything; `done` is called from the loop when it is, and frees nothing of the caller's.
+ * NULL is accepted for both. */
+void peers_close(struct peers *peers, void (*done)(void *context), void *context);
+
+uint16_t peers_port(const struct peers *peers);
+
+/* Errors: STATUS_BUSY (too much waits, or it is too early to dial again), STATUS_NOT_FOUND (no
+ * address), STATUS_NOMEM: the message is lost and counted. */
+enum status peers_send(struct peers *peers, uint16_t to, enum peer_lane lane, struct slice message);
+
+/* So many bytes of bulk of that node are worked off. */
+void peers_consumed(struct peers *peers, uint16_t from, size_t bytes);
+
+struct peers_stats {
+    uint64_t connected_count; /* Greeted, now. */
+    uint64_t dialled_count, accepted_count, refused_count, broken_count;
+    uint64_t sent_bytes, received_bytes;
+    uint64_t lost_count; /* Messages that found no connection or no room. */
+};
+void peers_stats(const struct peers *peers, struct peers_stats *out);

@@ -1,0 +1,372 @@
+/* Nodes of one process that speak over loopback, all on one loop. */
+#include "shell/peers.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "shell/clock.h"
+#include "shell/log_line.h"
+#include "test.h"
+
+enum { NODES = 4, PATIENCE_MS = 30000 };
+
+struct node {
+    struct town *town;
+    struct peers *peers;
+    uint16_t id, port;
+    uint64_t boot, cluster;
+    uint32_t greeting_ms;
+    bool closed;
+    const char *keeps_out; /* Why it admits nobody; NULL: it admits all. */
+    size_t got_count;      /* Messages. */
+    uint64_t got_bytes, bulk_bytes;
+    size_t heard[NODES + 1]; /* Messages, by who sent them. */
+    uint8_t last[16];
+};
+
+struct town {
+    struct heap heap;
+    uv_loop_t loop;
+    struct node nodes[NODES + 1]; /* By id. */
+};
+
+static bool address(void *context, uint16_t id, char *out)
+{
+    struct node *node = context;
+    if (id > NODES || node->town->nodes[id].port == 0) return false;
+    snprintf(out, PEERS_ADDRESS_BYTES_MAX + 1, "127.0.0.1:%u", node->town->nodes[id].port);
+    return true;
+}
+
+static bool admit(void *context, const struct peer_hello *hello, const char **why)
+{
+    const struct node *node = context;
+    (void)hello;
+    if (node->keeps_out == NULL) return true;
+    *why = node->keeps_out;
+    return false;
+}
+
+static void take(void *context, const struct peer_hello *from, enum peer_lane lane,
+                 struct slice message)
+{
+    struct node *node = context;
+    node->got_count++;
+    node->got_bytes += message.size;
+    node->heard[from->id]++;
+    memcpy(node->last, message.data, message.size < 16 ? message.size : 16);
+    if (lane != PEER_BULK) return;
+    node->bulk_bytes += message.size;
+    peers_consumed(node->peers, from->id, message.size);
+}
+
+static void node_open(struct town *town, unsigned id)
+{
+    struct node *node = &town->nodes[id];
+    struct peers_options options = {
+        .heap = &town->heap,
+        .loop = &town->loop,
+        .host = "127.0.0.1",
+        .port = node->port,
+        .greeting_ms = node->greeting_ms,
+        .hello = {.cluster = node->cluster,
+                  .generation = 1,
+                  .id = node->id,
+                  .incarnation = 100 + id,
+                  .boot = ++node->boot,
+                  .window = PEER_WINDOW_BYTES},
+        .events = {node, address, admit, take},
+    };
+    node->closed = false;
+    EXPECT(peers_open(&options, &node->peers) == STATUS_OK);
+    node->port = peers_port(node->peers);
+}
+
+static void on_closed(void *context)
+{
+    struct node *node = context;
+    node->closed = true;
+    node->peers = NULL;
+}
+
+/* Turns the loop until `what`; a test that waits in vain fails. */
+#define UNTIL(town, what)                                                                          \
+    do {                                                                                           \
+        uint64_t end = clock_monotonic_us() / 1000 + PATIENCE_MS;                                  \
+        while (!(what) && clock_monotonic_us() / 1000 < end) uv_run(&(town)->loop, UV_RUN_ONCE);   \
+        EXPECT(what);                                                                              \
+    } while (0)
+
+static void node_close(struct town *town, unsigned id)
+{
+    struct node *node = &town->nodes[id];
+    if (node->peers == NULL) return;
+    peers_close(node->peers, on_closed, node);
+    UNTIL(town, node->closed);
+}
+
+static struct town *town_create(void)
+{
+    struct town *town = calloc(1, sizeof *town);
+    log_configure(LOG_LEVEL_ERROR, false);
+    heap_init(&town->heap, 0);
+    EXPECT(uv_loop_init(&town->loop) == 0);
+    for (unsigned id = 1; id <= NODES; id++)
+        town->nodes[id] = (struct node){.town = town, .id = (uint16_t)id, .cluster = 7};
+    return town;
+}
+
+static void town_destroy(struct town *town)
+{
+    for (unsigned id = 1; id <= NODES; id++) node_close(town, id);
+    uv_run(&town->loop, UV_RUN_DEFAULT);
+    EXPECT(uv_loop_close(&town->loop) == 0);
+    EXPECT(heap_used_bytes(&town->heap) == 0);
+    free(town);
+}
+
+static struct peers_stats stats_of(const struct town *town, unsigned id)
+{
+    struct peers_stats stats;
+    peers_stats(town->nodes[id].peers, &stats);
+    return stats;
+}
+
+static enum status say(struct town *town, unsigned from, unsigned to, const char *words)
+{
+    return peers_send(town->nodes[from].peers, (uint16_t)to, PEER_URGENT, slice_from_text(words));
+}
+
+/* Says it again until it arrives: the first ones may be lost. */
+static void make_heard(struct town *town, unsigned from, unsigned to)
+{
+    struct node *hearer = &town->nodes[to];
+    uint64_t end = clock_monotonic_us() / 1000 + PATIENCE_MS;
+    for (size_t before = hearer->heard[from]; hearer->heard[from] == before;) {
+        enum status status = say(town, from, to, "do you hear?");
+        EXPECT(status == STATUS_OK || status == STATUS_BUSY);
+        EXPECT(clock_monotonic_us() / 1000 < end);
+        uv_run(&town->loop, status == STATUS_OK ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+    }
+}
+
+/* --- Speaking --- */
+
+TEST_CASE(messages_go_both_ways_over_one_connection)
+{
+    struct town *town = town_create();
+    node_open(town, 1);
+    node_open(town, 2);
+    EXPECT(say(town, 1, 2, "one") == STATUS_OK && say(town, 1, 2, "two") == STATUS_OK);
+    UNTIL(town, town->nodes[2].heard[1] == 2);
+    EXPECT(memcmp(town->nodes[2].last, "two", 3) == 0);
+    EXPECT(say(town, 2, 1, "three") == STATUS_OK);
+    UNTIL(town, town->nodes[1].got_count == 1);
+    EXPECT(stats_of(town, 1).connected_count == 1 && stats_of(town, 2).connected_count == 1);
+    EXPECT(stats_of(town, 1).dialled_count == 1 && stats_of(town, 2).dialled_count == 0);
+    EXPECT(say(town, 1, 3, "nobody is there") == STATUS_NOT_FOUND);
+    EXPECT(stats_of(town, 1).lost_count == 1);
+    town_destroy(town);
+}
+
+TEST_CASE(a_range_that_moves_keeps_no_request_waiting)
+{
+    enum { PIECES = 200 };
+    struct town *town = town_create();
+    uint8_t *piece = calloc(1, PEER_BULK_BYTES_MAX);
+    node_open(town, 1);
+    node_open(town, 2);
+    make_heard(town, 1, 2);
+    size_t before = town->nodes[2].got_count;
+    uint64_t sent = 0;
+    for (int i = 0; i < PIECES;) {
+        enum status status =
+            peers_send(town->nodes[1].peers, 2, PEER_BULK, slice_of(piece, PEER_BULK_BYTES_MAX));
+        if (status == STATUS_OK) {
+            i++;
+            sent += PEER_BULK_BYTES_MAX;
+            continue;
+        }
+        EXPECT(status == STATUS_BUSY); /* The queue is full: 16 MiB are before this one. */
+        uint64_t bulk = town->nodes[2].bulk_bytes;
+        EXPECT(say(town, 1, 2, "urgent!") == STATUS_OK);
+        UNTIL(town, memcmp(town->nodes[2].last, "urgent!", 7) == 0);
+        EXPECT(town->nodes[2].bulk_bytes - bulk < PEER_QUEUE_BYTES_MAX / 2);
+        memset(town->nodes[2].last, 0, 16);
+        UNTIL(town, town->nodes[2].bulk_bytes > bulk + PEER_QUEUE_BYTES_MAX / 4);
+    }
+    UNTIL(town, town->nodes[2].bulk_bytes == sent);
+    EXPECT(town->nodes[2].got_count > before + PIECES);
+    free(piece);
+    town_destroy(town);
+}
+
+TEST_CASE(when_both_dial_at_once_one_connection_stays)
+{
+    for (int round = 0; round < 20; round++) {
+        struct town *town = town_create();
+        for (unsigned id = 1; id <= NODES; id++) node_open(town, id);
+        for (unsigned from = 1; from <= NODES; from++)
+            for (unsigned to = 1; to <= NODES; to++)
+                if (from != to) EXPECT(say(town, from, to, "hello") == STATUS_OK);
+        for (unsigned from = 1; from <= NODES; from++)
+            for (unsigned to = 1; to <= NODES; to++)
+                if (from != to) make_heard(town, from, to);
+        uint64_t dialled = 0;
+        for (unsigned id = 1; id <= NODES; id++) {
+            EXPECT(stats_of(town, id).connected_count == NODES - 1);
+            dialled += stats_of(town, id).dialled_count;
+        }
+        EXPECT(dialled == NODES * (NODES - 1)); /* One of the two stayed. */
+        town_destroy(town);
+    }
+}
+
+/* --- Coming and going --- */
+
+TEST_CASE(a_node_that_comes_back_is_found_again)
+{
+    struct town *town = town_create();
+    node_open(town, 1);
+    node_open(town, 2);
+    make_heard(town, 1, 2);
+    for (int round = 0; round < 3; round++) {
+        node_close(town, 2);
+        UNTIL(town, stats_of(town, 1).connected_count == 0);
+        /* Nobody answers there: it is not dialled with each message. */
+        uint64_t dialled = stats_of(town, 1).dialled_count;
+        for (int i = 0; i < 1000; i++) {
+            enum status status = say(town, 1, 2, "gone?");
+            EXPECT(status == STATUS_OK || status == STATUS_BUSY);
+            uv_run(&town->loop, UV_RUN_NOWAIT);
+        }
+        EXPECT(stats_of(town, 1).dialled_count - dialled < 20);
+        node_open(town, 2);
+        make_heard(town, 1, 2);
+        make_heard(town, 2, 1);
+    }
+    town_destroy(town);
+}
+
+/* Its old connection looks alive from the other side: nothing told that it is gone. */
+TEST_CASE(a_newer_start_replaces_the_connection_of_an_older_one)
+{
+    struct town *town = town_create();
+    node_open(town, 1);
+    node_open(town, 2);
+    make_heard(town, 1, 2);
+    /* A second start of node 2 while the first is still there, at another port. */
+    struct node first = town->nodes[2];
+    town->nodes[2].port = 0;
+    town->nodes[2].peers = NULL;
+    node_open(town, 2);
+    make_heard(town, 2, 1);
+    EXPECT(stats_of(town, 1).connected_count == 1);
+    make_heard(town, 1, 2);
+    struct node *keeper = malloc(sizeof *keeper);
+    *keeper = first;
+    peers_close(first.peers, on_closed, keeper);
+    UNTIL(town, keeper->closed);
+    free(keeper);
+    town_destroy(town);
+}
+
+/* --- Strangers --- */
+
+static int connect_to(uint16_t port)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
+    inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    EXPECT(fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof to) == 0);
+    return fd;
+}
+
+/* Whether the other side has closed, without waiting. */
+static bool is_closed(int fd)
+{
+    char bytes[512];
+    ssize_t got;
+    while ((got = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT)) > 0) continue;
+    return got == 0;
+}
+
+TEST_CASE(who_is_silent_or_speaks_something_else_is_shown_out)
+{
+    struct town *town = town_create();
+    town->nodes[1].greeting_ms = 300;
+    node_open(town, 1);
+    node_open(town, 2);
+    int silent = connect_to(town->nodes[1].port), browser = connect_to(town->nodes[1].port);
+    EXPECT(send(browser, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 27, 0) == 27);
+    UNTIL(town, is_closed(browser));
+    make_heard(town, 2, 1);
+    UNTIL(town, is_closed(silent));
+    close(silent);
+    close(browser);
+    town_destroy(town);
+}
+
+TEST_CASE(only_so_many_strangers_may_stand_at_the_door)
+{
+    struct town *town = town_create();
+    int fds[PEERS_STRANGERS_MAX + 8];
+    size_t count = sizeof fds / sizeof *fds, closed = 0;
+    node_open(town, 1);
+    for (size_t i = 0; i < count; i++) fds[i] = connect_to(town->nodes[1].port);
+    UNTIL(town, stats_of(town, 1).accepted_count == count);
+    for (int turn = 0; turn < 20; turn++) uv_run(&town->loop, UV_RUN_NOWAIT);
+    for (size_t i = 0; i < count; i++) closed += is_closed(fds[i]);
+    EXPECT(closed == 8);
+    for (size_t i = 0; i < count; i++) close(fds[i]);
+    town_destroy(town);
+}
+
+TEST_CASE(nodes_of_another_cluster_and_nodes_kept_out_are_told_so)
+{
+    struct town *town = town_create();
+    town->nodes[2].cluster = 8;
+    town->nodes[3].keeps_out = "excluded";
+    for (unsigned id = 1; id <= 3; id++) node_open(town, id);
+    for (unsigned to = 2; to <= 3; to++) {
+        EXPECT(say(town, 1, to, "hello") == STATUS_OK);
+        UNTIL(town, stats_of(town, 1).broken_count == (uint64_t)to - 1);
+        EXPECT(town->nodes[to].got_count == 0);
+        EXPECT(say(town, 1, to, "again, at once") == STATUS_BUSY);
+    }
+    /* The node that refuses keeps counting, and the one refused has nobody. */
+    EXPECT(stats_of(town, 1).connected_count == 0);
+    UNTIL(town, stats_of(town, 3).connected_count == 0);
+    EXPECT(stats_of(town, 3).refused_count == 1);
+    town_destroy(town);
+}
+
+TEST_CASE(an_address_that_is_none_fails_at_once)
+{
+    struct town *town = town_create();
+    struct peers_options options = {.heap = &town->heap,
+                                    .loop = &town->loop,
+                                    .host = "here",
+                                    .hello = {.id = 1, .window = PEER_WINDOW_BYTES}};
+    struct peers *peers;
+    EXPECT(peers_open(&options, &peers) == STATUS_INVALID);
+    node_open(town, 1);
+    options.host = "127.0.0.1";
+    options.port = town->nodes[1].port;
+    EXPECT(peers_open(&options, &peers) == STATUS_EXISTS);
+    town_destroy(town);
+}
+
+TEST_MAIN(TEST(messages_go_both_ways_over_one_connection),
+          TEST(a_range_that_moves_keeps_no_request_waiting),
+          TEST(when_both_dial_at_once_one_connection_stays),
+          TEST(a_node_that_comes_back_is_found_again),
+          TEST(a_newer_start_replaces_the_connection_of_an_older_one),
+          TEST(who_is_silent_or_speaks_something_else_is_shown_out),
+          TEST(only_so_many_strangers_may_stand_at_the_door),
+          TEST(nodes_of_another_cluster_and_nodes_kept_out_are_told_so),
+          TEST(an_address_that_is_none_fails_at_once))
