@@ -60,7 +60,8 @@ static struct seen seen_from(const struct record *record)
     struct seen seen = {
         .present = true,
         .tombstone = record->tombstone,
-        .expires = record->expires_at != 0,
+        .emptied = !record->tombstone && !record_is_present(record),
+        .expires_at = record->expires_at,
         .by = NO_OPERATION,
         .version = record->version,
         .since = record->since,
@@ -74,13 +75,26 @@ static struct seen seen_from(const struct record *record)
     return seen;
 }
 
+/* What a node may forget, as soon as all owners know of it. */
+static bool is_dead(const struct sim *sim, const struct seen *seen)
+{
+    uint64_t now_ms = (SIM_CLOCK_START_US + sim->schedule.now_us) / 1000;
+    if (!seen->present) return false;
+    if (seen->tombstone || seen->emptied) return true;
+    return seen->expires_at != 0 && seen->expires_at <= now_ms;
+}
+
+static void look(struct sim *sim, uint32_t index, uint32_t node);
+
 static void note_purge(struct sim *sim, uint32_t word, uint32_t node, const struct seen *was)
 {
     struct version *purged = &sim->inspection.purged[word];
     *purged = version_max(*purged, was->version);
     for (uint32_t other = 0; other < sim->options.node_count; other++) {
         const struct seen *copy = seen_of(sim, word, other);
-        if (other == node || !copy->present || sim->inspection.incomplete[other]) continue;
+        if (other == node) continue;
+        look(sim, word, other); /* It may have learned of it since it was looked at. */
+        if (!copy->present || sim->inspection.incomplete[other]) continue;
         if (version_compare(copy->version, was->version) >= 0) continue;
         find(sim, SIM_CHECK_CAME_BACK,
              "%.*s: n%u purged the tombstone " VERSION_FORMAT ", and n%u still has " VERSION_FORMAT,
@@ -132,7 +146,7 @@ static void look(struct sim *sim, uint32_t index, uint32_t node)
     if (status == STATUS_NOT_FOUND) {
         struct seen was = *seen;
         *seen = (struct seen){.by = NO_OPERATION};
-        if (was.present && was.tombstone) note_purge(sim, index, node, &was);
+        if (is_dead(sim, &was)) note_purge(sim, index, node, &was);
         return;
     }
     if (status != STATUS_OK) return; /* Damaged: it says so. */
@@ -152,8 +166,11 @@ static void look(struct sim *sim, uint32_t index, uint32_t node)
 static bool holds(const struct sim *sim, uint32_t word, const struct seen *seen,
                   const struct operation *operation, struct version version)
 {
-    if (!seen->present) return version_compare(sim->inspection.purged[word], version) >= 0;
+    bool purged = version_compare(sim->inspection.purged[word], version) >= 0;
+    if (!seen->present) return purged;
     if (version_compare(seen->version, version) < 0) return false;
+    /* Increments of a word that was forgotten begin with nothing. */
+    if (purged && version_is_none(seen->set)) return true;
     if (seen->tombstone || !operation->precise || operation->kind == REQUEST_INCREMENT) return true;
     return version_compare(seen->set, version) >= 0 || version_compare(seen->since, version) >= 0;
 }
@@ -231,6 +248,8 @@ void inspect_settle(struct sim *sim, uint32_t index, uint64_t before_us)
     if (word->unsettled_count == 0) return;
     /* An increment that came later does not outlive a removal that its node did not know of. */
     struct version value = checker_required_value(word, UINT64_MAX).version;
+    /* Nobody holds it, and yet it was: a removal that was never acknowledged, and forgotten since. */
+    if (version_compare(sim->inspection.purged[index], value) > 0) return;
     for (uint32_t node = 0; node < sim->options.node_count; node++) {
         const struct seen *seen = seen_of(sim, index, node);
         if (!seen->present) continue;

@@ -18,8 +18,10 @@ struct sim;
 /* The record of a word on a node, when it was last looked at. */
 struct seen {
     bool present; /* A record, live or not. */
-    bool tombstone, expires;
-    uint32_t by; /* The operation that set the value, UINT32_MAX: none did. */
+    bool tombstone;
+    bool emptied;        /* By a removal of the value that it still counts for. */
+    uint64_t expires_at; /* Unix ms; 0: never. */
+    uint32_t by;         /* The operation that set the value, UINT32_MAX: none did. */
     struct version version, since, set;
 };
 

@@ -57,6 +57,8 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
     options->shard_count = 1 + prng_below(&prng, 6);
     draw_quorums(&options->settings, &prng, options->node_count);
     draw_network(&options->network, &prng);
+    /* Deletions go as soon as they may. */
+    if (prng_one_in(&prng, 2)) options->settings.tombstone_gc_ms = prng_below(&prng, 3) * 5000;
 
     options->store = store_world_options();
     options->store.publish_after_sync = true;
