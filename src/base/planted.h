@@ -46,7 +46,9 @@ enum planted_bug {
     BUG_DROP_EARLY,               /* A former owner drops data one version early. */
     BUG_STALE_MAP_TAKEN,          /* Requests under a map that was left behind are taken. */
     BUG_MAPS_MERGED_BY_NUMBER,    /* A delta is applied to any map of the number before. */
+    BUG_TRANSFER_IS_SYNCED,       /* A range that was transferred counts as compared. */
     BUG_TRANSFER_OF_THE_LIVING,   /* Tombstones are left out of a transfer. */
+    BUG_TRANSFER_DROPPED_EARLY,   /* A giver drops a file before it is durable at the taker. */
     BUG_TRANSFER_OF_ANY_KEY,      /* Keys outside of the range asked for are ingested. */
     BUG_OLDER_MAPS_FORGOTTEN,     /* A start does not know what it owned under older maps. */
     BUG_HINTS_NOT_ASKED_FOR,      /* A next owner is synced though it is owed older hints. */

@@ -29,6 +29,7 @@ enum protocol {
     PROTOCOL_REPAIR = 5,
     PROTOCOL_BOOTS = 6,
     PROTOCOL_PURGE = 7,
+    PROTOCOL_TRANSFER = 8,
 };
 
 struct outbox_message {
