@@ -51,8 +51,9 @@ static void finish(struct repair *repair, struct repair_session *session, bool c
 {
     size_t room = sizeof repair->completed / sizeof *repair->completed;
     if (complete && repair->completed_count < room)
-        repair->completed[repair->completed_count++] = (struct repair_completed){
-            session->peer, session->epoch, session->mark, session->peer_is_complete};
+        repair->completed[repair->completed_count++] =
+            (struct repair_completed){session->peer, session->scope, session->epoch, session->mark,
+                                      session->peer_is_complete};
     if (complete)
         repair->counts.complete_count++;
     else
@@ -117,13 +118,14 @@ static enum status range_sum(const struct repair *repair, const struct key_range
     return query_sum(&query, (struct slice){0}, sum);
 }
 
-static enum status shared_sum(struct repair *repair, node_id peer, struct sum *sum)
+static enum status shared_sum(struct repair *repair, node_id peer, enum repair_scope scope,
+                              struct sum *sum)
 {
     struct key_range range;
     uint64_t ignored;
     *sum = (struct sum){0};
     buf_clear(&repair->ranges);
-    repair->env.shared(repair->env.context, peer, &repair->ranges);
+    repair->env.shared(repair->env.context, peer, scope, &repair->ranges);
     enum status status = buf_status(&repair->ranges);
     struct slice rest = buf_slice(&repair->ranges);
     while (status == STATUS_OK && repair_range_next(&rest, &range, &ignored)) {
@@ -134,10 +136,10 @@ static enum status shared_sum(struct repair *repair, node_id peer, struct sum *s
     return status;
 }
 
-static uint64_t shared_purged(struct repair *repair, node_id peer)
+static uint64_t shared_purged(struct repair *repair, node_id peer, enum repair_scope scope)
 {
     buf_clear(&repair->ranges);
-    repair->env.shared(repair->env.context, peer, &repair->ranges);
+    repair->env.shared(repair->env.context, peer, scope, &repair->ranges);
     return repair->env.purged(repair->env.context, buf_slice(&repair->ranges));
 }
 
@@ -153,7 +155,7 @@ void repair_map_changed(struct repair *repair)
         struct repair_session *session = &repair->sessions[i];
         if (session->peer == 0) continue;
         buf_clear(&repair->ranges);
-        repair->env.shared(repair->env.context, session->peer, &repair->ranges);
+        repair->env.shared(repair->env.context, session->peer, session->scope, &repair->ranges);
         bool same = buf_status(&repair->ranges) == STATUS_OK &&
                     hash_of_ranges(&repair->ranges) == session->shared;
         if (!same) finish(repair, session, false);
@@ -251,7 +253,8 @@ static bool pieces_fit(const struct repair_session *session)
 static void ask_compare(struct repair *repair, struct repair_session *session, uint64_t now_ms,
                         struct outbox *outbox)
 {
-    struct repair_message message = {.kind = REPAIR_COMPARE, .purged = session->purged};
+    struct repair_message message = {
+        .kind = REPAIR_COMPARE, .scope = session->scope, .purged = session->purged};
     struct slice end = {0};
     buf_clear(&session->asked);
     while (session->stack.size > 0 && message.count < REPAIR_RANGES_MAX &&
@@ -323,21 +326,28 @@ static void note_driver(struct repair *repair, node_id peer, uint64_t now_ms)
     repair->drivers[at] = (struct repair_driver){peer, now_ms + 2 * REPAIR_AGAIN_MS};
 }
 
-bool repair_begin(struct repair *repair, node_id peer, uint64_t now_ms, struct outbox *outbox)
+static bool is_ready(const struct repair *repair, node_id peer, enum repair_scope scope)
+{
+    return scope != REPAIR_ALL || repair->env.ready(repair->env.context, peer);
+}
+
+bool repair_begin(struct repair *repair, node_id peer, enum repair_scope scope, uint64_t now_ms,
+                  struct outbox *outbox)
 {
     struct repair_session *session = NULL;
     for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++) {
         if (repair->sessions[i].peer == peer) return false;
         if (repair->sessions[i].peer == 0) session = &repair->sessions[i];
     }
-    if (is_driven_by(repair, peer, now_ms)) return false;
-    struct repair_message message = {.kind = REPAIR_ROOT,
-                                     .map = repair->env.map(repair->env.context)};
-    if (session == NULL || shared_sum(repair, peer, &message.sum) != STATUS_OK) return false;
+    if (is_driven_by(repair, peer, now_ms) || !is_ready(repair, peer, scope)) return false;
+    struct repair_message message = {
+        .kind = REPAIR_ROOT, .scope = scope, .map = repair->env.map(repair->env.context)};
+    if (session == NULL || shared_sum(repair, peer, scope, &message.sum) != STATUS_OK) return false;
     if (repair->ranges.size == 0) return false; /* Nothing is shared. */
     message.purged = repair->env.purged(repair->env.context, buf_slice(&repair->ranges));
     session->peer = peer;
     session->number = ++repair->number;
+    session->scope = scope;
     session->epoch = repair->epoch;
     session->shared = hash_of_ranges(&repair->ranges);
     session->mark = repair->mark;
@@ -362,7 +372,7 @@ static bool rooted(struct repair *repair, struct repair_session *session,
     uint64_t ignored;
     buf_clear(&repair->ranges);
     buf_clear(&repair->list);
-    repair->env.shared(repair->env.context, session->peer, &repair->ranges);
+    repair->env.shared(repair->env.context, session->peer, session->scope, &repair->ranges);
     struct slice rest = buf_slice(&repair->ranges);
     while (repair_range_next(&rest, &range, &ignored)) {
         struct sum sum;
@@ -490,7 +500,7 @@ static bool compared(struct repair *repair, struct repair_session *session,
                      const struct repair_message *message)
 {
     if (message->verdict != REPAIR_OK) return false;
-    if (shared_purged(repair, session->peer) != session->purged) return false;
+    if (shared_purged(repair, session->peer, session->scope) != session->purged) return false;
     struct slice asked = buf_slice(&session->asked), rest = message->list;
     struct key_range range;
     uint64_t sum;
@@ -601,11 +611,12 @@ static enum repair_verdict answer_root(struct repair *repair, node_id from,
 {
     struct sum sum;
     if (!hash128_equal(message->map, repair->env.map(repair->env.context))) return REPAIR_OTHER_MAP;
-    if (shared_purged(repair, from) != message->purged) {
+    if (!is_ready(repair, from, message->scope)) return REPAIR_REFUSED;
+    if (shared_purged(repair, from, message->scope) != message->purged) {
         repair->env.tell_purged(repair->env.context, from);
         return REPAIR_OTHER_PURGE;
     }
-    if (shared_sum(repair, from, &sum) != STATUS_OK) return REPAIR_REFUSED;
+    if (shared_sum(repair, from, message->scope, &sum) != STATUS_OK) return REPAIR_REFUSED;
     return sum_equal(sum, message->sum) ? REPAIR_OK : REPAIR_DIFFERS;
 }
 
@@ -740,7 +751,7 @@ static enum repair_verdict answer_compare(struct repair *repair, node_id from,
     struct key_range range;
     uint64_t sum, ignored;
     struct shared_walk walk = {0};
-    if (shared_purged(repair, from) != message->purged) return REPAIR_OTHER_PURGE;
+    if (shared_purged(repair, from, message->scope) != message->purged) return REPAIR_OTHER_PURGE;
     if (buf_status(&repair->ranges) != STATUS_OK) return REPAIR_REFUSED;
     walk.rest = buf_slice(&repair->ranges);
     walk.open = repair_range_next(&walk.rest, &walk.range, &ignored);

@@ -36,6 +36,7 @@
 #include "cluster/identity.h"
 #include "cluster/outbox.h"
 #include "cluster/rangemap.h"
+#include "cluster/repair_message.h"
 #include "cluster/trace.h"
 #include "core/query.h"
 #include "core/record.h"
@@ -65,7 +66,10 @@ struct repair_env {
     bool (*owns_with)(void *context, node_id peer, struct slice key);
 
     /* Appends what is shared with `peer` (repair_range_append(), sum 0), ascending, disjoint. */
-    void (*shared)(void *context, node_id peer, struct buf *ranges);
+    void (*shared)(void *context, node_id peer, enum repair_scope scope, struct buf *ranges);
+
+    /* Whether REPAIR_ALL with `peer` makes sense: no part of it is on its way by other means. */
+    bool (*ready)(void *context, node_id peer);
 
     /* Identity of the map that says so. */
     struct hash128 (*map)(void *context);
@@ -92,6 +96,7 @@ struct repair_counts {
 struct repair_session {
     node_id peer; /* 0: free. */
     uint64_t number;
+    enum repair_scope scope;
     uint32_t step;
     uint8_t expected; /* Kind of the answer that is waited for. */
     uint8_t tries;
@@ -117,6 +122,7 @@ struct repair_driver {
 /* A session that ended complete. */
 struct repair_completed {
     node_id peer;
+    enum repair_scope scope;
     uint64_t epoch, mark;
     bool peer_is_complete; /* It said that it knows all it must of what is shared. */
 };
@@ -137,9 +143,10 @@ struct repair {
 void repair_init(struct repair *repair, const struct repair_env *env);
 void repair_deinit(struct repair *repair);
 
-/* Begins a session, unless there is one with that peer, driven by whichever of us, or no room. True
- * if it began. */
-bool repair_begin(struct repair *repair, node_id peer, uint64_t now_ms, struct outbox *outbox);
+/* Begins a session, unless there is one with that peer, driven by whichever of us, or no room, or it
+ * is not ready. True if it began. */
+bool repair_begin(struct repair *repair, node_id peer, enum repair_scope scope, uint64_t now_ms,
+                  struct outbox *outbox);
 
 /* A message from `from`. An answer that does not fit the question ends the session, and nothing
  * of it is joined. Errors: STATUS_INVALID: it breaks a rule, nothing changed. */

@@ -21,6 +21,7 @@ void repair_message_encode(const struct repair_message *message, struct buf *out
         buf_append_u64le(out, message->map.low);
         buf_append_u64le(out, message->map.high);
         buf_append_u64le(out, message->purged);
+        buf_append_u8(out, (uint8_t)message->scope);
         buf_append_u64le(out, message->sum.low);
         buf_append_u64le(out, message->sum.high);
         return;
@@ -37,6 +38,7 @@ void repair_message_encode(const struct repair_message *message, struct buf *out
         break;
     case REPAIR_COMPARE:
         buf_append_u64le(out, message->purged);
+        buf_append_u8(out, (uint8_t)message->scope);
         break;
     case REPAIR_PUSH:
     case REPAIR_FETCH:
@@ -247,6 +249,13 @@ static bool get_bool(struct reader *reader)
     return value == 1;
 }
 
+static void get_scope(struct reader *reader, struct repair_message *message)
+{
+    unsigned scope = reader_u8(reader);
+    if (scope >= REPAIR_SCOPE_END) reader->failed = true;
+    message->scope = (enum repair_scope)scope;
+}
+
 enum status repair_message_decode(struct slice bytes, struct repair_message *message)
 {
     struct reader reader = reader_of(bytes);
@@ -262,6 +271,7 @@ enum status repair_message_decode(struct slice bytes, struct repair_message *mes
         decoded.map.low = reader_u64le(&reader);
         decoded.map.high = reader_u64le(&reader);
         decoded.purged = reader_u64le(&reader);
+        get_scope(&reader, &decoded);
         decoded.sum.low = reader_u64le(&reader);
         decoded.sum.high = reader_u64le(&reader);
         break;
@@ -279,6 +289,7 @@ enum status repair_message_decode(struct slice bytes, struct repair_message *mes
         break;
     case REPAIR_COMPARE:
         decoded.purged = reader_u64le(&reader);
+        get_scope(&reader, &decoded);
         get_list(&reader, &decoded);
         break;
     case REPAIR_PUSH:

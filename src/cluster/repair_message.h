@@ -1,7 +1,7 @@
 /* Messages of repair: two owners find out where they differ, and exchange what the other lacks.
  *
  *     initiator to peer       back                  what
- *     ROOT sum                ROOTED                is all that we share equal
+ *     ROOT scope, sum         ROOTED                is all that we share equal
  *     COMPARE ranges, sums    COMPARED              each equal, cut in pieces with their sums, or,
  *                                                   if small, a list of its keys and hashes
  *     PUSH records            PUSHED                joined here, durably
@@ -52,6 +52,13 @@ enum repair_finding {
     REPAIR_FINDING_END,
 };
 
+/* What is compared of all that both take writes for. */
+enum repair_scope {
+    REPAIR_SETTLED, /* What both own, and not what either is being given. */
+    REPAIR_ALL,
+    REPAIR_SCOPE_END,
+};
+
 /* What a ROOT or another question could not be answered for. */
 enum repair_verdict {
     REPAIR_OK,
@@ -69,6 +76,7 @@ struct repair_message {
     uint32_t step;               /* Of the session; comes back as it was. */
     struct hash128 map;          /* ROOT: of the map that says what is shared. */
     uint64_t purged;             /* ROOT, COMPARE: hash of what is purged of that. */
+    enum repair_scope scope;     /* ROOT, COMPARE */
     struct sum sum;              /* ROOT */
     enum repair_verdict verdict; /* ROOTED, COMPARED, PUSHED, FETCHED. */
     bool complete;               /* ROOTED: the peer knows all that it must. */

@@ -52,6 +52,7 @@ static enum status load(struct replica *replica)
     if (status == STATUS_OK) status = replica_operation_load(replica);
     if (status == STATUS_OK) status = replica_purge_start(replica);
     if (status == STATUS_OK) status = replica_topology_start(replica);
+    if (status == STATUS_OK) status = replica_transfer_load(replica);
     if (status == STATUS_OK) replica_map_hold(replica);
     return status;
 }
@@ -85,6 +86,7 @@ enum status replica_create(const struct replica_options *options, struct replica
 
     replica->time = replica_clock_look(replica, time);
     replica_repair_init(replica);
+    replica_transfer_init(replica);
     enum status status = query_scratch_create(replica->heap, &replica->scratch);
     if (status == STATUS_OK) status = load(replica);
     if (status != STATUS_OK) {
@@ -116,6 +118,7 @@ void replica_destroy(struct replica *replica)
     heap_free(replica->heap, replica->operations.clients);
     replica_hint_free(replica);
     repair_deinit(&replica->repair);
+    transfer_deinit(&replica->transfer);
     replica_topology_stop(replica);
     replica_purge_stop(replica);
     shares_free(replica->heap, &replica->shares);
@@ -333,6 +336,7 @@ static void fail_batch(struct replica *replica, enum status status)
     }
     replica_moves_lost(replica);
     replica_purge_lost(replica);
+    transfer_lost(&replica->transfer);
 }
 
 static void dispatch(struct replica *replica, node_id from, struct slice bytes);
@@ -860,6 +864,9 @@ static void dispatch(struct replica *replica, node_id from, struct slice bytes)
     case PROTOCOL_PURGE:
         replica_purge_message(replica, from, slice_from(bytes, 1));
         break;
+    case PROTOCOL_TRANSFER:
+        replica_transfer_message(replica, from, slice_from(bytes, 1));
+        break;
     case PROTOCOL_HEALTH:
     case PROTOCOL_REGISTER:
     case PROTOCOL_BOOTS:
@@ -932,6 +939,7 @@ void replica_tick(struct replica *replica, struct replica_time time)
     if (replica_is_kept_out(replica) && !planted(BUG_EXCLUDED_SERVES)) return;
     replica_hint_tick(replica);
     replica_repair_tick(replica);
+    replica_transfer_tick(replica);
     replica_topology_tick(replica);
     replica_purge_tick(replica);
 }
@@ -940,6 +948,7 @@ uint64_t replica_wake_ms(const struct replica *replica)
 {
     uint64_t due = u64_min(replica_repair_due_ms(replica), replica_topology_due_ms(replica));
     due = u64_min(due, replica_purge_due_ms(replica));
+    due = u64_min(due, replica_transfer_due_ms(replica));
     if (replica_is_kept_out(replica)) due = UINT64_MAX;
     for (size_t i = 0; i < replica->flow_capacity && replica->flow_count > 0; i++) {
         const struct flow *flow = &replica->flows[i];

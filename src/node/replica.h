@@ -70,7 +70,9 @@ struct replica_sink {
 
 struct replica_options {
     struct heap *heap;
-    struct store *store; /* Open; borrowed as long as the replica lives. */
+    /* Open, with `keep_transfers`, or what was on its way at a crash begins anew; borrowed as long as
+     * the replica lives. */
+    struct store *store;
     struct replica_sink sink;
     const struct trace *trace; /* May be NULL. */
     uint64_t seed;

@@ -122,6 +122,8 @@ void replica_moves_map_changed(struct replica *replica, const struct rangemap *b
             .low_hash = replica_low_hash(shard.low),
             .began = shard.began,
             .compared = old != NULL && old->began == shard.began ? old->compared : 0,
+            .moved = old != NULL && old->moved,
+            .failures = old == NULL ? 0 : old->failures,
             .synced = old != NULL && old->synced,
         };
     }
@@ -296,20 +298,22 @@ static void conclude(struct replica *replica)
     if (wanted > 0) ask_clear(replica, wanted);
 }
 
-/* The next one to compare with for a shard that is not synced. */
+/* What is to be moved, and the next one to compare with for a shard that is not synced. */
 static void fill(struct replica *replica)
 {
+    replica_transfer_begin(replica);
     for (size_t i = 0; i < replica->shares.moving.count; i++) {
         struct shard shard = rangemap_shard(replica->map, replica->shares.moving.at[i]);
         enum filling_part part = replica_filling_part(&shard, replica->self.id);
         if (part == FILLING_NONE || shard.began > replica->topology.retired) continue;
         const struct filling *filling = replica_filling(replica, shard.low);
         if (filling == NULL || filling->synced) continue;
+        if (part == FILLING_COMES && !filling->moved) continue;
         const struct owners *others = others_of(&shard, part);
         for (int j = 0; j < others->count; j++) {
             bool done = (filling->compared & 1 << j) != 0 || others->ids[j] == replica->self.id;
             if (done || replica_is_down(replica, others->ids[j])) continue;
-            if (repair_begin(&replica->repair, others->ids[j], replica->time.now_ms,
+            if (repair_begin(&replica->repair, others->ids[j], REPAIR_ALL, replica->time.now_ms,
                              &replica->outbox))
                 return;
         }
@@ -402,6 +406,7 @@ void replica_moves_tick(struct replica *replica)
     uint64_t now_ms = replica->time.now_ms;
     struct repair_completed completed;
     while (repair_next_complete(&replica->repair, &completed)) {
+        if (completed.scope != REPAIR_ALL) continue;
         compared_with(replica, completed.peer, completed.epoch);
         replica_purge_compared(replica, &completed);
     }

@@ -15,6 +15,7 @@
  *   replica_split.c   where shards are cut and joined
  *   replica_member.c  who is waited for, who serves, who is kept out
  *   replica_moves.c   how shards come to other owners
+ *   replica_transfer.c  what they are to own, as packed tries
  *   replica_propose.c  what the next map is to be
  *   replica_purge.c   which deletions may be forgotten
  *
@@ -33,6 +34,7 @@
 #include "cluster/register.h"
 #include "cluster/repair.h"
 #include "cluster/topology_message.h"
+#include "cluster/transfer.h"
 #include "node/replica.h"
 
 enum {
@@ -239,6 +241,8 @@ struct filling {
     uint64_t low_hash; /* Of the shard's low key. */
     uint64_t began;
     uint8_t compared; /* With these owners, or next owners when it goes, by place. */
+    bool moved;       /* Transferred, as far as that is of use: what is left is for repair. */
+    uint8_t failures; /* Of transfers. */
     bool synced;
 };
 
@@ -388,6 +392,9 @@ struct replica {
     uint64_t repair_ms;  /* When the next peer is compared with. */
     node_id repair_peer; /* The last one. */
 
+    struct transfer transfer;
+    uint64_t transfer_look_ms; /* When the store is asked what it has done. */
+
     struct outbox outbox; /* Of a protocol's step, until replica_take_outbox(). */
     struct buf to_self;   /* Messages, each after its size in four bytes. */
     struct buf envelope, message, key, value, entries, ranges, token; /* Scratch. */
@@ -470,6 +477,7 @@ enum local_kind {
     LOCAL_BOOTS = 'b',
     LOCAL_OPERATION = 'i',
     LOCAL_PURGE = 'p',
+    LOCAL_TRANSFER = 't',
 };
 
 /* Begins a key of this node alone in `key`, which is cleared first. */
@@ -701,10 +709,30 @@ void shares_free(struct heap *heap, struct shares *shares);
 void shares_ranges(const struct shares *shares, const struct rangemap *map, node_id peer,
                    struct buf *out);
 
+/* The same of what both own, without what either is being given: that is compared once it was
+ * transferred, and not before, or it would be repaired record by record. */
+void shares_settled(const struct shares *shares, const struct rangemap *map, node_id self,
+                    node_id peer, struct buf *out);
+
 /* Of such ranges. */
 bool ranges_contain(struct slice ranges, struct slice key);
 bool ranges_cover(struct slice all, struct slice some);
 void ranges_unite(struct slice a, struct slice b, struct buf *out);
+
+/* --- replica_transfer.c --- */
+
+void replica_transfer_init(struct replica *replica);
+enum status replica_transfer_load(struct replica *replica);
+
+/* Takes what is to be filled here and was not moved. */
+void replica_transfer_begin(struct replica *replica);
+
+/* Whether anything that `peer` owns is yet to be moved here: a comparison of all that is shared with it
+ * would repair that record by record. */
+bool replica_transfer_waits(const struct replica *replica, node_id peer);
+void replica_transfer_tick(struct replica *replica);
+void replica_transfer_message(struct replica *replica, node_id from, struct slice bytes);
+uint64_t replica_transfer_due_ms(const struct replica *replica);
 
 /* --- replica_split.c --- */
 
@@ -716,6 +744,7 @@ void replica_splits_free(struct replica *replica);
 /* --- replica_repair.c --- */
 
 void replica_repair_init(struct replica *replica);
+void replica_repair_begin(struct replica *replica, node_id peer);
 void replica_repair_tick(struct replica *replica);
 void replica_repair_message(struct replica *replica, node_id from, struct slice bytes);
 uint64_t replica_repair_due_ms(const struct replica *replica);

@@ -317,7 +317,7 @@ static bool compare(struct replica *replica, const struct purge_look *now)
          peer = purge_next_peer(purge, now, peer)) {
         wanted = true;
         if (!replica_is_down(replica, peer))
-            repair_begin(&replica->repair, peer, now->now_ms, &replica->outbox);
+            repair_begin(&replica->repair, peer, REPAIR_ALL, now->now_ms, &replica->outbox);
     }
     return wanted;
 }

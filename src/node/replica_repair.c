@@ -31,16 +31,24 @@ static bool env_owns_with(void *context, node_id peer, struct slice key)
     return takes(&shard, replica->self.id) && takes(&shard, peer);
 }
 
-static void env_shared(void *context, node_id peer, struct buf *ranges)
+static void env_shared(void *context, node_id peer, enum repair_scope scope, struct buf *ranges)
 {
     struct replica *replica = context;
     struct buf shared = {.heap = replica->heap};
     struct key_range range;
-    shares_ranges(&replica->shares, replica->map, peer, &shared);
+    if (scope == REPAIR_ALL)
+        shares_ranges(&replica->shares, replica->map, peer, &shared);
+    else
+        shares_settled(&replica->shares, replica->map, replica->self.id, peer, &shared);
     struct slice rest = buf_slice(&shared);
     while (data_range_next(&rest, &range)) repair_range_append(ranges, &range, 0);
     if (shared.failed) ranges->failed = true;
     buf_deinit(&shared);
+}
+
+static bool env_ready(void *context, node_id peer)
+{
+    return !replica_transfer_waits(context, peer);
 }
 
 static struct hash128 env_map(void *context)
@@ -59,7 +67,7 @@ static void env_tell_purged(void *context, node_id peer)
 {
     struct replica *replica = context;
     struct buf ranges = {.heap = replica->heap};
-    env_shared(context, peer, &ranges);
+    env_shared(context, peer, REPAIR_ALL, &ranges);
     if (buf_status(&ranges) == STATUS_OK) replica_purge_tell(replica, peer, buf_slice(&ranges));
     buf_deinit(&ranges);
 }
@@ -69,7 +77,7 @@ static bool env_is_complete(void *context, node_id peer, const struct key_range 
     const struct replica *replica = context;
     if (range != NULL) return purge_is_complete(&replica->purge.purge, range);
     struct buf ranges = {.heap = replica->heap};
-    env_shared(context, peer, &ranges);
+    env_shared(context, peer, REPAIR_ALL, &ranges);
     bool complete = buf_status(&ranges) == STATUS_OK;
     struct slice rest = buf_slice(&ranges);
     struct key_range shared;
@@ -97,6 +105,7 @@ void replica_repair_init(struct replica *replica)
         .merge = env_merge,
         .owns_with = env_owns_with,
         .shared = env_shared,
+        .ready = env_ready,
         .map = env_map,
         .purged = env_purged,
         .tell_purged = env_tell_purged,
@@ -125,6 +134,13 @@ static node_id next_peer(struct replica *replica)
     return 0;
 }
 
+/* What is on its way here is compared once it was moved, and not before. */
+void replica_repair_begin(struct replica *replica, node_id peer)
+{
+    enum repair_scope scope = replica_transfer_waits(replica, peer) ? REPAIR_SETTLED : REPAIR_ALL;
+    repair_begin(&replica->repair, peer, scope, replica->time.now_ms, &replica->outbox);
+}
+
 void replica_repair_tick(struct replica *replica)
 {
     uint64_t now_ms = replica->time.now_ms;
@@ -134,7 +150,7 @@ void replica_repair_tick(struct replica *replica)
         replica->repair_ms = now_ms + REPLICA_REPAIR_MS / 2 +
                              prng_below(&replica->prng, REPLICA_REPAIR_MS);
         node_id peer = next_peer(replica);
-        if (peer != 0) repair_begin(&replica->repair, peer, now_ms, &replica->outbox);
+        if (peer != 0) replica_repair_begin(replica, peer);
     }
     replica_take_outbox(replica);
 }

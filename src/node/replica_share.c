@@ -116,6 +116,18 @@ void shares_ranges(const struct shares *shares, const struct rangemap *map, node
     join_end(&joining, out);
 }
 
+void shares_settled(const struct shares *shares, const struct rangemap *map, node_id self,
+                    node_id peer, struct buf *out)
+{
+    struct joining joining = {0};
+    for (size_t i = 0; i < shares->owned.count; i++) {
+        struct shard shard = rangemap_shard(map, shares->owned.at[i]);
+        if (owners_contain(&shard.owners, self) && owners_contain(&shard.owners, peer))
+            join_next(&joining, &shard, out);
+    }
+    join_end(&joining, out);
+}
+
 bool ranges_contain(struct slice ranges, struct slice key)
 {
     struct key_range range;

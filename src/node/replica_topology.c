@@ -700,7 +700,7 @@ static void take_health_events(struct replica *replica)
         case HEALTH_RESTARTED:
             TRACE(replica->trace, "n%u is back", event.peer);
             replica_hint_returned(replica, event.peer);
-            repair_begin(&replica->repair, event.peer, replica->time.now_ms, &replica->outbox);
+            replica_repair_begin(replica, event.peer);
             break;
         case HEALTH_MAP_AHEAD:
             replica_map_fetch(replica, event.peer);

@@ -62,6 +62,7 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
 
     options->store = store_world_options();
     options->store.publish_after_sync = true;
+    options->store.keep_transfers = true;
     options->store.hash_seed = 7;
     options->store.memtrie_bytes_max = 4 << 20;
     options->store.log_segment_bytes = prng_one_in(&prng, 2) ? 8 << 10 : 32 << 10;

@@ -63,7 +63,10 @@ static struct repair_message message_of(enum repair_kind kind, struct prng *prng
         message.map = (struct hash128){prng_u64(prng), prng_u64(prng)};
         message.sum = (struct sum){prng_u64(prng), prng_u64(prng)};
     }
-    if (kind == REPAIR_ROOT || kind == REPAIR_COMPARE) message.purged = prng_u64(prng);
+    if (kind == REPAIR_ROOT || kind == REPAIR_COMPARE) {
+        message.purged = prng_u64(prng);
+        message.scope = (enum repair_scope)prng_below(prng, REPAIR_SCOPE_END);
+    }
     if (kind == REPAIR_ROOTED) message.complete = prng_one_in(prng, 2);
     if (has_verdict(kind))
         message.verdict = (enum repair_verdict)prng_below(prng, REPAIR_VERDICT_END);
@@ -110,6 +113,7 @@ TEST_CASE(every_kind_comes_back_as_it_was_and_has_one_form)
         EXPECT(again.step == message.step && again.verdict == message.verdict);
         EXPECT(hash128_equal(again.map, message.map) && sum_equal(again.sum, message.sum));
         EXPECT(again.purged == message.purged && again.complete == message.complete);
+        EXPECT(again.scope == message.scope);
         EXPECT(again.count == message.count && slice_equal(again.list, message.list));
         expect_strict(decode, buf_slice(&bytes));
     }
@@ -290,6 +294,10 @@ TEST_CASE(lists_keep_to_their_limits)
 TEST_CASE(what_no_node_says_is_refused)
 {
     struct buf list = empty_buf();
+    struct repair_message root = {.kind = REPAIR_ROOT, .scope = REPAIR_SCOPE_END - 1};
+    EXPECT(taken(&root));
+    root.scope = REPAIR_SCOPE_END;
+    EXPECT(!taken(&root));
     for (enum repair_kind kind = REPAIR_ROOTED; kind < REPAIR_KIND_END; kind += 2) {
         struct repair_message message = {.kind = kind, .verdict = REPAIR_VERDICT_END - 1};
         EXPECT(taken(&message));

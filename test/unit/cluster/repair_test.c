@@ -109,8 +109,14 @@ static bool env_owns_with(void *context, node_id peer, struct slice key)
     return peer != store->id && in_shared(store->world, key);
 }
 
-static void env_shared(void *context, node_id peer, struct buf *ranges)
+static bool env_ready(void *context, node_id peer)
 {
+    return true;
+}
+
+static void env_shared(void *context, node_id peer, enum repair_scope scope, struct buf *ranges)
+{
+    (void)scope;
     struct store *store = context;
     for (size_t i = 0; i < store->world->shared_count; i++)
         repair_range_append(ranges, &store->world->shared[i], 0);
@@ -162,6 +168,7 @@ static void store_start(struct store *store)
                              .merge = env_merge,
                              .owns_with = env_owns_with,
                              .shared = env_shared,
+                             .ready = env_ready,
                              .map = env_map,
                              .purged = env_purged,
                              .tell_purged = env_tell_purged,
@@ -388,8 +395,8 @@ static bool run_session(struct world *world, uint32_t faults)
     struct repair_completed completed;
     repair->epoch++;
     repair->mark += 2;
-    EXPECT(repair_begin(repair, 2, world->now_ms, &world->outbox));
-    EXPECT(!repair_begin(repair, 2, world->now_ms, &world->outbox));
+    EXPECT(repair_begin(repair, 2, REPAIR_ALL, world->now_ms, &world->outbox));
+    EXPECT(!repair_begin(repair, 2, REPAIR_ALL, world->now_ms, &world->outbox));
     world_take_outbox(world, 1);
     for (int step = 0; repair_due_ms(repair) != UINT64_MAX; step++) {
         EXPECT(step < 100000);
@@ -485,7 +492,8 @@ TEST_CASE(three_stores_become_equal_while_they_are_written_to)
             node_id id = (node_id)(1 + prng_below(&world->prng, 3));
             node_id peer = (node_id)(1 + (id + prng_below(&world->prng, 2)) % 3);
             if (prng_one_in(&world->prng, 4)) {
-                repair_begin(&world->stores[id].repair, peer, world->now_ms, &world->outbox);
+                repair_begin(&world->stores[id].repair, peer, REPAIR_ALL, world->now_ms,
+                             &world->outbox);
                 world_take_outbox(world, id);
             }
             /* A client writes at one what another has. */
@@ -512,7 +520,7 @@ TEST_CASE(a_silent_peer_is_asked_five_times_and_then_left)
     struct repair *repair = &world->stores[1].repair;
     world_fill(world, 100, 12, 1, 0);
     struct sum before = store_sum(&world->stores[1]);
-    EXPECT(repair_begin(repair, 2, 0, &world->outbox));
+    EXPECT(repair_begin(repair, 2, REPAIR_ALL, 0, &world->outbox));
     EXPECT(world->outbox.count == 1);
     for (int tries = 1; tries < REPAIR_TRIES_MAX; tries++) {
         EXPECT(repair_due_ms(repair) == (uint64_t)tries * REPAIR_AGAIN_MS);
@@ -530,7 +538,7 @@ TEST_CASE(a_silent_peer_is_asked_five_times_and_then_left)
     outbox_clear(&world->outbox);
 
     /* Another begins from what is there; all are abandoned when what is shared changes. */
-    EXPECT(repair_begin(repair, 2, 9000, &world->outbox));
+    EXPECT(repair_begin(repair, 2, REPAIR_ALL, 9000, &world->outbox));
     repair_abandon(repair);
     EXPECT(repair_due_ms(repair) == UINT64_MAX && repair->counts.given_up_count == 2);
     world_take_outbox(world, 1);
@@ -547,17 +555,17 @@ TEST_CASE(sessions_are_few_and_not_with_a_peer_that_drives_one)
     struct repair *repair = &world->stores[1].repair;
     world_fill(world, 100, 12, 1, 0);
     for (node_id peer = 2; peer < (node_id)(2 + REPAIR_SESSIONS_MAX); peer++)
-        EXPECT(repair_begin(repair, peer, 0, &world->outbox));
-    EXPECT(!repair_begin(repair, 99, 0, &world->outbox));
+        EXPECT(repair_begin(repair, peer, REPAIR_ALL, 0, &world->outbox));
+    EXPECT(!repair_begin(repair, 99, REPAIR_ALL, 0, &world->outbox));
     repair_abandon(repair);
     outbox_clear(&world->outbox);
 
-    EXPECT(repair_begin(repair, 2, 0, &world->outbox));
+    EXPECT(repair_begin(repair, 2, REPAIR_ALL, 0, &world->outbox));
     world_take_outbox(world, 1);
     for (int i = 0; i < 3; i++) world_step(world, 0); /* ROOT, ROOTED, COMPARE. */
     struct repair *peer = &world->stores[2].repair;
-    EXPECT(!repair_begin(peer, 1, world->now_ms, &world->outbox));
-    EXPECT(repair_begin(peer, 1, world->now_ms + 2 * REPAIR_AGAIN_MS, &world->outbox));
+    EXPECT(!repair_begin(peer, 1, REPAIR_ALL, world->now_ms, &world->outbox));
+    EXPECT(repair_begin(peer, 1, REPAIR_ALL, world->now_ms + 2 * REPAIR_AGAIN_MS, &world->outbox));
     world_destroy(world);
 }
 
@@ -565,7 +573,8 @@ TEST_CASE(an_answer_to_the_start_before_ends_no_session)
 {
     struct world *world = world_create(2);
     struct store *store = &world->stores[1];
-    EXPECT(repair_begin(&store->repair, 2, 0, &world->outbox)); /* Nothing is stored: equal. */
+    EXPECT(repair_begin(&store->repair, 2, REPAIR_ALL, 0,
+                        &world->outbox)); /* Nothing is stored: equal. */
     world_take_outbox(world, 1);
     deliver(world, &world->queue[0]); /* The answer is on its way. */
     EXPECT(world->queue_count == 2);
@@ -573,7 +582,7 @@ TEST_CASE(an_answer_to_the_start_before_ends_no_session)
     repair_deinit(&store->repair);
     store_start(store);
     world_fill(world, 100, 12, 1, 0);
-    EXPECT(repair_begin(&store->repair, 2, 0, &world->outbox));
+    EXPECT(repair_begin(&store->repair, 2, REPAIR_ALL, 0, &world->outbox));
     outbox_clear(&world->outbox);
     deliver(world, &world->queue[1]);
     EXPECT(store->repair.counts.complete_count == 0);
@@ -646,7 +655,7 @@ static struct stage stage_begin(void)
     stage.repair = &world->stores[1].repair;
     stage.before = store_sum(&world->stores[1]);
     buf_init(&stage.list, &world->heap);
-    EXPECT(repair_begin(stage.repair, 2, 0, &world->outbox));
+    EXPECT(repair_begin(stage.repair, 2, REPAIR_ALL, 0, &world->outbox));
     stage_hear(&stage);
     EXPECT(stage.asked.kind == REPAIR_ROOT);
     struct repair_message rooted = answer_to(&stage, REPAIR_ROOTED, 0);
@@ -931,7 +940,8 @@ TEST_CASE(nothing_is_compared_where_not_the_same_is_purged)
     for (node_id id = 1; id <= 2; id++) {
         world = world_create(2);
         EXPECT(env_merge(&world->stores[1], SLICE_LITERAL("w"), &record) == STATUS_OK);
-        EXPECT(repair_begin(&world->stores[1].repair, 2, world->now_ms, &world->outbox));
+        EXPECT(
+            repair_begin(&world->stores[1].repair, 2, REPAIR_ALL, world->now_ms, &world->outbox));
         world_take_outbox(world, 1);
         world_step(world, 0);              /* ROOT */
         world_step(world, 0);              /* ROOTED */

@@ -59,6 +59,7 @@ struct bench {
     bool mapless[BENCH_NODES_MAX + 1]; /* Maps that it would get. */
     struct bench_reply replies[BENCH_REPLIES_MAX];
     uint64_t now_ms, next_id, delivered;
+    uint64_t halt_at; /* Nothing happens any more once so many were delivered; 0: never. */
     int64_t skew_ms[BENCH_NODES_MAX + 1]; /* Of the wall clocks. */
 };
 
@@ -110,6 +111,22 @@ static inline void bench_trace(void *context, const char *line)
                node->id, line);
 }
 
+/* Jobs to their end, if there is anything to do. A job may sync on its way. */
+static inline bool bench_work(struct bench_node *node)
+{
+    enum status status = store_world_job_step(&node->world);
+    if (status != STATUS_OK && status != STATUS_PARTIAL) return false;
+    while (status == STATUS_OK || status == STATUS_PARTIAL)
+        status = store_world_job_step(&node->world);
+    store_world_reclaim(&node->world);
+    return true;
+}
+
+static inline bool bench_halted(const struct bench *bench)
+{
+    return bench->halt_at != 0 && bench->delivered >= bench->halt_at;
+}
+
 /* Everything that can happen now happens: syncs, jobs, messages. */
 static inline void bench_settle(struct bench *bench)
 {
@@ -121,6 +138,10 @@ static inline void bench_settle(struct bench *bench)
             if (node->replica == NULL) continue;
             replica_commit(node->replica, bench_time(bench, id));
             if (node->frozen) continue;
+            if (bench_work(node)) {
+                replica_synced(node->replica, bench_time(bench, id));
+                again = true;
+            }
             struct log_sync sync;
             if (store_sync_begin(node->world.store, &sync) != STATUS_OK) continue;
             store_sync_complete(node->world.store, &sync, log_sync_run(&sync));
@@ -128,6 +149,7 @@ static inline void bench_settle(struct bench *bench)
             again = true;
         }
         while (bench->queue_first < bench->queue_end) {
+            if (bench_halted(bench)) return;
             struct bench_message message = bench->queue[bench->queue_first++];
             struct bench_node *node = &bench->nodes[message.to];
             again = true;
@@ -148,7 +170,7 @@ static inline void bench_settle(struct bench *bench)
 /* Time goes on, in steps that no timer is missed by. */
 static inline void bench_pass(struct bench *bench, uint64_t ms)
 {
-    for (uint64_t end = bench->now_ms + ms; bench->now_ms < end;) {
+    for (uint64_t end = bench->now_ms + ms; bench->now_ms < end && !bench_halted(bench);) {
         bench->now_ms += 20;
         for (node_id id = 1; id <= bench->node_count; id++) {
             struct bench_node *node = &bench->nodes[id];
@@ -270,6 +292,7 @@ static inline struct bench *bench_prepare(node_id node_count,
     for (node_id id = 1; id <= node_count; id++) {
         struct store_options options = store_world_options();
         options.publish_after_sync = true;
+        options.keep_transfers = true;
         options.gc_age_ms = UINT64_MAX;
         bench->nodes[id].bench = bench;
         bench->nodes[id].id = id;
@@ -320,6 +343,7 @@ static inline void bench_join_for(struct bench *bench, node_id contact, node_id 
     struct buf ask = {.heap = &bench->heap}, answer = {.heap = &bench->heap};
     EXPECT(place <= BENCH_NODES_MAX);
     options.publish_after_sync = true;
+    options.keep_transfers = true;
     options.gc_age_ms = UINT64_MAX;
     node->bench = bench;
     node->id = place;

@@ -66,7 +66,7 @@ TEST_CASE(a_comparison_goes_on_over_maps_that_change_nothing_that_is_shared)
     struct replica *replica = replica_of(bench, 1);
     uint64_t given_up = replica->repair.counts.given_up_count;
     uint64_t complete = replica->repair.counts.complete_count;
-    EXPECT(repair_begin(&replica->repair, 2, bench->now_ms, &replica->outbox));
+    EXPECT(repair_begin(&replica->repair, 2, REPAIR_SETTLED, bench->now_ms, &replica->outbox));
     replica_take_outbox(replica);
     bench_settle(bench);
     EXPECT(replica->repair.sessions[0].peer == 2 || replica->repair.sessions[1].peer == 2 ||
