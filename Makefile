@@ -58,6 +58,9 @@ fuzz-short: ## every target, some minutes together
 sim: build ## one simulated run of a cluster: make sim SEED=7 (ARGS=--trace)
 	@$(BUILD)/test/campaign/simulate --seed $(SEED) $(ARGS)
 
+scale: build ## a growing cluster, a healing one, and a thousand nodes, in simulation: make scale SEED=1
+	@scripts/scale $(SEED)
+
 campaign: ## fuzzing, an hour a target, then an hour of simulation, appended to docs/campaigns.md
 	@scripts/setup check
 	@scripts/fuzz campaign
@@ -81,5 +84,5 @@ install: build ## PREFIX=/usr/local, DESTDIR=
 clean: ## removes every build directory
 	rm -rf build build-*
 
-.PHONY: all help build demo test check lint format coverage docs fuzz fuzz-short sim campaign \
+.PHONY: all help build demo test check lint format coverage docs fuzz fuzz-short sim scale campaign \
 	bench data bare-check install clean
