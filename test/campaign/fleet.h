@@ -74,11 +74,10 @@ void fleet_stop(struct fleet *fleet, uint32_t machine, bool power_lost);
 void fleet_start(struct fleet *fleet, uint32_t machine);
 
 /* A spare machine asks machine `contact` for its way in, once. True: it is a member, and runs. */
-bool fleet_join(struct fleet *fleet, uint32_t machine, uint32_t contact);
+bool fleet_join(struct fleet *fleet, uint32_t number, uint32_t contact);
 
 /* Puts a record into one machine's store, past everything else. */
-void fleet_put(struct fleet *fleet, uint32_t machine, struct slice key,
-               const struct record *record);
+void fleet_put(struct fleet *fleet, uint32_t number, struct slice key, const struct record *record);
 
 /* Bytes that all machines sent, of one protocol or (0) of all. */
 uint64_t fleet_sent(const struct fleet *fleet, unsigned protocol);
