@@ -33,6 +33,7 @@ static enum status load(struct replica *replica)
     enum status status = local_load_identity(replica);
     bool fresh = status == STATUS_NOT_FOUND;
     if (status != STATUS_OK && !fresh) return status;
+    if (fresh && replica->map == NULL) return STATUS_NOT_FOUND;
     if (fresh) {
         replica->starts =
             (struct starts){.id = replica->self.id, .boot.incarnation = replica->self.incarnation};
@@ -70,7 +71,7 @@ enum status replica_create(const struct replica_options *options, struct replica
     replica->hedge_tokens = READ_HEDGE_COST * READ_HEDGE_BURST;
     replica->self = options->self;
     replica->map_stays = options->map_stays;
-    replica->map = rangemap_ref(options->map);
+    if (options->map != NULL) replica->map = rangemap_ref(options->map);
     outbox_init(&replica->ready, replica->heap);
     outbox_init(&replica->outbox, replica->heap);
     buf_init(&replica->held_bytes, replica->heap);

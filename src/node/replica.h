@@ -78,14 +78,15 @@ struct replica_options {
     uint64_t seed;
     /* Of a directory that has none yet; else what is kept there counts. */
     struct identity self;
-    struct rangemap *map;
-    bool map_stays; /* This node proposes no maps: for looking at what lies beneath. */
+    struct rangemap *map; /* NULL: there is none yet, this directory has to join first. */
+    bool map_stays;       /* This node proposes no maps: for looking at what lies beneath. */
 };
 
 /* Reads what the node knew; the caller lets the store sync what this wrote, and only then are
  * messages let go.
  *
- * Errors: STATUS_NOMEM; STATUS_CORRUPT if what is kept makes no sense; those of the store. */
+ * Errors: STATUS_NOMEM; STATUS_NOT_FOUND if nothing is kept and there is no map; STATUS_CORRUPT if what
+ *         is kept makes no sense; those of the store. */
 enum status replica_create(const struct replica_options *options, struct replica_time time,
                            struct replica **out);
 
@@ -137,6 +138,17 @@ bool replica_join_answer(struct replica *replica, struct replica_time time, stru
 /* Errors: STATUS_INVALID, STATUS_NOT_FOUND if it is no member of that map, STATUS_NOMEM. */
 enum status replica_join_take(struct heap *heap, struct slice answer, uint64_t incarnation,
                               struct rangemap **map, node_id *id);
+
+/* What this node is to a key, by the map it goes by. */
+enum replica_role {
+    REPLICA_STRANGER, /* No owner: what it may still hold of the key is asked for by nobody. */
+    REPLICA_FILLS,    /* Takes writes; what was there before has yet to come. */
+    REPLICA_ANSWERS,  /* Takes writes and answers reads. */
+};
+enum replica_role replica_role(const struct replica *replica, struct slice key);
+
+/* The least number of a map under which this node still coordinates something. */
+uint64_t replica_map_in_use(const struct replica *replica);
 
 /* When replica_tick() is due, in `now_ms`. */
 uint64_t replica_wake_ms(const struct replica *replica);

@@ -59,6 +59,7 @@ static int balance(const struct replica *replica, uint64_t wall_ms, int *agreein
 static bool has_peers(const struct replica *replica)
 {
     size_t count = 0;
+    if (replica->map == NULL) return true; /* Not read yet. */
     for (size_t i = 0; i < rangemap_member_count(replica->map); i++)
         count += rangemap_member(replica->map, i).state != MEMBER_EXCLUDED;
     return count > 1;

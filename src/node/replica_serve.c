@@ -170,6 +170,13 @@ static enum data_verdict may_answer(const struct replica *replica, const struct 
     return DATA_OK;
 }
 
+enum replica_role replica_role(const struct replica *replica, struct slice key)
+{
+    if (!rangemap_takes(replica->map, replica->self.id, key)) return REPLICA_STRANGER;
+    struct shard shard = rangemap_shard(replica->map, rangemap_find(replica->map, key));
+    return replica_is_complete(replica, &shard) ? REPLICA_ANSWERS : REPLICA_FILLS;
+}
+
 enum data_verdict replica_tell(struct replica *replica, const struct request *request,
                                bool with_dead, struct slice ranges, uint64_t range_count,
                                struct data_message *told)

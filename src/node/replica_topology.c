@@ -622,8 +622,7 @@ enum status replica_recover(struct replica *replica, struct replica_time time, c
 
 /* --- Acknowledging --- */
 
-/* The least number of a map under which this node still coordinates something. */
-static uint64_t oldest_in_use(const struct replica *replica)
+uint64_t replica_map_in_use(const struct replica *replica)
 {
     uint64_t number = rangemap_identity(replica->map)->number;
     for (size_t i = 0; i < replica->flow_capacity && replica->flow_count > 0; i++) {
@@ -636,7 +635,7 @@ static uint64_t oldest_in_use(const struct replica *replica)
 static void acknowledge(struct replica *replica)
 {
     struct replica_topology *topology = &replica->topology;
-    uint64_t in_use = planted(BUG_NO_DRAIN) ? UINT64_MAX : oldest_in_use(replica);
+    uint64_t in_use = planted(BUG_NO_DRAIN) ? UINT64_MAX : replica_map_in_use(replica);
     uint64_t number = u64_min(topology->durable, in_use);
     if (number <= topology->acknowledged) return;
     topology->acknowledged = number;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/math.h"
 #include "sim/world_private.h"
 
 #define NO_OPERATION UINT32_MAX
@@ -20,26 +21,26 @@ enum { LIFE_US = 120000000 /* No message is on its way for longer. */ };
 void inspection_create(struct sim *sim)
 {
     struct inspection *inspection = &sim->inspection;
-    size_t words = sim->options.word_count, nodes = sim->options.node_count;
+    size_t words = sim->options.word_count, nodes = sim->machine_count;
     inspection->seen = calloc(words * nodes, sizeof *inspection->seen);
     inspection->purged = calloc(words, sizeof *inspection->purged);
-    inspection->incomplete = calloc(nodes, sizeof *inspection->incomplete);
+    inspection->swept = calloc(words, sizeof *inspection->swept);
     CHECK(inspection->seen != NULL);
     CHECK(inspection->purged != NULL);
-    CHECK(inspection->incomplete != NULL);
+    CHECK(inspection->swept != NULL);
 }
 
 void inspection_destroy(struct sim *sim)
 {
     free(sim->inspection.seen);
     free(sim->inspection.purged);
-    free(sim->inspection.incomplete);
+    free(sim->inspection.swept);
     free(sim->inspection.maps);
 }
 
-static struct seen *seen_of(struct sim *sim, uint32_t word, uint32_t node)
+static struct seen *seen_of(const struct sim *sim, uint32_t word, uint32_t node)
 {
-    return &sim->inspection.seen[(size_t)word * sim->options.node_count + node];
+    return &sim->inspection.seen[(size_t)word * sim->machine_count + node];
 }
 
 __attribute__((format(printf, 3, 4))) static void find(struct sim *sim, enum sim_check check,
@@ -51,6 +52,56 @@ __attribute__((format(printf, 3, 4))) static void find(struct sim *sim, enum sim
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     sim_find(&sim->checker.finding, check, sim->schedule.now_us, "%s", text);
+}
+
+/* Who owns what */
+
+/* The maps that members go by, or, with `former`, those as well that are none any more and do not know it,
+ * from the oldest to the newest. */
+static void note_maps_in_use(struct sim *sim, bool former)
+{
+    uint64_t least = rangemap_identity(sim_newest_map(sim))->number;
+    for (uint32_t node = 0; node < sim->machine_count; node++) {
+        struct sim_process *process = process_of(sim, node);
+        uint64_t oldest;
+        if (!is_up(process) || process->ops->map == NULL) continue;
+        if (!former && !sim_is_member(sim, node)) continue;
+        if (process->ops->map(process->program, &oldest) != NULL) least = u64_min(least, oldest);
+    }
+    sim->inspection.oldest_map = least;
+}
+
+/* The next map in use after `*number`, which begins with 0. */
+static const struct rangemap *next_map(const struct sim *sim, uint64_t *number)
+{
+    uint64_t newest = rangemap_identity(sim_newest_map(sim))->number;
+    *number = u64_max(*number + 1, sim->inspection.oldest_map);
+    for (; *number <= newest; ++*number) {
+        const struct rangemap *map = sim_map_of(sim, *number);
+        if (map != NULL) return map;
+    }
+    return NULL;
+}
+
+static struct shard shard_of(const struct rangemap *map, const struct word *word)
+{
+    return rangemap_shard(map, rangemap_find(map, word->key));
+}
+
+static enum sim_role role_of(const struct sim_process *process, const struct word *word)
+{
+    return process->ops->role == NULL ? SIM_ANSWERS
+                                      : process->ops->role(process->program, word->key);
+}
+
+/* May the node answer reads of the word, under this shard? Of one that is down: once it is up. */
+static bool answers(struct sim *sim, const struct word *word, const struct shard *shard, node_id id)
+{
+    uint32_t node = sim_machine_of(sim, id);
+    if (node == NOTHING || sim->machines[node].id != id) return false;
+    const struct sim_process *process = process_of(sim, node);
+    if (is_up(process)) return role_of(process, word) == SIM_ANSWERS;
+    return owners_contain(&shard->owners, id); /* A next owner begins again to fill. */
 }
 
 /* One record */
@@ -86,27 +137,41 @@ static bool is_dead(const struct sim *sim, const struct seen *seen)
 
 static void look(struct sim *sim, uint32_t index, uint32_t node);
 
-static void note_purge(struct sim *sim, uint32_t word, uint32_t node, const struct seen *was)
+static void note_purge(struct sim *sim, uint32_t index, uint32_t node, const struct seen *was)
 {
-    struct version *purged = &sim->inspection.purged[word];
+    const struct word *word = &sim->checker.words[index];
+    struct version *purged = &sim->inspection.purged[index];
+    struct shard shard = shard_of(sim_newest_map(sim), word);
+    const struct owners *owners = shard_read_owners(&shard);
     *purged = version_max(*purged, was->version);
-    for (uint32_t other = 0; other < sim->options.node_count; other++) {
-        const struct seen *copy = seen_of(sim, word, other);
+    for (uint8_t i = 0; i < owners->count; i++) {
+        uint32_t other = sim_machine_of(sim, owners->ids[i]);
         if (other == node) continue;
-        look(sim, word, other); /* It may have learned of it since it was looked at. */
-        if (!copy->present || sim->inspection.incomplete[other]) continue;
-        if (version_compare(copy->version, was->version) >= 0) continue;
+        look(sim, index, other); /* It may have learned of it since it was looked at. */
+        if (!answers(sim, word, &shard, owners->ids[i])) continue;
+        const struct seen *copy = seen_of(sim, index, other);
+        if (!copy->present || version_compare(copy->version, was->version) >= 0) continue;
         find(sim, SIM_CHECK_CAME_BACK,
              "%.*s: n%u purged the tombstone " VERSION_FORMAT ", and n%u still has " VERSION_FORMAT,
-             WORD_ARGUMENTS(&sim->checker.words[word]), node + 1, VERSION_ARGUMENTS(was->version),
-             other + 1, VERSION_ARGUMENTS(copy->version));
+             WORD_ARGUMENTS(word), node + 1, VERSION_ARGUMENTS(was->version), other + 1,
+             VERSION_ARGUMENTS(copy->version));
     }
+}
+
+/* Gone from a node that owns the word, or from one that is rid of it. */
+static void note_absence(struct sim *sim, uint32_t word, uint32_t node, const struct seen *was)
+{
+    struct version *swept = &sim->inspection.swept[word];
+    if (!was->answers)
+        *swept = version_max(*swept, was->version);
+    else if (is_dead(sim, was))
+        note_purge(sim, word, node, was);
 }
 
 static void check_purged(struct sim *sim, uint32_t word, uint32_t node, const struct seen *seen)
 {
     struct version purged = sim->inspection.purged[word];
-    if (version_is_none(purged) || seen->tombstone) return;
+    if (version_is_none(purged) || seen->tombstone || !seen->answers) return;
     bool is_older = version_compare(seen->version, purged) <= 0;
     bool holds_older = !version_is_none(seen->set) && version_compare(seen->set, purged) < 0 &&
                        version_compare(seen->since, purged) < 0;
@@ -121,7 +186,7 @@ static void check_purged(struct sim *sim, uint32_t word, uint32_t node, const st
 static void check_forked(struct sim *sim, uint32_t word, uint32_t node, const struct seen *seen)
 {
     if (seen->by == NO_OPERATION) return;
-    for (uint32_t other = 0; other < sim->options.node_count; other++) {
+    for (uint32_t other = 0; other < sim->machine_count; other++) {
         const struct seen *copy = seen_of(sim, word, other);
         if (!copy->present || copy->by == NO_OPERATION || copy->by == seen->by) continue;
         if (!version_equal(copy->set, seen->set)) continue;
@@ -146,11 +211,12 @@ static void look(struct sim *sim, uint32_t index, uint32_t node)
     if (status == STATUS_NOT_FOUND) {
         struct seen was = *seen;
         *seen = (struct seen){.by = NO_OPERATION};
-        if (is_dead(sim, &was)) note_purge(sim, index, node, &was);
+        if (was.present) note_absence(sim, index, node, &was);
         return;
     }
     if (status != STATUS_OK) return; /* Damaged: it says so. */
     struct seen is = seen_from(&hit.record);
+    seen->answers = is.answers = role_of(process, word) == SIM_ANSWERS;
     if (seen->present && version_equal(seen->version, is.version) && seen->by == is.by &&
         version_equal(seen->set, is.set) && version_equal(seen->since, is.since) &&
         word->class != WORD_COUNTER)
@@ -162,6 +228,19 @@ static void look(struct sim *sim, uint32_t index, uint32_t node)
 }
 
 /* Who holds what was acknowledged */
+
+struct text {
+    char bytes[200];
+    size_t size;
+};
+
+static void text_add(struct text *text, node_id id, const char *what)
+{
+    size_t left = sizeof text->bytes - text->size;
+    int size =
+        snprintf(text->bytes + text->size, left, "%s %u %s", text->size == 0 ? "" : ",", id, what);
+    if (size > 0 && (size_t)size < left) text->size += (size_t)size;
+}
 
 static bool holds(const struct sim *sim, uint32_t word, const struct seen *seen,
                   const struct operation *operation, struct version version)
@@ -175,16 +254,10 @@ static bool holds(const struct sim *sim, uint32_t word, const struct seen *seen,
     return version_compare(seen->set, version) >= 0 || version_compare(seen->since, version) >= 0;
 }
 
-static struct owners owners_of(const struct sim *sim, const struct word *word)
-{
-    struct shard shard = rangemap_shard(sim->map, rangemap_find(sim->map, word->key));
-    return shard.owners;
-}
-
 /* Finds out whether the version told is that of this write, or of a newer one that won over it. */
 static bool is_precise(struct sim *sim, uint32_t index, const struct operation *operation)
 {
-    for (uint32_t node = 0; node < sim->options.node_count; node++) {
+    for (uint32_t node = 0; node < sim->machine_count; node++) {
         const struct seen *seen = seen_of(sim, operation->word, node);
         if (!seen->present) continue;
         if (operation->kind == REQUEST_SET && seen->by == index &&
@@ -197,49 +270,95 @@ static bool is_precise(struct sim *sim, uint32_t index, const struct operation *
     return false;
 }
 
+/* Any read quorum of any map in use meets a node that holds what was acknowledged: of those that may
+ * answer, no more lack it than the writes' quorum allows for. */
+static void check_held(struct sim *sim, uint32_t index, uint32_t by, struct version version)
+{
+    const struct word *word = &sim->checker.words[index];
+    const struct operation *operation = &sim->checker.operations[by];
+    const struct rangemap *map;
+    for (uint64_t number = 0; (map = next_map(sim, &number)) != NULL;) {
+        struct shard shard = shard_of(map, word);
+        const struct owners *owners = shard_read_owners(&shard);
+        unsigned lacking = 0;
+        struct text owned = {0};
+        for (uint8_t i = 0; i < owners->count; i++) {
+            uint32_t node = sim_machine_of(sim, owners->ids[i]);
+            if (!answers(sim, word, &shard, owners->ids[i])) {
+                text_add(&owned, owners->ids[i], "does not answer");
+                continue;
+            }
+            const struct seen *seen = seen_of(sim, index, node);
+            if (!holds(sim, index, seen, operation, version)) look(sim, index, node);
+            bool held = holds(sim, index, seen, operation, version);
+            lacking += !held;
+            text_add(&owned, owners->ids[i], held ? "has it" : "has not");
+        }
+        if (lacking <= (unsigned)(owners->count - owners->write_quorum)) continue;
+        find(sim, SIM_CHECK_LOST,
+             "%.*s: operation %u was acknowledged with " VERSION_FORMAT
+             "; durably, under map %llu,%s",
+             WORD_ARGUMENTS(word), by, VERSION_ARGUMENTS(version), (unsigned long long)number,
+             owned.bytes);
+        return;
+    }
+}
+
+static void check_newest_held(struct sim *sim, uint32_t index)
+{
+    const struct acknowledgement *newest = &sim->checker.words[index].newest;
+    if (!version_is_none(newest->version))
+        check_held(sim, index, newest->operation, newest->version);
+}
+
+/* Machines of all that take writes of the word under any map in use; how many. */
+enum { TAKERS_MAX = 64 };
+
+static unsigned list_takers(struct sim *sim, const struct word *word, uint32_t list[TAKERS_MAX])
+{
+    unsigned count = 0;
+    const struct rangemap *map;
+    for (uint64_t number = 0; (map = next_map(sim, &number)) != NULL;) {
+        struct owners sets[2];
+        struct shard shard = shard_of(map, word);
+        size_t set_count = shard_write_owners(&shard, sets);
+        for (size_t i = 0; i < set_count * RANGEMAP_OWNERS_MAX && count < TAKERS_MAX; i++) {
+            const struct owners *set = &sets[i / RANGEMAP_OWNERS_MAX];
+            if (i % RANGEMAP_OWNERS_MAX >= set->count) continue;
+            uint32_t node = sim_machine_of(sim, set->ids[i % RANGEMAP_OWNERS_MAX]);
+            unsigned at = 0;
+            while (at < count && list[at] != node) at++;
+            if (node != NOTHING && at == count) list[count++] = node;
+        }
+    }
+    return count;
+}
+
 void inspect_acknowledged(struct sim *sim, uint32_t index, unsigned ack_count)
 {
     struct operation *operation = &sim->checker.operations[index];
     struct word *word = &sim->checker.words[operation->word];
-    struct owners owners = owners_of(sim, word);
-
-    for (uint32_t i = 0; i < owners.count; i++)
-        look(sim, operation->word, (uint32_t)owners.ids[i] - 1);
+    uint32_t takers[TAKERS_MAX];
+    note_maps_in_use(sim, true);
+    unsigned count = list_takers(sim, word, takers);
+    for (unsigned i = 0; i < count; i++) look(sim, operation->word, takers[i]);
     operation->precise = is_precise(sim, index, operation);
     unsigned holders = 0;
-    for (uint32_t i = 0; i < owners.count; i++)
-        holders += holds(sim, operation->word,
-                         seen_of(sim, operation->word, (uint32_t)owners.ids[i] - 1), operation,
-                         operation->version);
-    if (!operation->strict) return;
-    unsigned needed = owners.write_quorum > ack_count ? owners.write_quorum : ack_count;
-    if (holders < needed)
-        find(sim, SIM_CHECK_LOST,
-             "%.*s: operation %u was acknowledged with " VERSION_FORMAT
-             ", %u owners have it durably, and %u must",
-             WORD_ARGUMENTS(word), index, VERSION_ARGUMENTS(operation->version), holders, needed);
-}
-
-static void check_held(struct sim *sim, uint32_t index)
-{
-    const struct word *word = &sim->checker.words[index];
-    const struct acknowledgement *newest = &word->newest;
-    if (version_is_none(newest->version)) return;
-    const struct operation *operation = &sim->checker.operations[newest->operation];
-    struct owners owners = owners_of(sim, word);
-    unsigned lacking = 0, holding = 0;
-    for (uint32_t i = 0; i < owners.count; i++) {
-        uint32_t node = (uint32_t)owners.ids[i] - 1;
-        bool held = holds(sim, index, seen_of(sim, index, node), operation, newest->version);
-        holding += held;
-        lacking += !held && !sim->inspection.incomplete[node];
+    struct text held = {0};
+    for (unsigned i = 0; i < count; i++) {
+        bool holds_it = holds(sim, operation->word, seen_of(sim, operation->word, takers[i]),
+                              operation, operation->version);
+        holders += holds_it;
+        text_add(&held, sim->machines[takers[i]].id, holds_it ? "has it" : "has not");
     }
-    if (lacking <= (unsigned)(owners.count - owners.write_quorum) && holding > 0) return;
-    find(sim, SIM_CHECK_LOST,
-         "%.*s: operation %u was acknowledged with " VERSION_FORMAT
-         "; now %u owners have it durably and %u do not",
-         WORD_ARGUMENTS(word), newest->operation, VERSION_ARGUMENTS(newest->version), holding,
-         lacking);
+    if (!operation->strict) return;
+    if (holders < ack_count)
+        find(sim, SIM_CHECK_LOST,
+             "%.*s: operation %u was acknowledged by %u with " VERSION_FORMAT "; durably,%s",
+             WORD_ARGUMENTS(word), index, ack_count, VERSION_ARGUMENTS(operation->version),
+             held.bytes);
+    note_maps_in_use(sim, false);
+    check_held(sim, operation->word, index, operation->version);
 }
 
 void inspect_settle(struct sim *sim, uint32_t index, uint64_t before_us)
@@ -248,9 +367,11 @@ void inspect_settle(struct sim *sim, uint32_t index, uint64_t before_us)
     if (word->unsettled_count == 0) return;
     /* An increment that came later does not outlive a removal that its node did not know of. */
     struct version value = checker_required_value(word, UINT64_MAX).version;
-    /* Nobody holds it, and yet it was: a removal that was never acknowledged, and forgotten since. */
+    /* Nobody holds it, and yet it was: a removal that was never acknowledged, and forgotten since. What
+     * was swept may be on its way as a hint. */
     if (version_compare(sim->inspection.purged[index], value) > 0) return;
-    for (uint32_t node = 0; node < sim->options.node_count; node++) {
+    if (version_compare(sim->inspection.swept[index], value) > 0) return;
+    for (uint32_t node = 0; node < sim->machine_count; node++) {
         const struct seen *seen = seen_of(sim, index, node);
         if (!seen->present) continue;
         struct version of_value = seen->tombstone ? seen->version
@@ -263,8 +384,9 @@ void inspect_settle(struct sim *sim, uint32_t index, uint64_t before_us)
 
 void inspect_word(struct sim *sim, uint32_t index)
 {
-    for (uint32_t node = 0; node < sim->options.node_count; node++) look(sim, index, node);
-    check_held(sim, index);
+    note_maps_in_use(sim, false);
+    for (uint32_t node = 0; node < sim->machine_count; node++) look(sim, index, node);
+    check_newest_held(sim, index);
     if (sim->schedule.now_us > LIFE_US) inspect_settle(sim, index, sim->schedule.now_us - LIFE_US);
 }
 
@@ -276,15 +398,15 @@ void inspect_next_word(struct sim *sim)
 
 void inspect_node(struct sim *sim, uint32_t node)
 {
+    note_maps_in_use(sim, false);
     for (uint32_t word = 0; word < sim->options.word_count; word++) {
         look(sim, word, node);
-        check_held(sim, word);
+        check_newest_held(sim, word);
     }
 }
 
 void inspect_forget_node(struct sim *sim, uint32_t node)
 {
-    sim->inspection.incomplete[node] = true;
     for (uint32_t word = 0; word < sim->options.word_count; word++)
         *seen_of(sim, word, node) = (struct seen){.by = NO_OPERATION};
 }
@@ -367,7 +489,7 @@ void inspect_store(struct sim *sim, uint32_t node)
 /* What programs say of themselves */
 
 /* The newest are looked at first: hardly any other is asked for. */
-static void check_map(struct sim *sim, uint32_t node, const struct rangemap *map)
+void inspect_map(struct sim *sim, uint32_t node, const struct rangemap *map)
 {
     struct inspection *inspection = &sim->inspection;
     const struct rangemap_identity *is = rangemap_identity(map);
@@ -390,42 +512,53 @@ static void check_map(struct sim *sim, uint32_t node, const struct rangemap *map
 
 void inspect_programs(struct sim *sim)
 {
-    for (uint32_t node = 0; node < sim->options.node_count; node++) {
+    for (uint32_t node = 0; node < sim->machine_count; node++) {
         struct sim_process *process = process_of(sim, node);
         if (!is_up(process)) continue;
         struct sim_program_stats stats = {0};
         process->ops->stats(process->program, &stats);
         if (stats.over_bound != NULL)
             find(sim, SIM_CHECK_BOUND, "n%u: too many %s", node + 1, stats.over_bound);
-        if (stats.map != NULL) check_map(sim, node, stats.map);
+        if (stats.map != NULL) inspect_map(sim, node, stats.map);
     }
 }
 
 /* After healing */
 
+/* Of the word on a node; nothing where there is none. */
+static struct sum sum_on(const struct sim_process *process, const struct word *word)
+{
+    struct query query = sim_process_query(process);
+    struct query_hit hit;
+    struct sum none = {0};
+    if (query_get(&query, word->key, &hit) != STATUS_OK) return none;
+    return record_hash(word->key, &hit.record, process->options.hash_seed);
+}
+
 static bool same_on_owners(struct sim *sim, const struct word *word, char *why, unsigned size)
 {
-    struct owners owners = owners_of(sim, word);
-    struct sum first = {0};
-    for (uint32_t i = 0; i < owners.count; i++) {
-        struct sim_process *process = process_of(sim, (uint32_t)owners.ids[i] - 1);
-        if (!is_up(process)) return snprintf(why, size, "n%u is down", process->node + 1), false;
-        struct query query = sim_process_query(process);
-        struct query_hit hit;
-        struct sum sum = {0};
-        enum status status = query_get(&query, word->key, &hit);
-        if (status == STATUS_OK)
-            sum = record_hash(word->key, &hit.record, process->options.hash_seed);
+    struct shard shard = shard_of(sim_newest_map(sim), word);
+    const struct owners *owners = &shard.owners;
+    struct sum first = {0}, none = {0};
+    for (uint8_t i = 0; i < owners->count; i++) {
+        struct sum sum = sum_on(process_of(sim, sim_machine_of(sim, owners->ids[i])), word);
         if (i == 0) first = sum;
         if (sum_equal(sum, first)) continue;
-        snprintf(why, size, "n%u and n%u hold different records of %.*s", owners.ids[0],
-                 owners.ids[i], WORD_ARGUMENTS(word));
+        snprintf(why, size, "n%u and n%u hold different records of %.*s", owners->ids[0],
+                 owners->ids[i], WORD_ARGUMENTS(word));
+        return false;
+    }
+    for (uint32_t node = 0; node < sim->machine_count; node++) {
+        if (!sim_is_member(sim, node) || owners_contain(owners, sim->machines[node].id)) continue;
+        if (sum_equal(sum_on(process_of(sim, node), word), none)) continue;
+        snprintf(why, size, "n%u still holds %.*s, which it does not own", node + 1,
+                 WORD_ARGUMENTS(word));
         return false;
     }
     return true;
 }
 
-static bool is_idle(struct sim *sim, uint32_t node, struct hash128 *first, char *why, unsigned size)
+static bool is_idle(struct sim *sim, uint32_t node, char *why, unsigned size)
 {
     struct sim_process *process = process_of(sim, node);
     struct sim_program_stats stats = {0};
@@ -434,13 +567,10 @@ static bool is_idle(struct sim *sim, uint32_t node, struct hash128 *first, char 
         return false;
     }
     process->ops->stats(process->program, &stats);
-    if (stats.map != NULL) {
-        struct hash128 hash = rangemap_identity(stats.map)->hash;
-        if (node == 0) *first = hash;
-        if (!hash128_equal(hash, *first)) {
-            snprintf(why, size, "n1 and n%u know different maps", node + 1);
-            return false;
-        }
+    if (stats.map != NULL && !hash128_equal(rangemap_identity(stats.map)->hash,
+                                            rangemap_identity(sim_newest_map(sim))->hash)) {
+        snprintf(why, size, "n%u knows an older map", node + 1);
+        return false;
     }
     if (stats.owed_count + stats.held_count + stats.flow_count == 0) return true;
     snprintf(why, size, "n%u owes %llu hints, holds %llu messages, has %llu requests under way",
@@ -449,11 +579,36 @@ static bool is_idle(struct sim *sim, uint32_t node, struct hash128 *first, char 
     return false;
 }
 
+static bool map_is_at_rest(const struct sim *sim, char *why, unsigned size)
+{
+    const struct rangemap *map = sim_newest_map(sim);
+    unsigned long long number = rangemap_identity(map)->number;
+    for (size_t i = 0; i < rangemap_shard_count(map); i++) {
+        struct shard shard = rangemap_shard(map, i);
+        if (shard.stage == SHARD_STABLE) continue;
+        snprintf(why, size, "in map %llu shard %zu is at stage %d since %llu", number, i,
+                 (int)shard.stage, (unsigned long long)shard.began);
+        return false;
+    }
+    for (size_t i = 0; i < rangemap_member_count(map); i++) {
+        struct member member = rangemap_member(map, i);
+        if (!member.leaving && member.state == MEMBER_ACTIVE) continue;
+        snprintf(why, size, "in map %llu n%u has yet to leave", number, member.id);
+        return false;
+    }
+    return true;
+}
+
 bool inspect_has_converged(struct sim *sim, char *why, unsigned size)
 {
-    struct hash128 map = {0};
-    for (uint32_t node = 0; node < sim->options.node_count; node++)
-        if (!is_idle(sim, node, &map, why, size)) return false;
+    for (uint32_t node = 0; node < sim->machine_count; node++) {
+        if (sim->machines[node].in_use && !sim_is_member(sim, node)) {
+            snprintf(why, size, "n%u has yet to join, or to end", node + 1);
+            return false;
+        }
+        if (sim_is_member(sim, node) && !is_idle(sim, node, why, size)) return false;
+    }
+    if (!map_is_at_rest(sim, why, size)) return false;
     for (uint32_t word = 0; word < sim->options.word_count; word++)
         if (!same_on_owners(sim, &sim->checker.words[word], why, size)) return false;
     return true;

@@ -20,6 +20,7 @@ struct seen {
     bool present; /* A record, live or not. */
     bool tombstone;
     bool emptied;        /* By a removal of the value that it still counts for. */
+    bool answers;        /* The node answers reads of the word. */
     uint64_t expires_at; /* Unix ms; 0: never. */
     uint32_t by;         /* The operation that set the value, UINT32_MAX: none did. */
     struct version version, since, set;
@@ -32,9 +33,11 @@ struct seen_map {
 };
 
 struct inspection {
-    struct seen *seen;      /* Of word w on node n: [w * node_count + n]. */
+    struct seen *seen;      /* Of word w on machine n: [w * machine_count + n]. */
     struct version *purged; /* Of each word, the newest tombstone that a node dropped. */
-    bool *incomplete;       /* Of each node: its disk has lost what it held. */
+    struct version
+        *swept;          /* Of each word, the newest record dropped by one that owns it no more. */
+    uint64_t oldest_map; /* Number of the oldest map that a member goes by. */
     struct seen_map *maps;
     uint32_t map_count;
     uint32_t next_word;
@@ -62,8 +65,11 @@ void inspect_settle(struct sim *sim, uint32_t index, uint64_t before_us);
 /* All words on one node: before it ends, and once it started. */
 void inspect_node(struct sim *sim, uint32_t node);
 
-/* Its disk is not the one it had. */
+/* Its disk is not the one it had, or it is no node any more. */
 void inspect_forget_node(struct sim *sim, uint32_t node);
+
+/* A node was seen with this map: each version has one content. */
+void inspect_map(struct sim *sim, uint32_t node, const struct rangemap *map);
 
 /* Count, order and digest of a node's store against a walk over it. */
 void inspect_store(struct sim *sim, uint32_t node);

@@ -108,6 +108,16 @@ static void drop_nodes(struct search *search)
     }
 }
 
+static void drop_spares(struct search *search)
+{
+    struct sim_options options = search->best->options;
+    while (options.spare_count > 0) {
+        options.spare_count--;
+        memcpy(search->dropped, search->best->dropped, sizeof search->dropped);
+        if (!try(search, options)) return;
+    }
+}
+
 void minimise(const struct sim_options *options, uint32_t run_count_max, struct minimised *out)
 {
     static struct search search;
@@ -124,6 +134,7 @@ void minimise(const struct sim_options *options, uint32_t run_count_max, struct 
     if (out->finding.check == SIM_CHECK_NONE) return;
 
     drop_nodes(&search);
+    drop_spares(&search);
     drop_clients(&search);
     drop_faults(&search);
     drop_clients(&search);

@@ -14,6 +14,7 @@ static const uint8_t weights[FAULT_KIND_COUNT] = {
     [FAULT_KILL] = 8,      [FAULT_POWER] = 8,     [FAULT_POWER_LATER] = 8, [FAULT_POWER_ALL] = 2,
     [FAULT_PAUSE] = 8,     [FAULT_JUMP] = 6,      [FAULT_FREEZE] = 3,      [FAULT_DRIFT] = 3,
     [FAULT_SLOW_DISK] = 5, [FAULT_FULL_DISK] = 3, [FAULT_BAD_SYNC] = 3,    [FAULT_BAD_DISK] = 3,
+    [FAULT_JOIN] = 3,      [FAULT_LEAVE] = 2,     [FAULT_RETREAT] = 1,     [FAULT_REPLACE] = 2,
     [FAULT_IMAGE] = 3,     [FAULT_RESTORE] = 2,   [FAULT_WIPE] = 2,        [FAULT_ROT] = 2,
 };
 
@@ -63,6 +64,10 @@ static int64_t draw_amount(struct prng *prng, enum fault_kind kind,
         return prng_below(prng, 200);
     case FAULT_ROT:
         return prng_below(prng, 1000000);
+    case FAULT_LEAVE:
+    case FAULT_RETREAT:
+    case FAULT_REPLACE:
+        return prng_one_in(prng, 4);
     default:
         return 0;
     }
@@ -167,6 +172,18 @@ void fault_describe(const struct fault *fault, char *text, size_t size)
         break;
     case FAULT_BAD_DISK:
         snprintf(text, size, "its disk's operation after %lld fails", amount);
+        break;
+    case FAULT_JOIN:
+        snprintf(text, size, "one more machine joins");
+        break;
+    case FAULT_LEAVE:
+        snprintf(text, size, "is to leave");
+        break;
+    case FAULT_RETREAT:
+        snprintf(text, size, "is to leave, and then to stay after all");
+        break;
+    case FAULT_REPLACE:
+        snprintf(text, size, "is to be replaced");
         break;
     case FAULT_IMAGE:
         snprintf(text, size, "its disk is copied");

@@ -27,10 +27,14 @@ enum fault_kind {
     FAULT_FULL_DISK,   /* There is room for `amount` more bytes. */
     FAULT_BAD_SYNC,    /* The sync after `amount` fails. */
     FAULT_BAD_DISK,    /* The operation after `amount` fails. */
-    FAULT_IMAGE,       /* A copy of the disk is taken for later. */
-    FAULT_RESTORE,     /* The process ends, and its disk is set back to the copy. */
-    FAULT_WIPE,        /* The process ends, and its disk is emptied. */
-    FAULT_ROT,         /* A bit on the disk turns, at `amount` of a million of a file. */
+    FAULT_JOIN,        /* One more machine joins. */
+    FAULT_LEAVE,   /* The member is to leave; `amount`: even if too few stay for all replicas. */
+    FAULT_RETREAT, /* It is to leave, and when this ends, to stay after all. */
+    FAULT_REPLACE, /* One joins, and the member is to leave. */
+    FAULT_IMAGE,   /* A copy of the disk is taken for later. */
+    FAULT_RESTORE, /* The process ends, and its disk is set back to the copy. */
+    FAULT_WIPE,    /* The process ends, and its disk is emptied. */
+    FAULT_ROT,     /* A bit on the disk turns, at `amount` of a million of a file. */
     FAULT_KIND_COUNT,
 };
 
@@ -42,6 +46,14 @@ struct fault {
 };
 
 #define FAULT_BIT(kind) (UINT32_C(1) << (kind))
+
+/* Those that a cluster gets over by itself. */
+#define FAULTS_SURVIVED (FAULT_BIT(FAULT_IMAGE) - 1)
+
+/* Those that ask for another map. */
+#define FAULTS_OF_MEMBERS                                                                          \
+    (FAULT_BIT(FAULT_JOIN) | FAULT_BIT(FAULT_LEAVE) | FAULT_BIT(FAULT_RETREAT) |                   \
+     FAULT_BIT(FAULT_REPLACE))
 
 struct nemesis_options {
     uint32_t kinds;      /* FAULT_BIT() of each that happens. */

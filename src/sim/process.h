@@ -21,8 +21,9 @@
 #include "sim/schedule.h"
 #include "store/store.h"
 
-struct request;
+struct change;
 struct rangemap;
+struct request;
 struct sim_process;
 
 struct sim_program_stats {
@@ -32,6 +33,13 @@ struct sim_program_stats {
     uint64_t invalid_count;     /* Messages that broke a rule. */
     const char *over_bound;     /* The name of a queue that is longer than it may be, or NULL. */
     const struct rangemap *map; /* As it knows it; NULL if it has none. */
+};
+
+/* What a node is to a key. */
+enum sim_role {
+    SIM_STRANGER, /* No owner. */
+    SIM_FILLS,    /* Takes writes and does not answer yet. */
+    SIM_ANSWERS,
 };
 
 struct sim_program_ops {
@@ -45,6 +53,12 @@ struct sim_program_ops {
     void (*synced)(void *program);
     uint64_t (*wake_ms)(void *program); /* By the monotonic clock; UINT64_MAX: never. */
     void (*stats)(void *program, struct sim_program_stats *stats);
+
+    /* NULL in programs that know no maps: all of them answer for everything. */
+    /* The map it goes by, NULL while there is none, and the least number it still goes by as well. */
+    const struct rangemap *(*map)(void *program, uint64_t *oldest);
+    enum sim_role (*role)(void *program, struct slice key);
+    void (*change)(void *program, const struct change *change); /* Asks for it. */
 };
 
 /* Events of a process. Their argument begins with the boot they belong to: those of an

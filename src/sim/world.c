@@ -33,6 +33,13 @@ static void draw_quorums(struct rangemap_settings *settings, struct prng *prng, 
     if (prng_one_in(prng, 4)) settings->read_quorum = (uint8_t)(1 + prng_below(prng, factor));
 }
 
+static void draw_splits(struct rangemap_settings *settings, struct prng *prng)
+{
+    if (prng_one_in(prng, 2)) return;
+    settings->shard_split_bytes = 4 << 10;
+    settings->shard_min_bytes = 1 << 10;
+}
+
 static void draw_network(struct network_options *network, struct prng *prng)
 {
     *network = (struct network_options){.delay_us = 100, .delay_spread_us = 400, .jitter_us = 100};
@@ -54,8 +61,11 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
 
     *options = (struct sim_options){.seed = seed, .settings = rangemap_settings_default};
     options->node_count = 3 + prng_below(&prng, 5);
+    options->spare_count = prng_below(&prng, 4);
     options->shard_count = 1 + prng_below(&prng, 6);
+    options->map_stays = true;
     draw_quorums(&options->settings, &prng, options->node_count);
+    draw_splits(&options->settings, &prng);
     draw_network(&options->network, &prng);
     /* Deletions go as soon as they may. */
     if (prng_one_in(&prng, 2)) options->settings.tombstone_gc_ms = prng_below(&prng, 3) * 5000;
@@ -75,15 +85,22 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
     options->timeout_ms = 5000;
     options->faulty_ms = 1000 * (60 + prng_below(&prng, 540));
     options->served_ms = 20000;
-    options->quiet_ms = 60000;
+    options->quiet_ms = 180000;
     options->converges = true;
     options->faults = (struct nemesis_options){
-        .kinds = FAULT_BIT(FAULT_IMAGE) - 1,
+        .kinds = FAULTS_SURVIVED,
         .gap_ms = 500 << prng_below(&prng, 6),
         .longest_ms = 1000 << prng_below(&prng, 6),
         .jump_ms = prng_one_in(&prng, 2) ? 3600000 : 4000,
     };
     if (prng_one_in(&prng, 2)) options->faults.kinds &= prng_u32(&prng);
+    options->faults.kinds &= ~FAULTS_OF_MEMBERS;
+}
+
+void sim_options_let_move(struct sim_options *options)
+{
+    options->map_stays = false;
+    options->faults.kinds |= FAULTS_OF_MEMBERS;
 }
 
 /* The first map: all nodes are members, shards are cut at words, owners dealt round. */
@@ -104,18 +121,6 @@ static void apply_one(struct sim *sim, struct buf *delta, const struct change *c
     rangemap_delta_begin(sim->map, delta);
     rangemap_delta_add(delta, change);
     apply(sim, delta);
-}
-
-static struct member member_of(struct sim *sim, uint32_t node, char address[32])
-{
-    int size = snprintf(address, 32, "n%u:7000", node + 1);
-    return (struct member){
-        .id = (node_id)(node + 1),
-        .incarnation = sim->machines[node].incarnation,
-        .capacity = 100,
-        .zone = SLICE_LITERAL("z"),
-        .address = slice_of(address, (size_t)size),
-    };
 }
 
 static void cut_shards(struct sim *sim, struct buf *delta)
@@ -161,10 +166,11 @@ static void create_map(struct sim *sim)
     char address[32];
     struct buf delta;
     buf_init(&delta, &sim->heap);
-    struct member first = member_of(sim, 0, address);
+    struct member first = sim_member_of(&sim->machines[0], address);
     CHECK(rangemap_create(&sim->heap, 1, &sim->options.settings, &first, &sim->map) == STATUS_OK);
     for (uint32_t node = 1; node < sim->options.node_count; node++) {
-        struct change change = {.kind = CHANGE_MEMBER_ADD, .member = member_of(sim, node, address)};
+        struct change change = {.kind = CHANGE_MEMBER_ADD,
+                                .member = sim_member_of(&sim->machines[node], address)};
         apply_one(sim, &delta, &change);
     }
     cut_shards(sim, &delta);
@@ -216,10 +222,11 @@ void sim_forget_trace(struct sim *sim)
 
 struct sim *sim_create(const struct sim_options *options)
 {
-    CHECK(options->node_count >= 1 && options->node_count <= SIM_NODES_MAX);
     struct sim *sim = calloc(1, sizeof *sim);
     CHECK(sim != NULL);
     sim->options = *options;
+    sim->machine_count = options->node_count + options->spare_count;
+    CHECK(options->node_count >= 1 && sim->machine_count <= SIM_NODES_MAX);
     if (sim->options.program == NULL) sim->options.program = &sim_replica_ops;
     sim->prng.state = options->seed;
     (void)prng_u64(&sim->prng);
@@ -227,7 +234,7 @@ struct sim *sim_create(const struct sim_options *options)
     schedule_init(&sim->schedule);
     buf_init(&sim->trace, &sim->heap);
     buf_init(&sim->key, &sim->heap);
-    sim->network = network_create(prng_u64(&sim->prng), options->node_count, &options->network);
+    sim->network = network_create(prng_u64(&sim->prng), sim->machine_count, &options->network);
 
     unsigned w = options->settings.write_quorum, factor = options->settings.replication_factor;
     if (factor > options->node_count) factor = options->node_count;
@@ -236,17 +243,20 @@ struct sim *sim_create(const struct sim_options *options)
                                                           .writes_meet = 2 * w > factor});
     inspection_create(sim);
 
-    sim->machines = calloc(options->node_count, sizeof *sim->machines);
+    sim_members_create(sim);
+    sim->machines = calloc(sim->machine_count, sizeof *sim->machines);
     CHECK(sim->machines != NULL);
-    for (uint32_t node = 0; node < options->node_count; node++) {
+    for (uint32_t node = 0; node < sim->machine_count; node++) {
         struct sim_machine *machine = &sim->machines[node];
         machine->sim = sim;
+        machine->in_use = machine->founds = node < options->node_count;
         machine->trace = (struct trace){options->traced ? trace_line : NULL, machine};
         machine->incarnation = prng_u64(&sim->prng) | 1;
         struct store_options store = options->store;
         store.node_id = (uint16_t)(node + 1);
         sim_process_init(&machine->process, &sim->schedule, node, prng_u64(&sim->prng), &store,
                          sim->options.program, machine);
+        if (machine->founds) sim_machine_is(machine, (node_id)(node + 1));
     }
     create_map(sim);
     sim_clients_create(sim);
@@ -258,11 +268,12 @@ struct sim *sim_create(const struct sim_options *options)
 void sim_destroy(struct sim *sim)
 {
     if (sim == NULL) return;
-    for (uint32_t node = 0; node < sim->options.node_count; node++) {
+    for (uint32_t node = 0; node < sim->machine_count; node++) {
         sim_process_deinit(&sim->machines[node].process);
         sim_disk_image_destroy(sim->machines[node].image);
     }
     free(sim->machines);
+    sim_members_destroy(sim);
     sim_clients_destroy(sim);
     sim_faults_destroy(sim);
     inspection_destroy(sim);
@@ -283,15 +294,20 @@ void sim_start(struct sim *sim, uint32_t node)
     struct sim_machine *machine = &sim->machines[node];
     struct sim_process *process = &machine->process;
     machine->start_planned = false;
-    if (is_up(process)) return;
+    if (is_up(process) || !machine->in_use) return;
     enum status status = sim_process_start(process);
     sim->stats.starts++;
     if (status == STATUS_OK) {
         sim_note(sim, node, "starts, boot %u", process->boot);
+        sim_watch_map(sim, node);
         inspect_node(sim, node);
         return;
     }
     sim_note(sim, node, "does not start: %s %s", status_name(status), process->report.detail);
+    if (machine->id != 0 && !sim_is_member(sim, node)) { /* It is told so by its own map. */
+        sim_member_ends(sim, node, machine->id);
+        return;
+    }
     /* Only a fault of the disk that is there still explains it. */
     if (status != STATUS_CANCELLED && !sim_disk_is_at_fault(sim, node))
         sim_find(&sim->checker.finding, SIM_CHECK_START, sim->schedule.now_us,
@@ -332,7 +348,7 @@ void sim_send(struct sim_process *process, uint32_t to, struct slice bytes)
 {
     struct sim_machine *machine = process->context;
     struct sim *sim = machine->sim;
-    if (sim_disk_crashed(process->disk) || to >= sim->options.node_count) return;
+    if (sim_disk_crashed(process->disk) || to >= sim->machine_count) return;
     uint64_t arrivals_us[NETWORK_COPIES_MAX];
     unsigned copies =
         network_send(sim->network, sim->schedule.now_us, process->node, to, arrivals_us);
@@ -379,17 +395,23 @@ static void message_arrives(struct sim *sim, struct sim_event *event)
 
 /* The loop */
 
+static void after_step(struct sim *sim, uint32_t node)
+{
+    sim_watch_map(sim, node);
+    end_if_broken(sim, node);
+}
+
 static void dispatch(struct sim *sim, struct sim_event *event)
 {
     if (event->kind < PROCESS_EVENT_COUNT) {
         sim_process_event(process_of(sim, event->node), event);
-        end_if_broken(sim, event->node);
+        after_step(sim, event->node);
         return;
     }
     switch ((enum sim_event_kind)event->kind) {
     case SIM_MESSAGE:
         message_arrives(sim, event);
-        end_if_broken(sim, event->node);
+        after_step(sim, event->node);
         break;
     case SIM_CLIENT:
         sim_client_think(sim, event->node);
@@ -399,7 +421,7 @@ static void dispatch(struct sim *sim, struct sim_event *event)
             !sim_process_is_ready(process_of(sim, event->node), event))
             break;
         sim_client_request_arrives(sim, (uint32_t)event->argument);
-        end_if_broken(sim, event->node);
+        after_step(sim, event->node);
         break;
     case SIM_RETRY:
         sim_client_retry(sim, (uint32_t)event->argument);
@@ -416,6 +438,12 @@ static void dispatch(struct sim *sim, struct sim_event *event)
     case SIM_START:
         sim_start(sim, event->node);
         break;
+    case SIM_OPERATOR:
+        sim_operator_looks(sim);
+        break;
+    case SIM_END:
+        sim_member_ends(sim, event->node, (node_id)event->argument);
+        break;
     default:
         CHECK(false);
     }
@@ -424,7 +452,7 @@ static void dispatch(struct sim *sim, struct sim_event *event)
 void sim_inspect(struct sim *sim)
 {
     for (uint32_t word = 0; word < sim->options.word_count; word++) inspect_word(sim, word);
-    for (uint32_t node = 0; node < sim->options.node_count; node++) inspect_store(sim, node);
+    for (uint32_t node = 0; node < sim->machine_count; node++) inspect_store(sim, node);
     inspect_programs(sim);
 }
 
@@ -434,7 +462,7 @@ static void inspect_after_step(struct sim *sim)
     if (step % 16 == 0) inspect_next_word(sim);
     if (step % LOOK_AT_PROGRAMS_EVENTS == 0) inspect_programs(sim);
     if (step % LOOK_AT_STORE_EVENTS == 0)
-        inspect_store(sim, prng_below(&sim->prng, sim->options.node_count));
+        inspect_store(sim, prng_below(&sim->prng, sim->machine_count));
     if (step % LOOK_AT_ALL_EVENTS != 0) return;
     for (uint32_t word = 0; word < sim->options.word_count; word++) inspect_word(sim, word);
 }
@@ -464,7 +492,7 @@ void sim_heal(struct sim *sim)
     sim->healed = true;
     network_heal(sim->network);
     network_calm(sim->network);
-    for (uint32_t node = 0; node < sim->options.node_count; node++) {
+    for (uint32_t node = 0; node < sim->machine_count; node++) {
         struct sim_process *process = process_of(sim, node);
         sim_clock_set_drift(&process->clock, sim->schedule.now_us, 0);
         sim_clock_correct(&process->clock, sim->schedule.now_us);
@@ -498,7 +526,8 @@ static void read_all(struct sim *sim)
 {
     for (uint32_t word = 0; word < sim->options.word_count; word++)
         inspect_settle(sim, word, sim->schedule.now_us);
-    for (uint32_t node = 0; node < sim->options.node_count && !has_finding(sim); node++) {
+    for (uint32_t node = 0; node < sim->machine_count && !has_finding(sim); node++) {
+        if (!sim_is_member(sim, node)) continue;
         struct slice prefix = slice_prefix(sim->checker.words[0].key, 2);
         struct request count = {.kind = REQUEST_COUNT, .key = prefix};
         struct request best = {.kind = REQUEST_BEST, .key = prefix, .limit = REQUEST_LIMIT_MAX};

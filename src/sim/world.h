@@ -30,8 +30,10 @@ enum { SIM_NODES_MAX = 1024, SIM_CLIENTS_MAX = 64 };
 
 struct sim_options {
     uint64_t seed;
-    uint32_t node_count;
-    uint32_t shard_count;
+    uint32_t node_count;  /* At first. */
+    uint32_t spare_count; /* Machines that may become nodes during the run. */
+    uint32_t shard_count; /* At first. */
+    bool map_stays;       /* Nobody proposes another map. */
     struct rangemap_settings settings;
     struct store_options store;
     struct network_options network;
@@ -56,6 +58,9 @@ struct sim_options {
 
 /* Everything from the seed: sizes, quorums, odd constants, what the network and the nemesis do. */
 void sim_options_draw(struct sim_options *options, uint64_t seed);
+
+/* The map stays in what is drawn; here it may change, and machines join, leave and are replaced. */
+void sim_options_let_move(struct sim_options *options);
 
 /* Machines run and know the first map. */
 struct sim *sim_create(const struct sim_options *options);

@@ -199,9 +199,14 @@ static void draw_of_prefix(struct sim *sim, struct sim_client *client, struct re
     if (request->kind == REQUEST_SCAN) request->from.descending = prng_one_in(prng, 4);
 }
 
+/* Any machine now and then, else one that is a member. */
 static uint32_t draw_node(struct sim *sim, struct prng *prng)
 {
-    return prng_below(prng, sim->options.node_count);
+    uint32_t node = prng_below(prng, sim->machine_count);
+    bool any = prng_one_in(prng, 16) && !sim->must_serve;
+    for (uint32_t i = 0; !any && i < sim->machine_count && !sim_is_member(sim, node); i++)
+        node = (node + 1) % sim->machine_count;
+    return node;
 }
 
 void sim_client_think(struct sim *sim, uint32_t index)

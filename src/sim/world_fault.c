@@ -7,7 +7,7 @@ void sim_faults_plan(struct sim *sim)
 {
     enum { WARM_UP_US = 3000000 };
     struct prng prng = {.state = prng_u64(&sim->prng)};
-    nemesis_plan_draw(&sim->plan, &prng, sim->options.node_count, WARM_UP_US,
+    nemesis_plan_draw(&sim->plan, &prng, sim->machine_count, WARM_UP_US,
                       sim->options.faulty_ms * 1000, &sim->options.faults);
     sim->fault_active = calloc(sim->plan.count + 1, sizeof *sim->fault_active);
     CHECK(sim->fault_active != NULL);
@@ -48,7 +48,7 @@ static void disturb_network(struct sim *sim, uint32_t number)
         network_stall(network, fault->node, fault->other, fault->until_us);
         break;
     default:
-        for (uint32_t other = 0; other < sim->options.node_count; other++) {
+        for (uint32_t other = 0; other < sim->machine_count; other++) {
             network_degrade(network, fault->node, other, (uint32_t)fault->amount);
             network_degrade(network, other, fault->node, (uint32_t)fault->amount);
         }
@@ -84,8 +84,13 @@ static void crash(struct sim *sim, uint32_t node, bool power_lost, uint64_t unti
 
 static void crash_all(struct sim *sim, uint64_t until_us)
 {
-    for (uint32_t node = 0; node < sim->options.node_count; node++)
-        crash(sim, node, true, until_us);
+    for (uint32_t node = 0; node < sim->machine_count; node++) crash(sim, node, true, until_us);
+}
+
+/* For all replicas that are wanted, or for any at all. */
+static uint32_t least_staying(const struct sim *sim, const struct fault *fault)
+{
+    return fault->amount != 0 ? 1 : sim->options.settings.replication_factor;
 }
 
 void sim_fault_begin(struct sim *sim, uint32_t number)
@@ -145,6 +150,17 @@ void sim_fault_begin(struct sim *sim, uint32_t number)
     case FAULT_BAD_DISK:
         sim_disk_fail_after(process->disk, (uint64_t)fault->amount, STATUS_IO);
         break;
+    case FAULT_JOIN:
+        sim_join(sim);
+        break;
+    case FAULT_LEAVE:
+    case FAULT_RETREAT:
+        sim_leave(sim, fault->node, true, least_staying(sim, fault));
+        break;
+    case FAULT_REPLACE:
+        if (sim_join(sim) != NOTHING)
+            sim_leave(sim, fault->node, true, least_staying(sim, fault) - 1);
+        break;
     default:
         break;
     }
@@ -181,6 +197,9 @@ void sim_fault_end(struct sim *sim, uint32_t number)
     case FAULT_BAD_SYNC:
     case FAULT_BAD_DISK:
         sim_disk_fail_never(process->disk);
+        break;
+    case FAULT_RETREAT:
+        sim_leave(sim, fault->node, false, 0);
         break;
     default:
         break;

@@ -18,7 +18,9 @@ enum sim_event_kind {
     SIM_RETRY, /* `argument`: an operation that may have been done or not. */
     SIM_FAULT, /* `argument`: its number. */
     SIM_FAULT_END,
-    SIM_START, /* A process that is down. */
+    SIM_START,    /* A process that is down. */
+    SIM_OPERATOR, /* Whoever runs the cluster looks after what was wished for. */
+    SIM_END,      /* `argument`: the machine is a member no more, under this id. */
 };
 
 #define NOTHING UINT32_MAX
@@ -56,9 +58,21 @@ struct sim_machine {
     struct sim_process process;
     struct trace trace;
     struct sim_disk_image *image;
-    uint64_t incarnation;
-    bool start_planned;
+    uint64_t incarnation; /* Of its directory. */
+    node_id id;           /* As a member; 0: none yet, or no more. */
+    uint64_t map_number;  /* That it was last seen to go by. */
+    bool in_use;          /* It has a directory, and is started when it is down. */
+    bool founds;          /* Its directory begins with the first map. */
+    bool start_planned, end_planned;
 };
+
+/* Somebody wants a member to leave, or to stay after all. */
+struct sim_wish {
+    node_id id; /* 0: nothing. */
+    bool leaves;
+};
+
+enum { SIM_WISHES_MAX = 8 };
 
 struct sim {
     struct sim_options options;
@@ -67,7 +81,13 @@ struct sim {
     struct heap heap;
     struct network *network;
     struct sim_machine *machines;
-    struct rangemap *map; /* The first. */
+    uint32_t machine_count;  /* Those that are nodes, and those that may be. */
+    uint16_t *machine_by_id; /* Plus one; 0: none. */
+    struct rangemap *map;    /* The first. */
+    struct rangemap **maps;  /* By number, as far as they were seen; the newest is the last. */
+    uint64_t map_count;
+    struct sim_wish wishes[SIM_WISHES_MAX];
+    bool operator_planned;
     struct checker checker;
     struct inspection inspection;
     struct sim_client **clients;
@@ -104,6 +124,33 @@ static inline void sim_add_event(struct sim *sim, enum sim_event_kind kind, uint
                                      .argument = argument,
                                  });
 }
+
+/* --- world_member.c --- */
+
+void sim_members_create(struct sim *sim);
+void sim_members_destroy(struct sim *sim);
+
+/* NOTHING if no machine has the id. */
+uint32_t sim_machine_of(const struct sim *sim, node_id id);
+void sim_machine_is(struct sim_machine *machine, node_id id);
+struct member sim_member_of(const struct sim_machine *machine, char address[32]);
+
+/* The newest map that any node was seen with, and any other by its number, or NULL. */
+const struct rangemap *sim_newest_map(const struct sim *sim);
+const struct rangemap *sim_map_of(const struct sim *sim, uint64_t number);
+bool sim_is_member(const struct sim *sim, uint32_t node);
+
+/* After each step of a node: which map does it go by now? */
+void sim_watch_map(struct sim *sim, uint32_t node);
+
+/* A machine without a directory, which becomes a node that asks to join; NOTHING: there is none. */
+uint32_t sim_join(struct sim *sim);
+
+/* The member of this machine is to leave, or to stay after all. False: it is none, or not more than
+ * `least` are there to stay. */
+bool sim_leave(struct sim *sim, uint32_t node, bool leaves, uint32_t least);
+void sim_operator_looks(struct sim *sim);
+void sim_member_ends(struct sim *sim, uint32_t node, node_id id);
 
 /* --- For programs --- */
 

@@ -1,6 +1,6 @@
 /* Runs simulations of a cluster and says what they found.
  *
- *   simulate --seed N [--trace] [--keep I,J,...] [--nodes N] [--clients N]
+ *   simulate --seed N [--trace] [--keep I,J,...] [--nodes N] [--spares N] [--clients N]
  *   simulate --seconds S [--first N] [--count N] [--stop]
  *
  * The first runs one seed, the second fresh seeds for so long, or to the first that fails; a seed that fails is made smaller and
@@ -18,9 +18,10 @@ enum { FAULTS_MAX = 4096, MINIMISING_RUNS_MAX = 80, TRACE_LINES = 60 };
 
 struct arguments {
     uint64_t seed, first, count;
-    bool has_seed, trace, stop;
+    bool has_seed, has_spares, trace, stop;
+    bool moves; /* The map may change. */
     double seconds;
-    uint32_t nodes, clients;
+    uint32_t nodes, spares, clients;
     const char *keep;
 };
 
@@ -76,9 +77,9 @@ static void explain(const struct sim_options *options)
 {
     struct minimised minimised;
     minimise(options, MINIMISING_RUNS_MAX, &minimised);
-    printf("smaller: simulate --seed %llu --nodes %u --clients %u",
+    printf("smaller: simulate --seed %llu --nodes %u --spares %u --clients %u",
            (unsigned long long)options->seed, minimised.options.node_count,
-           minimised.options.client_count);
+           minimised.options.spare_count, minimised.options.client_count);
     print_dropped(&minimised);
     printf(" --trace\n");
 
@@ -108,7 +109,9 @@ static struct sim_options options_of(const struct arguments *arguments, uint64_t
     struct sim_options options;
     sim_options_draw(&options, seed);
     options.traced = arguments->trace;
+    if (arguments->moves) sim_options_let_move(&options);
     if (arguments->nodes != 0) options.node_count = arguments->nodes;
+    if (arguments->has_spares) options.spare_count = arguments->spares;
     if (arguments->clients != 0) options.client_count = arguments->clients;
     if (arguments->keep != NULL) {
         for (uint32_t i = 0; i < FAULTS_MAX; i++) dropped[i] = !keeps(arguments->keep, i);
@@ -147,7 +150,8 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
         {"keep", required_argument, NULL, 'k'},    {"nodes", required_argument, NULL, 'n'},
         {"clients", required_argument, NULL, 'c'}, {"seconds", required_argument, NULL, 'S'},
         {"first", required_argument, NULL, 'f'},   {"count", required_argument, NULL, 'C'},
-        {"stop", no_argument, NULL, 'o'},          {0},
+        {"stop", no_argument, NULL, 'o'},          {"spares", required_argument, NULL, 'p'},
+        {"moves", no_argument, NULL, 'm'},         {0},
     };
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
@@ -175,6 +179,13 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
             break;
         case 'C':
             arguments->count = strtoull(optarg, NULL, 10);
+            break;
+        case 'p':
+            arguments->has_spares = true;
+            arguments->spares = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'm':
+            arguments->moves = true;
             break;
         case 'o':
             arguments->stop = true;
@@ -207,8 +218,11 @@ int main(int argc, char **argv)
     struct arguments arguments = {.first = (uint64_t)time(NULL) << 16, .count = UINT64_MAX};
     struct sums sums = {0};
     if (!parse(argc, argv, &arguments)) {
-        fprintf(stderr, "usage: simulate --seed N [--trace] [--keep I,J] [--nodes N] [--clients "
-                        "N]\n       simulate --seconds S [--first N] [--count N] [--stop]\n");
+        fprintf(
+            stderr,
+            "usage: simulate --seed N [--trace] [--moves] [--keep I,J] [--nodes N] [--spares N] "
+            "[--clients N]\n       simulate --seconds S [--moves] [--first N] [--count N] "
+            "[--stop]\n");
         return 2;
     }
     double start = processor_seconds();

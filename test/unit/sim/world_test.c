@@ -11,6 +11,7 @@ static struct sim_options toy_options(uint64_t seed)
     struct sim_options options;
     sim_options_draw(&options, seed);
     options.node_count = 3;
+    options.spare_count = 0;
     options.shard_count = 1;
     options.settings.replication_factor = 3;
     options.settings.write_quorum = 3;
@@ -312,6 +313,59 @@ TEST_CASE(a_node_that_does_not_start_is_found)
     sim_destroy(sim);
 }
 
+/* Real nodes, one of which leaves while another joins: two owners of everything, in one shard. */
+static struct sim *sim_of_replicas(void)
+{
+    struct sim_options options = toy_options(test_seed);
+    options.program = NULL;
+    options.settings.replication_factor = options.settings.write_quorum = 2;
+    options.node_count = 2;
+    options.spare_count = 1;
+    options.map_stays = false;
+    options.client_count = 0;
+    options.faults.kinds = 0;
+    options.network = (struct network_options){.delay_us = 2000};
+    struct sim *sim = sim_create(&options);
+    sim_run_for(sim, 5000);
+    struct request set = {.kind = REQUEST_SET, .key = sim_key(sim, "a"), .score = 7};
+    uint32_t ask = sim_ask(sim, 0, &set);
+    sim_run_for(sim, 100);
+    enum request_outcome outcome;
+    EXPECT(sim_answered(sim, ask, &outcome) && outcome == REQUEST_DONE);
+    EXPECT(sim_join(sim) == 2);
+    EXPECT(sim_leave(sim, 0, true, 1));
+    sim_run_for(sim, 60000);
+    return sim;
+}
+
+TEST_CASE(a_machine_joins_and_one_leaves_and_ends)
+{
+    struct sim *sim = sim_of_replicas();
+    char why[256] = "";
+    bool converged = sim_has_converged(sim, why);
+    if (!converged) fprintf(stderr, "%s\n", why);
+    EXPECT(converged);
+    EXPECT(!sim_is_member(sim, 0) && sim_is_member(sim, 2));
+    EXPECT(sim_process(sim, 0)->state == PROCESS_DOWN);
+    EXPECT(sim->machines[2].id == 3);
+    EXPECT(sim_join(sim) == 0); /* It may come back, as somebody new. */
+    sim_run_for(sim, 30000);
+    EXPECT(sim->machines[0].id == 4 && sim_is_member(sim, 0));
+    EXPECT(sim_finding(sim)->check == SIM_CHECK_NONE);
+    sim_destroy(sim);
+}
+
+TEST_CASE(a_write_that_those_who_own_it_now_lost_is_found)
+{
+    struct sim *sim = sim_of_replicas();
+    sim_inspect(sim);
+    EXPECT(sim_finding(sim)->check == SIM_CHECK_NONE);
+    forget(sim, 2);
+    sim_inspect(sim);
+    EXPECT(sim_finding(sim)->check == SIM_CHECK_LOST);
+    sim_destroy(sim);
+}
+
 TEST_MAIN(TEST(nothing_is_found_in_a_program_that_is_right), TEST(each_way_to_be_broken_is_found),
           TEST(the_same_seed_gives_the_same_run), TEST(a_failing_run_is_made_smaller),
           TEST(a_trace_tells_the_story), TEST(a_write_that_a_node_lost_is_found),
@@ -320,4 +374,5 @@ TEST_MAIN(TEST(nothing_is_found_in_a_program_that_is_right), TEST(each_way_to_be
           TEST(a_purge_while_an_older_copy_lives_is_found),
           TEST(two_values_of_one_version_are_found),
           TEST(a_digest_that_is_not_that_of_the_records_is_found),
-          TEST(a_node_that_does_not_start_is_found))
+          TEST(a_node_that_does_not_start_is_found), TEST(a_machine_joins_and_one_leaves_and_ends),
+          TEST(a_write_that_those_who_own_it_now_lost_is_found))
