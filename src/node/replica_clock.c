@@ -6,7 +6,9 @@
  *
  *     steady      time goes on from an anchor by the monotonic clock, and follows the wall clock as
  *                 long as that strays by little
- *     a jump      is ignored until peers say that the new time is right and the old one wrong
+ *     a jump      is ignored until peers say that the new time is right and the old one wrong; a
+ *                 small one is gone to meet, slowly, as long as peers agree: when the clocks of all
+ *                 are set right at once, nobody is left to say so
  *     after a start, or a long freeze, the time is trusted once as many peers agree as disagree
  *
  * A node that does not trust its time stamps nothing: requests go to another owner. A node without
@@ -17,6 +19,7 @@
 enum {
     CLOCK_STRAY_MS = 500,   /* What drift and adjustment may add between two looks. */
     CLOCK_FRESH_MS = 10000, /* What a peer said counts for so long. */
+    CLOCK_SLEW = 8,         /* An eighth faster or slower than time goes. */
 };
 
 static int64_t difference(uint64_t a, uint64_t b)
@@ -77,6 +80,18 @@ static bool confirmed(const struct replica *replica, uint64_t wall_ms)
     return balance(replica, wall_ms, &agreeing) >= 0 && agreeing > 0;
 }
 
+/* Towards a wall clock that differs by no more than clocks may; how far. */
+static int64_t slew(struct replica *replica, struct replica_time time, uint64_t steady)
+{
+    struct replica_clock *clock = &replica->clock;
+    int64_t behind = difference(time.wall_ms, steady);
+    int64_t step = (int64_t)u64_min(time.now_ms - clock->slewed_ms, CLOCK_STRAY_MS) / CLOCK_SLEW;
+    if (step == 0 || !within(behind, bound_ms(replica))) return 0;
+    clock->slewed_ms = time.now_ms;
+    int64_t by = behind > 0 ? step : -step;
+    return confirmed(replica, steady + (uint64_t)by) ? by : 0;
+}
+
 struct replica_time replica_clock_look(struct replica *replica, struct replica_time time)
 {
     struct replica_clock *clock = &replica->clock;
@@ -97,6 +112,10 @@ struct replica_time replica_clock_look(struct replica *replica, struct replica_t
         TRACE(replica->trace, "clock: peers agree with the new time");
         anchor(clock, time);
         steady = time.wall_ms;
+    } else {
+        int64_t by = slew(replica, time, steady);
+        clock->anchor_wall_ms += (uint64_t)by;
+        steady += (uint64_t)by;
     }
     int agreeing;
     int sum = balance(replica, steady, &agreeing);

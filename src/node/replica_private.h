@@ -198,7 +198,7 @@ struct peer_clock {
 
 struct replica_clock {
     uint64_t anchor_wall_ms, anchor_now_ms;
-    uint64_t now_ms;
+    uint64_t now_ms, slewed_ms;
     bool trusted; /* This node may stamp. */
     struct peer_clock peers[REPLICA_CLOCK_PEERS];
 };

@@ -117,6 +117,25 @@ TEST_CASE(a_clock_that_jumps_hides_nothing)
     bench_destroy(bench);
 }
 
+/* Each sees a jump, and that its peers agree with the time before: nobody would ever follow. */
+TEST_CASE(when_all_clocks_are_set_right_at_once_time_goes_to_meet_them)
+{
+    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    for (int64_t right = 3000; right >= 0; right -= 3000) {
+        for (node_id id = 1; id <= 3; id++) bench->skew_ms[id] = right;
+        bench_pass(bench, 40000);
+        for (node_id id = 1; id <= 3; id++) {
+            const struct bench_reply *reply = bench_put(bench, id, "w", 1);
+            EXPECT(reply->reply.outcome == REQUEST_DONE);
+            int64_t wall = (int64_t)bench_time(bench, id).wall_ms;
+            int64_t behind = wall - (int64_t)hlc_wall_ms(reply->reply.version.time);
+            EXPECT(behind <= 600 && behind >= -600);
+        }
+    }
+    bench_destroy(bench);
+}
+
 /* The bytes of docs/format/peer.md, but for the time. */
 TEST_CASE(a_message_says_what_time_it_is_and_then_what_it_is)
 {
@@ -968,6 +987,7 @@ TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
           TEST(a_node_that_does_not_own_the_key_forwards_to_one_that_does),
           TEST(a_write_by_a_slow_clock_is_stamped_again_above_what_it_replaces),
           TEST(a_clock_that_jumps_hides_nothing),
+          TEST(when_all_clocks_are_set_right_at_once_time_goes_to_meet_them),
           TEST(a_message_says_what_time_it_is_and_then_what_it_is),
           TEST(an_owner_that_missed_a_write_gets_it_as_a_hint),
           TEST(hints_are_counted_as_they_stand),
