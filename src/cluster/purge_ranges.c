@@ -113,7 +113,9 @@ struct purge_times purge_ranges_least(const struct purge_ranges *ranges, struct 
 static void cut(struct purge_ranges *ranges, uint8_t *low, size_t low_size)
 {
     size_t at = find(ranges, (struct slice){low, low_size});
-    struct purge_piece piece = {low, low_size, ranges->pieces[at].times};
+    struct purge_piece piece = ranges->pieces[at];
+    piece.low = low;
+    piece.low_size = low_size;
     memmove(&ranges->pieces[at + 2], &ranges->pieces[at + 1],
             (ranges->count - at - 1) * sizeof *ranges->pieces);
     ranges->pieces[at + 1] = piece;

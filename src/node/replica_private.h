@@ -567,13 +567,13 @@ struct operation_note {
     node_id moved_to;
 };
 
-/* `*note` is what was noted of it, but with OPERATION_RUN, _UNKNOWN and _MISUSED. */
+/* `*out` is what was noted of it, but with OPERATION_RUN, _UNKNOWN and _MISUSED. */
 enum operation_answer replica_operation_look(struct replica *replica, const struct request *request,
-                                             struct operation_note *note);
+                                             struct operation_note *out);
 
 /* Notes in the batch under way what becomes of it. Errors: those of the store. */
 enum status replica_operation_note(struct replica *replica, const struct request *request,
-                                   const struct operation_note *note);
+                                   const struct operation_note *told);
 enum status replica_operation_load(struct replica *replica);
 
 /* --- replica_read.c --- */

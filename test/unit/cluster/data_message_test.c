@@ -198,10 +198,10 @@ static bool same_message(const struct data_message *a, const struct data_message
            slice_equal(a->entries, b->entries) && a->entry_count == b->entry_count &&
            a->apply == b->apply && a->owner == b->owner && slice_equal(a->key, b->key) &&
            (!carries || record_equal(&a->record, &b->record)) && a->verdict == b->verdict &&
-           a->was_live == b->was_live && a->sequence == b->sequence && a->was_live == b->was_live &&
-           a->sequence == b->sequence && version_equal(a->version, b->version) &&
-           slice_equal(a->ranges, b->ranges) && a->range_count == b->range_count &&
-           a->with_dead == b->with_dead && sum_equal(a->digest, b->digest);
+           a->was_live == b->was_live && a->sequence == b->sequence &&
+           version_equal(a->version, b->version) && slice_equal(a->ranges, b->ranges) &&
+           a->range_count == b->range_count && a->with_dead == b->with_dead &&
+           sum_equal(a->digest, b->digest);
 }
 
 /* --- Tests --- */

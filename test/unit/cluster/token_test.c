@@ -123,8 +123,8 @@ TEST_CASE(a_token_that_is_too_small_is_lost)
     struct token token = {0};
     static const node_id owner_ids[] = {1};
     struct owners owners = {owner_ids, 1, 1, 1};
-    for (node_id id = 10; id < 10 + 2 * TOKEN_GROUPS_MAX; id += 2) {
-        struct token_group group = group_of(id, id + 1, 1);
+    for (unsigned id = 10; id < 10 + 2 * TOKEN_GROUPS_MAX; id += 2) {
+        struct token_group group = group_of((node_id)id, id + 1, 1);
         token_add(&token, &group);
     }
     EXPECT(!token.lost && token.count == TOKEN_GROUPS_MAX);
