@@ -63,6 +63,15 @@ struct bench {
     int64_t skew_ms[BENCH_NODES_MAX + 1]; /* Of the wall clocks. */
 };
 
+static inline struct rangemap_settings bench_settings(uint8_t factor, uint8_t write, uint8_t read)
+{
+    struct rangemap_settings settings = rangemap_settings_default;
+    settings.replication_factor = factor;
+    settings.write_quorum = write;
+    settings.read_quorum = read;
+    return settings;
+}
+
 static inline struct replica_time bench_time(const struct bench *bench, node_id id)
 {
     return (struct replica_time){
@@ -426,6 +435,13 @@ static inline const struct bench_reply *bench_get(struct bench *bench, node_id i
                                       .key = slice_from_text(key),
                                       .has_consistency = true,
                                       .consistency = consistency});
+}
+
+static inline struct replica_stats bench_stats(const struct bench *bench, node_id id)
+{
+    struct replica_stats stats;
+    replica_stats(bench->nodes[id].replica, &stats);
+    return stats;
 }
 
 /* What a node's own store shows of a key: its score, or -1. */

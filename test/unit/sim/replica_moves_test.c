@@ -5,15 +5,6 @@
 
 static const char *const eight_cuts[] = {"d", "g", "j", "m", "p", "s", "v", NULL};
 
-static struct rangemap_settings settings_of(uint8_t factor, uint8_t write, uint8_t read)
-{
-    struct rangemap_settings settings = rangemap_settings_default;
-    settings.replication_factor = factor;
-    settings.write_quorum = write;
-    settings.read_quorum = read;
-    return settings;
-}
-
 /* A word for each letter, and so on: "a00", "b01", ... */
 static void word_of(uint32_t i, char key[16])
 {
@@ -54,7 +45,7 @@ static struct change stranger(uint64_t incarnation)
 /* Its peer cannot sync for now, so that the comparison lasts; the map changes meanwhile. */
 TEST_CASE(a_comparison_goes_on_over_maps_that_change_nothing_that_is_shared)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     struct record record = record_of_set((struct version){UINT64_C(1) << 36, 7}, 1);
     struct store_write write = {.kind = STORE_MERGE, .key = SLICE_LITERAL("w"), .record = &record};
@@ -88,7 +79,7 @@ TEST_CASE(a_comparison_goes_on_over_maps_that_change_nothing_that_is_shared)
 TEST_CASE(a_start_knows_what_it_owned_under_older_maps)
 {
     enum { WORDS = 26 };
-    struct rangemap_settings settings = settings_of(1, 1, 1);
+    struct rangemap_settings settings = bench_settings(1, 1, 1);
     struct bench *bench = bench_create(3, &settings, eight_cuts);
     put_words(bench, 1, WORDS);
     bench_join(bench);
@@ -165,7 +156,7 @@ static void keep_alone(struct bench *bench, node_id id, node_id owner, const cha
  * Only the hint is left, and node 2 takes none. */
 TEST_CASE(a_next_owner_gets_what_others_are_owed_before_it_counts_as_filled)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     settings.sloppy_quorum = true;
     struct bench *bench = bench_prepare(6, &settings, NULL);
     begin_move(bench, 2, 3, 6);
@@ -188,9 +179,9 @@ TEST_CASE(a_next_owner_gets_what_others_are_owed_before_it_counts_as_filled)
  * have by then. */
 TEST_CASE(who_stays_as_the_only_owner_has_what_the_others_acknowledged)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_prepare(3, &settings, NULL);
-    struct change change = {.kind = CHANGE_SETTINGS, .settings = settings_of(1, 0, 0)};
+    struct change change = {.kind = CHANGE_SETTINGS, .settings = bench_settings(1, 0, 0)};
     bench_change(bench, &change);
     begin_move(bench, 3, 0, 0);
     bench->mute[3][PROTOCOL_REPAIR] = bench->deaf[3][PROTOCOL_REPAIR] = true;
@@ -212,7 +203,7 @@ TEST_CASE(who_stays_as_the_only_owner_has_what_the_others_acknowledged)
  * the owner. */
 TEST_CASE(who_goes_leaves_nothing_behind)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_prepare(5, &settings, NULL);
     begin_move(bench, 2, 3, 5);
     bench->mute[1][PROTOCOL_REPAIR] = bench->deaf[1][PROTOCOL_REPAIR] = true;
@@ -231,7 +222,7 @@ TEST_CASE(who_goes_leaves_nothing_behind)
 
 TEST_CASE(a_member_that_leaves_stays_until_its_hints_are_delivered)
 {
-    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct rangemap_settings settings = bench_settings(2, 2, 1);
     struct bench *bench = bench_create(4, &settings, NULL);
     struct change leave = {.kind = CHANGE_MEMBER_LEAVING, .member = {.id = 4, .leaving = true}};
     struct member member;
@@ -251,7 +242,7 @@ TEST_CASE(a_member_that_leaves_stays_until_its_hints_are_delivered)
 
 TEST_CASE(directories_that_never_come_keep_no_others_out)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     struct replica *replica = replica_of(bench, 1);
     for (node_id id = 2; id <= 3; id++) bench->cut[id][1] = true; /* Nothing is decided. */
@@ -279,7 +270,7 @@ static bool has_heard_of(const struct bench *bench, node_id id, node_id node)
 
 TEST_CASE(a_report_counts_while_it_is_told)
 {
-    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct rangemap_settings settings = bench_settings(2, 2, 1);
     struct bench *bench = bench_prepare(5, &settings, NULL);
     begin_move(bench, 3, 4, 0);
     bench->mute[4][PROTOCOL_REPAIR] = bench->deaf[4][PROTOCOL_REPAIR] = true;
@@ -309,7 +300,7 @@ static void cut_off(struct bench *bench, node_id id, bool cut)
 
 TEST_CASE(a_member_that_is_silent_is_suspended_and_nothing_waits_for_it)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_prepare(5, &settings, NULL);
     begin_move(bench, 2, 3, 5);
     cut_off(bench, 4, true);
@@ -327,7 +318,7 @@ TEST_CASE(a_member_that_is_silent_is_suspended_and_nothing_waits_for_it)
 /* It owned the shard when it was cut off, and nobody could tell it that it does not any more. */
 TEST_CASE(a_node_that_may_have_been_left_behind_serves_nothing)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_prepare(6, &settings, NULL);
     struct request get = {.kind = REQUEST_GET, .key = SLICE_LITERAL("w"), .has_consistency = true};
     struct request put = {
@@ -357,7 +348,7 @@ TEST_CASE(a_node_that_may_have_been_left_behind_serves_nothing)
  * it answers nobody. */
 TEST_CASE(a_stage_waits_for_a_silent_owner_that_could_answer_alone)
 {
-    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct rangemap_settings settings = bench_settings(2, 2, 1);
     struct bench *bench = bench_prepare(5, &settings, NULL);
     begin_move(bench, 3, 4, 0);
     cut_off(bench, 2, true);
@@ -378,7 +369,7 @@ TEST_CASE(a_stage_waits_for_a_silent_owner_that_could_answer_alone)
 /* The shard was to come to a node that dies: it comes to another one. */
 TEST_CASE(a_move_to_a_node_that_falls_silent_is_taken_back)
 {
-    struct rangemap_settings settings = settings_of(2, 2, 2);
+    struct rangemap_settings settings = bench_settings(2, 2, 2);
     struct bench *bench = bench_prepare(4, &settings, NULL);
     struct change leave = {.kind = CHANGE_MEMBER_LEAVING, .member = {.id = 2, .leaving = true}};
     bench_change(bench, &leave);
@@ -414,7 +405,7 @@ static uint64_t sent_to(const struct bench *bench, node_id id)
 
 TEST_CASE(an_excluded_node_does_nothing_once_it_knows)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     struct change exclude = {.kind = CHANGE_MEMBER_STATE,
                              .member = {.id = 3, .state = MEMBER_EXCLUDED}};
@@ -439,7 +430,7 @@ TEST_CASE(an_excluded_node_does_nothing_once_it_knows)
 
 TEST_CASE(an_excluded_node_that_does_not_know_is_told_so_and_gets_no_answer)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     struct change exclude = {.kind = CHANGE_MEMBER_STATE,
                              .member = {.id = 3, .state = MEMBER_EXCLUDED}};
@@ -461,7 +452,7 @@ TEST_CASE(an_excluded_node_that_does_not_know_is_told_so_and_gets_no_answer)
 
 TEST_CASE(too_many_owners_are_excluded_by_force_only)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(6, &settings, eight_cuts);
     struct change exclude = {.kind = CHANGE_MEMBER_STATE,
                              .member = {.id = 5, .state = MEMBER_EXCLUDED}};
@@ -513,7 +504,7 @@ static void expect_replaced(struct bench *bench, node_id gone, uint32_t words)
 
 TEST_CASE(a_dead_member_is_replaced_by_one_that_joins_for_it)
 {
-    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct rangemap_settings settings = bench_settings(2, 2, 1);
     struct bench *bench = bench_create(3, &settings, eight_cuts);
     put_words(bench, 1, 26);
     bench_kill(bench, 3, SIM_DISK_KILLED);
@@ -530,7 +521,7 @@ TEST_CASE(a_dead_member_is_replaced_by_one_that_joins_for_it)
 
 TEST_CASE(a_living_member_hands_over_to_the_one_that_replaces_it)
 {
-    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct rangemap_settings settings = bench_settings(2, 2, 1);
     struct bench *bench = bench_create(3, &settings, eight_cuts);
     put_words(bench, 1, 26);
     bench_join_for(bench, 1, 3);
@@ -559,7 +550,7 @@ static enum status recover_at(struct bench *bench, node_id id, const node_id *lo
 TEST_CASE(survivors_go_on_without_a_majority_when_told_to)
 {
     static const node_id lost[] = {3, 4, 5}, self[] = {1}, nobody[] = {9};
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(5, &settings, eight_cuts);
     put_words(bench, 1, 26);
     for (node_id id = 3; id <= 5; id++) bench_kill(bench, id, SIM_DISK_KILLED);
@@ -598,7 +589,7 @@ TEST_CASE(survivors_go_on_without_a_majority_when_told_to)
 TEST_CASE(a_generation_begins_with_nothing_acknowledged)
 {
     static const node_id lost[] = {3, 4, 5};
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(5, &settings, NULL);
     struct replica *second = replica_of(bench, 2);
     bench->mapless[1] = bench->deaf[1][PROTOCOL_REGISTER] = true;

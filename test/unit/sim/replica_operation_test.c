@@ -2,15 +2,6 @@
 #include "node/replica_private.h"
 #include "replica_bench.h"
 
-static struct rangemap_settings settings_of(uint8_t factor, uint8_t write, uint8_t read)
-{
-    struct rangemap_settings settings = rangemap_settings_default;
-    settings.replication_factor = factor;
-    settings.write_quorum = write;
-    settings.read_quorum = read;
-    return settings;
-}
-
 static struct request increment(const struct bench *bench, uint64_t client, uint64_t number,
                                 enum operation_attempt attempt)
 {
@@ -57,7 +48,7 @@ static uint64_t number_for(const struct bench *bench, uint64_t client, node_id o
 
 TEST_CASE(a_retry_counts_once_through_whatever_node_it_comes)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     for (uint64_t number = 1; number <= 30; number++) {
         EXPECT(add(bench, 1 + number % 4, 7, number, OPERATION_FIRST).outcome == REQUEST_DONE);
@@ -75,7 +66,7 @@ TEST_CASE(a_retry_counts_once_through_whatever_node_it_comes)
 
 TEST_CASE(a_retry_counts_once_whenever_its_owner_crashed)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     for (int story = 0; story < 32; story++) {
         struct bench *bench = bench_create(4, &settings, NULL);
         uint64_t number = number_for(bench, 7, 1);
@@ -104,7 +95,7 @@ TEST_CASE(a_retry_counts_once_whenever_its_owner_crashed)
 
 TEST_CASE(a_retry_while_the_first_attempt_waits_counts_once)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     uint64_t number = number_for(bench, 7, 1);
     struct request first = increment(bench, 7, number, OPERATION_FIRST);
@@ -126,7 +117,7 @@ TEST_CASE(a_retry_while_the_first_attempt_waits_counts_once)
 /* A set takes along what it replaces: what nobody was told of counts in the new value. */
 TEST_CASE(an_increment_counts_once_in_each_value)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     uint64_t number = number_for(bench, 7, 1);
     EXPECT(add(bench, 4, 7, number, OPERATION_FIRST).score == 1);
@@ -149,7 +140,7 @@ TEST_CASE(an_increment_counts_once_in_each_value)
 /* The owner has not heard of the set: another one that has does it, and only that one ever. */
 TEST_CASE(an_increment_that_moved_counts_where_it_went)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     for (int story = 0; story < 3; story++) {
         struct bench *bench = bench_create(4, &settings, NULL);
         uint64_t number = number_for(bench, 7, 1);
@@ -183,7 +174,7 @@ TEST_CASE(an_increment_that_moved_counts_where_it_went)
 
 TEST_CASE(what_is_not_known_for_sure_is_said_to_be_unknown)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     /* Under other owners another one may have done it. */
     struct request retry = increment(bench, 7, 1, OPERATION_RETRY);
@@ -213,7 +204,7 @@ TEST_CASE(what_is_not_known_for_sure_is_said_to_be_unknown)
 
 TEST_CASE(clients_that_came_long_ago_are_forgotten_first_and_then_nothing_is_sure_of_them)
 {
-    struct rangemap_settings settings = settings_of(1, 1, 1);
+    struct rangemap_settings settings = bench_settings(1, 1, 1);
     struct bench *bench = bench_create(1, &settings, NULL);
     for (uint64_t client = 1; client <= REPLICA_CLIENTS_MAX; client++)
         EXPECT(add(bench, 1, client, 5, OPERATION_FIRST).outcome == REQUEST_DONE);
@@ -241,7 +232,7 @@ TEST_CASE(clients_that_came_long_ago_are_forgotten_first_and_then_nothing_is_sur
 /* Each allocation of the owner fails once. */
 TEST_CASE(a_retry_counts_once_when_memory_runs_out)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     struct heap *heap = &bench->nodes[1].world.heap;
     uint64_t number = 0;

@@ -3,22 +3,6 @@
 #include "node/replica_private.h"
 #include "replica_bench.h"
 
-static struct rangemap_settings settings_of(uint8_t factor, uint8_t write, uint8_t read)
-{
-    struct rangemap_settings settings = rangemap_settings_default;
-    settings.replication_factor = factor;
-    settings.write_quorum = write;
-    settings.read_quorum = read;
-    return settings;
-}
-
-static struct replica_stats stats_of(const struct bench *bench, node_id id)
-{
-    struct replica_stats stats;
-    replica_stats(bench->nodes[id].replica, &stats);
-    return stats;
-}
-
 static struct request get_of(const char *key, enum consistency consistency)
 {
     return (struct request){.kind = REQUEST_GET,
@@ -37,12 +21,12 @@ static void warm_up(struct bench *bench, node_id at)
 
 TEST_CASE(who_is_late_has_a_twin_and_the_first_answer_is_believed)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     bench_put(bench, 1, "w", 5);
     warm_up(bench, 4);
     for (int level = 0; level < 2; level++) {
-        uint64_t before = stats_of(bench, 4).hedge_count;
+        uint64_t before = bench_stats(bench, 4).hedge_count;
         bench->deaf[2][PROTOCOL_DATA] = true;
         for (int round = 0; round < 6; round++) {
             struct request get = get_of("w", level == 0 ? CONSISTENCY_ONE : CONSISTENCY_QUORUM);
@@ -51,7 +35,7 @@ TEST_CASE(who_is_late_has_a_twin_and_the_first_answer_is_believed)
             const struct bench_reply *reply = bench_reply(bench, number);
             EXPECT(reply != NULL && reply->scores[0] == 5);
         }
-        EXPECT(stats_of(bench, 4).hedge_count > before);
+        EXPECT(bench_stats(bench, 4).hedge_count > before);
         bench->deaf[2][PROTOCOL_DATA] = false;
         bench_pass(bench, 3000);
     }
@@ -60,7 +44,7 @@ TEST_CASE(who_is_late_has_a_twin_and_the_first_answer_is_believed)
 
 TEST_CASE(lists_and_counts_of_many_shards_survive_a_late_owner)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench =
         bench_create(5, &settings, (const char *const[]){"d", "h", "m", "t", NULL});
     for (int i = 0; i < 26; i++) bench_put(bench, 1, (char[]){(char)('a' + i), 0}, 100 - i);
@@ -90,12 +74,12 @@ TEST_CASE(lists_and_counts_of_many_shards_survive_a_late_owner)
 TEST_CASE(few_questions_are_asked_twice_in_the_long_run)
 {
     enum { READS = 2000 };
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     bench_put(bench, 1, "w", 5);
     warm_up(bench, 4);
     struct replica *replica = bench->nodes[4].replica;
-    uint64_t before = stats_of(bench, 4).hedge_count;
+    uint64_t before = bench_stats(bench, 4).hedge_count;
     for (int i = 0; i < READS; i++) {
         struct request get = get_of("w", CONSISTENCY_ONE);
         uint64_t number = bench->next_id++;
@@ -111,7 +95,7 @@ TEST_CASE(few_questions_are_asked_twice_in_the_long_run)
         bench_settle(bench);
         EXPECT(bench_reply(bench, number) != NULL);
     }
-    uint64_t hedged = stats_of(bench, 4).hedge_count - before;
+    uint64_t hedged = bench_stats(bench, 4).hedge_count - before;
     EXPECT(hedged >= READS / 25 && hedged <= READS / 19 + 2 * READ_HEDGE_BURST);
     bench_destroy(bench);
 }
@@ -120,7 +104,7 @@ TEST_CASE(few_questions_are_asked_twice_in_the_long_run)
 
 TEST_CASE(the_healthiest_owner_is_asked_and_the_least_busy_one_forwarded_to)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     bench_put(bench, 1, "w", 5);
     bench_pass(bench, 1000);
@@ -151,7 +135,7 @@ TEST_CASE(a_read_fails_at_once_when_no_owner_is_up)
 {
     static const enum request_kind kinds[] = {REQUEST_GET, REQUEST_BEST, REQUEST_SCAN,
                                               REQUEST_COUNT};
-    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct rangemap_settings settings = bench_settings(2, 2, 1);
     struct bench *bench = bench_create(4, &settings, (const char *const[]){"m", NULL});
     bench_put(bench, 1, "w", 5);
     for (node_id id = 2; id <= 3; id++) bench_kill(bench, id, SIM_DISK_KILLED);
@@ -192,7 +176,7 @@ static void put_with_token(struct bench *bench, node_id at, const char *key, dou
 
 TEST_CASE(a_client_reads_at_one_what_it_has_written)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     struct buf token = {.heap = &bench->heap};
     unsigned unseen = 0;
@@ -221,7 +205,7 @@ TEST_CASE(a_client_reads_at_one_what_it_has_written)
 
 TEST_CASE(a_node_that_has_not_come_so_far_is_passed_over)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     struct buf bytes = {.heap = &bench->heap};
     struct token token = {0};
@@ -249,7 +233,7 @@ TEST_CASE(a_node_that_has_not_come_so_far_is_passed_over)
 /* Of the word before, as the owners that acknowledged knew. */
 TEST_CASE(a_removal_tells_what_any_acknowledging_owner_knew)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     for (node_id id = 1; id <= 3; id++) bench->mute[id][PROTOCOL_REPAIR] = true;
     bench->cut[2][1] = true;

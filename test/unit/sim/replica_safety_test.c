@@ -6,15 +6,6 @@
 #include "node/replica_private.h"
 #include "replica_bench.h"
 
-static struct rangemap_settings settings_of(uint8_t factor, uint8_t write, uint8_t read)
-{
-    struct rangemap_settings settings = rangemap_settings_default;
-    settings.replication_factor = factor;
-    settings.write_quorum = write;
-    settings.read_quorum = read;
-    return settings;
-}
-
 /* The one shard begins to move to the owners of the bits in `next`. */
 static void begin_move(struct bench *bench, unsigned next)
 {
@@ -55,7 +46,7 @@ static unsigned bits(node_id a, node_id b, node_id c)
 
 TEST_CASE(a_next_owner_that_is_not_filled_answers_nothing_of_its_own)
 {
-    struct rangemap_settings settings = settings_of(2, 1, 2);
+    struct rangemap_settings settings = bench_settings(2, 1, 2);
     struct bench *bench = bench_prepare(3, &settings, NULL);
     begin_move(bench, bits(2, 3, 0));
     bench_change(bench, &(struct change){.kind = CHANGE_SWITCH});
@@ -74,7 +65,7 @@ TEST_CASE(a_next_owner_that_is_not_filled_answers_nothing_of_its_own)
 /* It is asked again when time has passed, not at once and for ever. */
 TEST_CASE(a_read_that_only_meets_refusals_asks_a_few_times)
 {
-    struct rangemap_settings settings = settings_of(1, 1, 1);
+    struct rangemap_settings settings = bench_settings(1, 1, 1);
     struct bench *bench = bench_prepare(3, &settings, NULL);
     begin_move(bench, 1U << 2);
     bench_change(bench, &(struct change){.kind = CHANGE_SWITCH});
@@ -90,7 +81,7 @@ TEST_CASE(a_read_that_only_meets_refusals_asks_a_few_times)
 
 TEST_CASE(a_node_that_starts_in_the_middle_of_a_move_is_filled)
 {
-    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct rangemap_settings settings = bench_settings(2, 2, 1);
     struct bench *bench = bench_prepare(4, &settings, NULL);
     begin_move(bench, bits(3, 4, 0));
     bench_start_all(bench);
@@ -102,7 +93,7 @@ TEST_CASE(a_node_that_starts_in_the_middle_of_a_move_is_filled)
 
 TEST_CASE(reads_switch_when_enough_next_owners_are_synced_and_owners_go_when_all_are)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_prepare(5, &settings, NULL);
     begin_move(bench, bits(3, 4, 5));
     for (node_id id = 4; id <= 5; id++)
@@ -138,7 +129,7 @@ static void let_learn_one_map(struct bench *bench, node_id id, node_id from)
 
 TEST_CASE(no_stage_begins_and_nothing_is_dropped_while_somebody_goes_by_the_one_before)
 {
-    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct rangemap_settings settings = bench_settings(2, 2, 1);
     struct bench *bench = bench_prepare(5, &settings, NULL);
     begin_move(bench, bits(1, 3, 0));
     set_deaf_to_maps(bench, 5, true);
@@ -167,7 +158,7 @@ TEST_CASE(no_stage_begins_and_nothing_is_dropped_while_somebody_goes_by_the_one_
  * not before all write to both sets. */
 TEST_CASE(reads_do_not_switch_while_somebody_writes_to_the_owners_alone)
 {
-    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct rangemap_settings settings = bench_settings(2, 2, 1);
     struct bench *bench = bench_create(5, &settings, NULL);
     set_deaf_to_maps(bench, 5, true);
     ask_to_leave(bench, 1, 2);
@@ -183,7 +174,7 @@ TEST_CASE(reads_do_not_switch_while_somebody_writes_to_the_owners_alone)
 
 TEST_CASE(a_map_is_acknowledged_when_no_request_runs_under_an_older_one)
 {
-    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct rangemap_settings settings = bench_settings(2, 2, 1);
     struct bench *bench = bench_create(3, &settings, NULL);
     const struct replica_topology *topology = &bench->nodes[1].replica->topology;
     struct request put = {.kind = REQUEST_SET, .key = SLICE_LITERAL("w"), .score = 1};
@@ -207,7 +198,7 @@ TEST_CASE(a_map_is_acknowledged_when_no_request_runs_under_an_older_one)
 
 TEST_CASE(a_request_under_a_map_that_all_left_behind_is_not_taken)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     uint64_t time = (1000000 + bench->now_ms) << HLC_COUNTER_BITS;
     struct data_message apply = {.kind = DATA_APPLY,
@@ -226,7 +217,7 @@ TEST_CASE(a_request_under_a_map_that_all_left_behind_is_not_taken)
 
 TEST_CASE(a_registrar_that_nobody_confirmed_does_not_vote)
 {
-    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct rangemap_settings settings = bench_settings(2, 2, 1);
     struct bench *bench = bench_create(3, &settings, NULL);
     bench_kill(bench, 2, SIM_DISK_KILLED);
     bench->deaf[2][PROTOCOL_BOOTS] = true;
@@ -249,7 +240,7 @@ TEST_CASE(a_registrar_that_nobody_confirmed_does_not_vote)
 
 TEST_CASE(a_hint_counts_when_its_keeper_has_it_durably)
 {
-    struct rangemap_settings settings = settings_of(3, 3, 1);
+    struct rangemap_settings settings = bench_settings(3, 3, 1);
     settings.sloppy_quorum = true;
     struct bench *bench = bench_create(4, &settings, NULL);
     struct request put = {.kind = REQUEST_SET, .key = SLICE_LITERAL("w"), .score = 1};
@@ -302,7 +293,7 @@ static bool counts_on_after_loss(struct bench *bench)
 
 TEST_CASE(a_start_counts_in_a_slot_of_its_own)
 {
-    struct rangemap_settings settings = settings_of(2, 1, 2);
+    struct rangemap_settings settings = bench_settings(2, 1, 2);
     bool lost = false;
     for (int turn = 0; turn < 20 && !lost; turn++) {
         struct bench *bench = bench_create(2, &settings, NULL);

@@ -6,18 +6,9 @@
 #include "node/replica_private.h"
 #include "replica_bench.h"
 
-static struct rangemap_settings settings_of(uint8_t factor, uint8_t write, uint8_t read)
-{
-    struct rangemap_settings settings = rangemap_settings_default;
-    settings.replication_factor = factor;
-    settings.write_quorum = write;
-    settings.read_quorum = read;
-    return settings;
-}
-
 TEST_CASE(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     const struct bench_reply *reply = bench_put(bench, 1, "w", 5);
     EXPECT(reply->reply.outcome == REQUEST_DONE);
@@ -31,7 +22,7 @@ TEST_CASE(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners)
 
 TEST_CASE(nothing_is_acknowledged_before_enough_disks_have_it)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     struct request put = {.kind = REQUEST_SET, .key = SLICE_LITERAL("w"), .score = 1};
 
@@ -53,7 +44,7 @@ TEST_CASE(nothing_is_acknowledged_before_enough_disks_have_it)
 
 TEST_CASE(a_node_that_does_not_own_the_key_forwards_to_one_that_does)
 {
-    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct rangemap_settings settings = bench_settings(2, 2, 1);
     struct bench *bench = bench_create(4, &settings, (const char *const[]){"g", "m", "t", NULL});
     /* In order: owned by 1 and 2, 2 and 3, 3 and 4, 4 and 1. */
     EXPECT(bench_put(bench, 4, "a", 1)->reply.outcome == REQUEST_DONE);
@@ -68,7 +59,7 @@ TEST_CASE(a_node_that_does_not_own_the_key_forwards_to_one_that_does)
 
 TEST_CASE(a_write_by_a_slow_clock_is_stamped_again_above_what_it_replaces)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     bench->skew_ms[2] = -450;
     EXPECT(bench_put(bench, 1, "w", 1)->reply.outcome == REQUEST_DONE);
@@ -89,7 +80,7 @@ TEST_CASE(a_write_by_a_slow_clock_is_stamped_again_above_what_it_replaces)
 /* Whoever's clock is wrong leaves the stamping to others, and begins again when it is right. */
 TEST_CASE(a_clock_that_jumps_hides_nothing)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     EXPECT(bench_put(bench, 1, "w", 1)->reply.outcome == REQUEST_DONE);
     for (int64_t jump = 3600000; jump >= -3600000; jump -= 7200000) {
@@ -120,7 +111,7 @@ TEST_CASE(a_clock_that_jumps_hides_nothing)
 /* Each sees a jump, and that its peers agree with the time before: nobody would ever follow. */
 TEST_CASE(when_all_clocks_are_set_right_at_once_time_goes_to_meet_them)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     for (int64_t right = 3000; right >= 0; right -= 3000) {
         for (node_id id = 1; id <= 3; id++) bench->skew_ms[id] = right;
@@ -140,7 +131,7 @@ TEST_CASE(when_all_clocks_are_set_right_at_once_time_goes_to_meet_them)
 TEST_CASE(a_message_says_what_time_it_is_and_then_what_it_is)
 {
     static const uint8_t expected[] = {3, 1, 1, 6}; /* Topology, fetch, generation 1, map 6. */
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     struct buf bytes = {.heap = &bench->heap};
     struct data_message newer = {.kind = DATA_HELD, .generation = 1, .map_number = 90};
@@ -176,7 +167,7 @@ TEST_CASE(a_message_says_what_time_it_is_and_then_what_it_is)
 
 TEST_CASE(an_owner_that_missed_a_write_gets_it_as_a_hint)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     struct replica_stats stats;
     bench_kill(bench, 3, SIM_DISK_KILLED);
@@ -200,7 +191,7 @@ TEST_CASE(an_owner_that_missed_a_write_gets_it_as_a_hint)
 /* What is kept twice counts once. */
 TEST_CASE(hints_are_counted_as_they_stand)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     struct replica_stats stats;
     struct record record =
@@ -231,7 +222,7 @@ TEST_CASE(hints_are_counted_as_they_stand)
 TEST_CASE(what_an_owner_was_owed_goes_to_those_that_own_it_now)
 {
     enum { HINTS = 50 };
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(5, &settings, NULL);
     struct replica_stats stats;
     struct record record =
@@ -268,7 +259,7 @@ TEST_CASE(what_an_owner_was_owed_goes_to_those_that_own_it_now)
 /* Only an answer to this start's message is one: a late one would be believed of another hint. */
 TEST_CASE(an_answer_to_a_hint_of_an_earlier_start_counts_for_none)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     struct replica_stats stats;
     bench_kill(bench, 3, SIM_DISK_KILLED);
@@ -289,7 +280,7 @@ TEST_CASE(an_answer_to_a_hint_of_an_earlier_start_counts_for_none)
 /* One batch is written while the one before it syncs, on and on: there is always something that waits. */
 TEST_CASE(what_went_out_leaves_no_bytes_behind)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     struct bench_node *node = &bench->nodes[1];
     uint64_t most = 0;
@@ -319,7 +310,7 @@ TEST_CASE(what_went_out_leaves_no_bytes_behind)
 /* Half a billion requests later the numbers of flows begin anew, and are not taken for other labels. */
 TEST_CASE(requests_go_on_when_their_numbers_are_used_up)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     EXPECT(bench_put(bench, 1, "w", 1)->reply.outcome == REQUEST_DONE);
     struct replica *replica = bench->nodes[1].replica;
@@ -332,7 +323,7 @@ TEST_CASE(requests_go_on_when_their_numbers_are_used_up)
 
 TEST_CASE(a_stand_in_keeps_the_hint_of_a_write_that_is_stamped_again)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     settings.sloppy_quorum = true;
     struct bench *bench = bench_create(4, &settings, NULL);
     struct request put = {.kind = REQUEST_SET,
@@ -367,7 +358,7 @@ TEST_CASE(a_stand_in_keeps_the_hint_of_a_write_that_is_stamped_again)
 /* Given the same seed, as after a crash of the whole machine. */
 TEST_CASE(each_start_numbers_its_sessions_anew)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     uint64_t first[2];
     for (int start = 0; start < 2; start++) {
@@ -382,7 +373,7 @@ TEST_CASE(each_start_numbers_its_sessions_anew)
 
 TEST_CASE(increments_of_all_nodes_add_up)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     struct request add = {.kind = REQUEST_INCREMENT, .key = SLICE_LITERAL("w"), .score = 1};
     for (int round = 0; round < 4; round++) {
@@ -453,7 +444,7 @@ static size_t walk(struct bench *bench, node_id id, enum request_kind kind, bool
 TEST_CASE(every_node_gives_the_same_order_page_by_page)
 {
     enum { WORDS = 120 };
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench =
         bench_create(5, &settings, (const char *const[]){"c", "k", "kz", "t", NULL});
     put_everywhere(bench, WORDS);
@@ -482,7 +473,7 @@ TEST_CASE(every_node_gives_the_same_order_page_by_page)
 /* Owners that differ: the answer is that of what was acknowledged, and they are mended. */
 TEST_CASE(a_quorum_sees_what_was_acknowledged_though_one_owner_does_not)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     struct request best = {.kind = REQUEST_BEST,
                            .limit = 2,
@@ -524,7 +515,7 @@ TEST_CASE(a_quorum_sees_what_was_acknowledged_though_one_owner_does_not)
 TEST_CASE(a_read_without_memory_gives_no_wrong_answer)
 {
     static const enum request_kind kinds[] = {REQUEST_GET, REQUEST_BEST, REQUEST_SCAN};
-    struct rangemap_settings settings = settings_of(2, 2, 2);
+    struct rangemap_settings settings = bench_settings(2, 2, 2);
     struct bench *bench = bench_create(4, &settings, (const char *const[]){"g", "m", "t", NULL});
     put_everywhere(bench, 30);
     struct heap *heap = &bench->nodes[4].world.heap;
@@ -553,7 +544,7 @@ TEST_CASE(a_read_without_memory_gives_no_wrong_answer)
 /* Each allocation of the coordinator fails once: of what it says was not done nothing is there. */
 TEST_CASE(a_write_without_memory_is_not_said_to_be_nothing_when_it_is_there)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     struct heap *heap = &bench->nodes[1].world.heap;
     static uint8_t payload[3000]; /* More than a flow has room for. */
@@ -584,7 +575,7 @@ TEST_CASE(a_write_without_memory_is_not_said_to_be_nothing_when_it_is_there)
 
 TEST_CASE(an_owner_that_is_silent_is_passed_over)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     bench_put(bench, 1, "w", 1);
     bench_kill(bench, 2, SIM_DISK_KILLED);
@@ -647,7 +638,7 @@ static uint64_t sent_by_repair(const struct bench *bench)
 TEST_CASE(owners_that_differ_become_equal)
 {
     enum { WORDS = 3000 };
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, (const char *const[]){"f", NULL});
     struct prng prng = {.state = test_seed};
     uint64_t differing_bytes = 0;
@@ -676,7 +667,7 @@ TEST_CASE(owners_that_differ_become_equal)
 TEST_CASE(an_empty_owner_is_filled_and_deletions_travel_as_well)
 {
     enum { WORDS = 2000 };
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     for (uint32_t i = 0; i < WORDS; i++) {
         char key[24];
@@ -709,7 +700,7 @@ TEST_CASE(an_empty_owner_is_filled_and_deletions_travel_as_well)
 /* Equal owners exchange one digest and no more. */
 TEST_CASE(equal_owners_say_so_in_a_few_bytes)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     put_everywhere(bench, 100);
     bench_pass(bench, 3000);
@@ -804,7 +795,7 @@ static uint64_t number_at(const struct bench *bench, node_id id)
 /* What the disk has no room for is not promised, nor acknowledged. */
 TEST_CASE(a_full_node_promises_and_acknowledges_nothing)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     struct change add = {.kind = CHANGE_MEMBER_ADD,
                          .member = {.incarnation = 2000,
@@ -844,7 +835,7 @@ static bool sends_map(const struct bench *bench, const struct bench_message *mes
 
 TEST_CASE(who_goes_by_an_old_map_is_sent_the_new_one_once_and_not_for_each_message)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     unsigned sent = 0;
     for (int i = 0; i < 50; i++) {
@@ -860,7 +851,7 @@ TEST_CASE(who_goes_by_an_old_map_is_sent_the_new_one_once_and_not_for_each_messa
 
 TEST_CASE(a_map_that_was_lost_on_its_way_is_fetched_again)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     const node_id *registrars;
     size_t count = rangemap_registrars(replica_map(bench->nodes[1].replica), &registrars);
@@ -884,7 +875,7 @@ TEST_CASE(a_map_that_was_lost_on_its_way_is_fetched_again)
 
 TEST_CASE(a_change_that_cannot_be_made_keeps_no_other_waiting)
 {
-    struct rangemap_settings settings = settings_of(1, 1, 1);
+    struct rangemap_settings settings = bench_settings(1, 1, 1);
     struct bench *bench = bench_create(3, &settings, eight_cuts);
     struct change exclude = {.kind = CHANGE_MEMBER_STATE,
                              .member = {.id = 2, .state = MEMBER_EXCLUDED}};
@@ -904,7 +895,7 @@ TEST_CASE(a_change_that_cannot_be_made_keeps_no_other_waiting)
 TEST_CASE(a_node_that_joins_is_given_its_share_and_one_that_leaves_hands_over)
 {
     enum { WORDS = 100 };
-    struct rangemap_settings settings = settings_of(2, 2, 1);
+    struct rangemap_settings settings = bench_settings(2, 2, 1);
     struct bench *bench = bench_create(3, &settings, eight_cuts);
     put_everywhere(bench, WORDS);
     bench_join(bench);
@@ -929,7 +920,7 @@ TEST_CASE(a_node_that_joins_is_given_its_share_and_one_that_leaves_hands_over)
 /* Requests go on while shards move, whoever is asked, and none fails. */
 TEST_CASE(clients_notice_nothing_of_moves)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, eight_cuts);
     struct prng prng = {.state = test_seed};
     double expected[26] = {0};
@@ -961,7 +952,7 @@ TEST_CASE(clients_notice_nothing_of_moves)
 TEST_CASE(a_shard_that_grows_is_cut_and_spread)
 {
     enum { WORDS = 1500 };
-    struct rangemap_settings settings = settings_of(1, 1, 1);
+    struct rangemap_settings settings = bench_settings(1, 1, 1);
     settings.k_factor = 0;
     settings.shard_min_bytes = 4 << 10;
     settings.shard_split_bytes = 32 << 10;

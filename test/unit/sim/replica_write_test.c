@@ -2,22 +2,6 @@
 #include "node/replica_private.h"
 #include "replica_bench.h"
 
-static struct rangemap_settings settings_of(uint8_t factor, uint8_t write, uint8_t read)
-{
-    struct rangemap_settings settings = rangemap_settings_default;
-    settings.replication_factor = factor;
-    settings.write_quorum = write;
-    settings.read_quorum = read;
-    return settings;
-}
-
-static struct replica_stats stats_of(const struct bench *bench, node_id id)
-{
-    struct replica_stats stats;
-    replica_stats(bench->nodes[id].replica, &stats);
-    return stats;
-}
-
 static const struct request put_w = {
     .kind = REQUEST_SET, .key = SLICE_INITIALIZER("w"), .score = 1, .timeout_ms = 3000};
 
@@ -60,7 +44,7 @@ static unsigned count_sent(const struct bench *bench, node_id from, node_id to, 
 
 TEST_CASE(a_batch_that_fails_takes_along_only_what_tells_of_it)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     struct bench_node *node = &bench->nodes[1];
     struct data_message ask = {.kind = DATA_ASK, .flow = 9, .request = {.kind = REQUEST_COUNT}};
@@ -79,7 +63,7 @@ TEST_CASE(a_batch_that_fails_takes_along_only_what_tells_of_it)
 
 TEST_CASE(an_owner_whose_disk_takes_nothing_leaves_the_write_to_another)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     for (int round = 0; round < 12; round++) {
         struct request put = put_w;
@@ -92,7 +76,7 @@ TEST_CASE(an_owner_whose_disk_takes_nothing_leaves_the_write_to_another)
     bench_destroy(bench);
 
     /* With nobody else to ask it says why. */
-    settings = settings_of(1, 1, 1);
+    settings = bench_settings(1, 1, 1);
     bench = bench_create(1, &settings, NULL);
     sim_disk_fail_after(bench->nodes[1].world.disk, 0, STATUS_FULL);
     const struct request_reply *reply = &bench_do(bench, 1, &put_w)->reply;
@@ -106,7 +90,7 @@ TEST_CASE(an_owner_that_refused_is_owed_a_hint)
 {
     static const enum data_verdict verdicts[] = {DATA_FULL, DATA_CLOCK_SKEW, DATA_BUSY,
                                                  DATA_NOT_OWNER};
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     for (size_t i = 0; i < sizeof verdicts / sizeof *verdicts; i++) {
         struct bench *bench = bench_create(3, &settings, NULL);
         bench->nodes[2].frozen = true;
@@ -118,8 +102,8 @@ TEST_CASE(an_owner_that_refused_is_owed_a_hint)
         bench_settle(bench);
         EXPECT(bench_reply(bench, number)->reply.outcome == REQUEST_DONE);
         bench_pass(bench, 800);
-        EXPECT(stats_of(bench, 1).hint_count == 1);
-        EXPECT(stats_of(bench, 1).flow_count == 0);
+        EXPECT(bench_stats(bench, 1).hint_count == 1);
+        EXPECT(bench_stats(bench, 1).flow_count == 0);
         bench->deaf[3][PROTOCOL_DATA] = false;
         bench_pass(bench, 2000);
         EXPECT(bench_peek(bench, 3, "w") == 1);
@@ -129,7 +113,7 @@ TEST_CASE(an_owner_that_refused_is_owed_a_hint)
 
 TEST_CASE(a_write_waits_for_owners_that_lack_the_map)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     bench->deaf[2][PROTOCOL_DATA] = bench->deaf[3][PROTOCOL_DATA] = true;
     uint64_t number = bench_ask(bench, 1, &put_w);
@@ -147,7 +131,7 @@ TEST_CASE(a_write_waits_for_owners_that_lack_the_map)
 
 TEST_CASE(a_write_that_can_have_no_quorum_any_more_says_so_at_once)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(3, &settings, NULL);
     bench->deaf[2][PROTOCOL_DATA] = bench->deaf[3][PROTOCOL_DATA] = true;
     uint64_t number = bench_ask(bench, 1, &put_w);
@@ -155,7 +139,7 @@ TEST_CASE(a_write_that_can_have_no_quorum_any_more_says_so_at_once)
     EXPECT(bench_reply(bench, number) == NULL);
     answer(bench, 3, 1, DATA_NOT_OWNER, 0);
     EXPECT(bench_reply(bench, number)->reply.outcome == REQUEST_TIMED_OUT);
-    EXPECT(stats_of(bench, 1).hint_count == 2);
+    EXPECT(bench_stats(bench, 1).hint_count == 2);
     bench_destroy(bench);
 }
 
@@ -163,7 +147,7 @@ TEST_CASE(a_write_that_can_have_no_quorum_any_more_says_so_at_once)
 
 static struct bench *sloppy_bench(void)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     settings.sloppy_quorum = true;
     struct bench *bench = bench_create(6, &settings, NULL);
     bench_kill(bench, 3, SIM_DISK_KILLED);
@@ -204,14 +188,14 @@ TEST_CASE(an_owner_whose_stand_in_is_silent_is_owed_a_hint_here)
     uint64_t number = bench_ask(bench, 1, &put);
     bench_pass(bench, 3500);
     EXPECT(bench_reply(bench, number)->reply.outcome == REQUEST_TIMED_OUT);
-    EXPECT(stats_of(bench, 1).hint_count == 1);
+    EXPECT(bench_stats(bench, 1).hint_count == 1);
     bench_destroy(bench);
 }
 
 /* Nobody knew that it is down when the write began. */
 TEST_CASE(others_stand_in_for_an_owner_that_turns_out_to_be_silent)
 {
-    struct rangemap_settings settings = settings_of(3, 3, 2);
+    struct rangemap_settings settings = bench_settings(3, 3, 2);
     settings.sloppy_quorum = true;
     struct bench *bench = bench_create(5, &settings, NULL);
     bench->deaf[3][PROTOCOL_DATA] = true;
@@ -240,7 +224,7 @@ static void forward(struct bench *bench, uint64_t boot, uint64_t serial)
 TEST_CASE(a_forwarded_request_that_comes_twice_is_done_once_however_late)
 {
     enum { REQUESTS = 20000, STEP = 100 };
-    struct rangemap_settings settings = settings_of(1, 1, 1);
+    struct rangemap_settings settings = bench_settings(1, 1, 1);
     struct bench *bench = bench_create(4, &settings, NULL);
     for (uint64_t serial = 1; serial <= REQUESTS; serial++) {
         forward(bench, 5, serial);
@@ -270,7 +254,7 @@ TEST_CASE(a_forwarded_request_that_comes_twice_is_done_once_however_late)
 
 TEST_CASE(an_increment_is_never_asked_of_two_owners)
 {
-    struct rangemap_settings settings = settings_of(3, 2, 2);
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     struct request add = {.kind = REQUEST_INCREMENT, .key = SLICE_LITERAL("w"), .score = 1};
     for (int round = 0; round < 5; round++) {
