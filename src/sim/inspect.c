@@ -168,6 +168,13 @@ static void note_absence(struct sim *sim, uint32_t word, uint32_t node, const st
         note_purge(sim, word, node, was);
 }
 
+/* It was forgotten and begun anew since it was looked at: nothing of what was dead shows in it. */
+static bool begins_anew(const struct seen *is, const struct seen *was)
+{
+    return !is->tombstone && version_compare(is->version, was->version) > 0 &&
+           version_compare(version_max(is->set, is->since), was->version) < 0;
+}
+
 static void check_purged(struct sim *sim, uint32_t word, uint32_t node, const struct seen *seen)
 {
     struct version purged = sim->inspection.purged[word];
@@ -221,7 +228,9 @@ static void look(struct sim *sim, uint32_t index, uint32_t node)
         version_equal(seen->set, is.set) && version_equal(seen->since, is.since) &&
         word->class != WORD_COUNTER)
         return;
+    struct seen was = *seen;
     *seen = is;
+    if (is_dead(sim, &was) && begins_anew(&is, &was)) note_absence(sim, index, node, &was);
     checker_look_at(&sim->checker, sim->schedule.now_us, index, &hit.record);
     check_purged(sim, index, node, seen);
     check_forked(sim, index, node, seen);
