@@ -19,7 +19,7 @@
  *   7. It takes a header whose name only begins with "transfer-encoding" for one that says how
  *      the body is coded, and refuses the request for want of "chunked".
  *   8. It takes blanks between the size of a chunk and what follows, but no tab.
- *   9. It takes blanks after a Content-Length, but no tab. */
+ *   9. It takes blanks after a Content-Length and after the codings of a body, but no tab. */
 /* Both name their methods alike. */
 #define http_method their_method
 #define HTTP_DELETE THEIR_DELETE
@@ -279,7 +279,8 @@ static bool may_be_refused(const struct http_request *request, struct slice body
     size_t size = sizeof name - 1;
     for (size_t i = 0; i < request->header_count; i++) {
         struct slice found = request->headers[i].name;
-        if (http_equal_ignoring_case(found, "content-length") &&
+        if ((http_equal_ignoring_case(found, "content-length") ||
+             http_equal_ignoring_case(found, name)) &&
             tab_follows(request->headers[i].value))
             return true;
         if (found.size > size && http_equal_ignoring_case(slice_prefix(found, size), name))
