@@ -51,7 +51,7 @@ static void put_value(struct buf *out, const struct request *request)
 {
     put_double(out, request->score);
     if (request->kind == REQUEST_INCREMENT) put_operation(out, &request->operation);
-    if (request->kind != REQUEST_SET) return;
+    if (request->kind == REQUEST_INCREMENT) return;
     buf_append_varint(out, request->expires_at);
     buf_append_u8(out, request->has_payload);
     if (request->has_payload) put_slice(out, request->payload);
@@ -81,6 +81,11 @@ static void put_place(struct buf *out, const struct request *request)
 static void put_request(struct buf *out, const struct request *request)
 {
     buf_append_u8(out, (uint8_t)request->kind);
+    if (request->kind == REQUEST_LOAD) {
+        buf_append_varint(out, request->set_count);
+        buf_append_slice(out, request->sets);
+        return;
+    }
     put_slice(out, request->key);
     if (request->kind == REQUEST_SET || request->kind == REQUEST_INCREMENT) put_value(out, request);
     if (request->kind == REQUEST_BEST || request->kind == REQUEST_SCAN) put_place(out, request);
@@ -96,6 +101,8 @@ static void put_reply(struct buf *out, const struct data_message *message)
     buf_append_u8(out, (uint8_t)(reply->was_live + 2 * reply->sloppy));
     buf_append_u8(out, reply->ack_count);
     put_slice(out, reply->token);
+    buf_append_varint(out, message->version_count);
+    buf_append_slice(out, message->versions);
 }
 
 static void put_entries(struct buf *out, const struct data_message *message)
@@ -104,6 +111,19 @@ static void put_entries(struct buf *out, const struct data_message *message)
     buf_append_varint(out, message->reply.count);
     buf_append_varint(out, message->entry_count);
     buf_append_slice(out, message->entries);
+}
+
+/* What is to be applied or held. */
+static void put_records(struct buf *out, const struct data_message *message)
+{
+    if (message->entry_count > 0) {
+        buf_append_varint(out, message->entry_count);
+        buf_append_slice(out, message->entries);
+        return;
+    }
+    buf_append_varint(out, 1);
+    put_slice(out, message->key);
+    put_record(out, &message->record);
 }
 
 static bool has_version(enum data_verdict verdict)
@@ -133,14 +153,16 @@ void data_message_encode(const struct data_message *message, struct buf *out)
         break;
     case DATA_APPLY:
         buf_append_u8(out, (uint8_t)message->apply);
-        put_slice(out, message->key);
-        put_record(out, &message->record);
+        put_records(out, message);
         break;
     case DATA_APPLIED:
         buf_append_u8(out, (uint8_t)message->verdict);
         if (has_version(message->verdict)) put_version(out, message->version);
         buf_append_u8(out, message->was_live);
         buf_append_varint(out, message->sequence);
+        if (message->verdict != DATA_PARTLY) break;
+        buf_append_varint(out, message->refusal_count);
+        buf_append_slice(out, message->refusals);
         break;
     case DATA_ASK:
         buf_append_u8(out, message->with_dead);
@@ -158,8 +180,7 @@ void data_message_encode(const struct data_message *message, struct buf *out)
         break;
     case DATA_HOLD:
         buf_append_u16le(out, message->owner);
-        put_slice(out, message->key);
-        put_record(out, &message->record);
+        put_records(out, message);
         break;
     case DATA_HELD:
         buf_append_u8(out, (uint8_t)message->verdict);
@@ -179,6 +200,24 @@ void data_range_append(struct buf *out, const struct key_range *range)
 {
     put_slice(out, range->low);
     put_slice(out, range->high);
+}
+
+void data_version_append(struct buf *out, struct version version)
+{
+    put_version(out, version);
+}
+
+void data_refusal_append(struct buf *out, const struct data_refusal *refusal)
+{
+    buf_append_varint(out, refusal->place);
+    buf_append_u8(out, refusal->promised);
+    put_version(out, refusal->version);
+}
+
+void data_set_append(struct buf *out, const struct request *set)
+{
+    put_slice(out, set->key);
+    put_value(out, set);
 }
 
 /* --- Reading --- */
@@ -271,7 +310,7 @@ static void get_value(struct reader *reader, struct request *request)
 {
     request->score = get_double(reader);
     if (request->kind == REQUEST_INCREMENT) get_operation(reader, &request->operation);
-    if (request->kind != REQUEST_SET) return;
+    if (request->kind == REQUEST_INCREMENT) return;
     request->expires_at = reader_varint(reader);
     request->has_payload = get_bool(reader);
     if (request->has_payload) request->payload = get_slice(reader, PAYLOAD_BYTES_MAX);
@@ -309,10 +348,56 @@ static void get_place(struct reader *reader, struct request *request)
     }
 }
 
+bool data_set_next(struct slice *rest, struct request *set)
+{
+    struct reader reader = reader_of(*rest);
+    if (reader_left(&reader) == 0) return false;
+    *set = (struct request){.kind = REQUEST_SET};
+    set->key = get_key(&reader);
+    get_value(&reader, set);
+    if (reader.failed) return false;
+    *rest = slice_of(reader.at, reader_left(&reader));
+    return true;
+}
+
+enum status data_sets_check(struct slice sets, uint64_t count)
+{
+    struct slice rest = sets, before = {0};
+    struct request set;
+    uint64_t found = 0;
+    if (count == 0 || count > REQUEST_SETS_MAX) return STATUS_INVALID;
+    if (sets.size > REQUEST_SETS_BYTES_MAX) return STATUS_INVALID;
+    while (data_set_next(&rest, &set)) {
+        if (found > 0 && slice_compare(before, set.key) >= 0) return STATUS_INVALID;
+        before = set.key;
+        found++;
+    }
+    return rest.size == 0 && found == count ? STATUS_OK : STATUS_INVALID;
+}
+
+/* Sets are the last thing in a message. */
+static void get_sets(struct reader *reader, struct request *request)
+{
+    request->set_count = reader_varint(reader);
+    request->sets = reader_bytes(reader, reader_left(reader));
+    if (reader->failed) return;
+    if (data_sets_check(request->sets, request->set_count) != STATUS_OK) {
+        reader->failed = true;
+        return;
+    }
+    struct slice rest = request->sets;
+    struct request first;
+    if (data_set_next(&rest, &first)) request->key = first.key;
+}
+
 static void get_request(struct reader *reader, struct request *request)
 {
     request->kind = (enum request_kind)get_choice(reader, REQUEST_KIND_END);
     if (request->kind == 0) reader->failed = true;
+    if (request->kind == REQUEST_LOAD) {
+        get_sets(reader, request);
+        return;
+    }
     request->key = get_slice(reader, KEY_BYTES_MAX);
     bool prefix = request->kind >= REQUEST_BEST;
     if (request->key.size == 0 && !prefix) reader->failed = true;
@@ -343,6 +428,78 @@ bool data_range_next(struct slice *rest, struct key_range *range)
     if (reader.failed) return false;
     *rest = slice_of(reader.at, reader_left(&reader));
     return true;
+}
+
+bool data_version_next(struct slice *rest, struct version *version)
+{
+    struct reader reader = reader_of(*rest);
+    if (reader_left(&reader) == 0) return false;
+    *version = get_stamp(&reader);
+    if (reader.failed) return false;
+    *rest = slice_of(reader.at, reader_left(&reader));
+    return true;
+}
+
+bool data_refusal_next(struct slice *rest, struct data_refusal *refusal)
+{
+    struct reader reader = reader_of(*rest);
+    if (reader_left(&reader) == 0) return false;
+    uint64_t place = reader_varint(&reader);
+    if (place >= DATA_ENTRIES_MAX) reader.failed = true;
+    refusal->place = reader.failed ? 0 : (uint32_t)place;
+    refusal->promised = get_bool(&reader);
+    refusal->version = get_stamp(&reader);
+    if (reader.failed) return false;
+    *rest = slice_of(reader.at, reader_left(&reader));
+    return true;
+}
+
+static void get_versions(struct reader *reader, struct data_message *message)
+{
+    enum { VERSION_BYTES = 10 };
+    message->version_count = reader_varint(reader);
+    if (message->version_count > REQUEST_SETS_MAX) reader->failed = true;
+    if (reader->failed) return;
+    message->versions = reader_bytes(reader, (size_t)message->version_count * VERSION_BYTES);
+    struct slice rest = message->versions;
+    struct version version;
+    while (data_version_next(&rest, &version)) {
+    }
+    if (rest.size != 0) reader->failed = true;
+}
+
+/* By ascending places; the last thing in a message. */
+static void get_refusals(struct reader *reader, struct data_message *message)
+{
+    message->refusal_count = reader_varint(reader);
+    message->refusals = reader_bytes(reader, reader_left(reader));
+    struct slice rest = message->refusals;
+    struct data_refusal refusal;
+    uint64_t count = 0;
+    uint32_t before = 0;
+    while (!reader->failed && data_refusal_next(&rest, &refusal)) {
+        if (count > 0 && refusal.place <= before) reader->failed = true;
+        before = refusal.place;
+        count++;
+    }
+    if (rest.size != 0 || count == 0 || count != message->refusal_count) reader->failed = true;
+}
+
+/* What is to be applied or held: the last thing in a message. */
+static void get_records(struct reader *reader, struct data_message *message)
+{
+    message->entry_count = reader_varint(reader);
+    if (message->entry_count == 0 || message->entry_count > DATA_ENTRIES_MAX) reader->failed = true;
+    message->entries = reader_bytes(reader, reader_left(reader));
+    struct slice rest = message->entries;
+    struct request_entry entry = {0};
+    uint64_t count = 0;
+    while (!reader->failed && data_entry_next(&rest, &entry)) {
+        if (count++ > 0) continue;
+        message->key = entry.key;
+        message->record = entry.record;
+    }
+    if (rest.size != 0 || count != message->entry_count) reader->failed = true;
 }
 
 /* Entries are the last thing in a message. */
@@ -399,6 +556,7 @@ static void get_reply(struct reader *reader, struct data_message *message)
     reply->ack_count = reader_u8(reader);
     struct token token;
     reply->token = get_slice(reader, TOKEN_BYTES_MAX);
+    get_versions(reader, message);
     if (reader->failed || reply->token.size == 0) return;
     if (token_decode(reply->token, &token) != STATUS_OK) reader->failed = true;
 }
@@ -425,14 +583,14 @@ static void get_body(struct reader *reader, struct data_message *message)
         break;
     case DATA_APPLY:
         message->apply = (enum data_apply)get_choice(reader, DATA_APPLY_END);
-        message->key = get_key(reader);
-        message->record = get_record(reader);
+        get_records(reader, message);
         break;
     case DATA_APPLIED:
         message->verdict = (enum data_verdict)get_choice(reader, DATA_VERDICT_END);
         if (has_version(message->verdict)) message->version = get_stamp(reader);
         message->was_live = get_bool(reader);
         message->sequence = reader_varint(reader);
+        if (message->verdict == DATA_PARTLY) get_refusals(reader, message);
         break;
     case DATA_ASK:
         message->with_dead = get_bool(reader);
@@ -451,8 +609,7 @@ static void get_body(struct reader *reader, struct data_message *message)
     case DATA_HOLD:
         message->owner = reader_u16le(reader);
         if (message->owner == 0) reader->failed = true;
-        message->key = get_key(reader);
-        message->record = get_record(reader);
+        get_records(reader, message);
         break;
     case DATA_HELD:
         message->verdict = (enum data_verdict)get_choice(reader, DATA_VERDICT_END);

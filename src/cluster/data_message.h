@@ -4,12 +4,12 @@
  *     from          to            what
  *     any node      an owner      FORWARD: coordinate this request
  *     that owner    back          FORWARDED: its reply
- *     coordinator   an owner      APPLY: a record just stamped for a client, or owed as a hint
- *     that owner    back          APPLIED: it is durable here, or why not
+ *     coordinator   an owner      APPLY: records just stamped for a client, or one owed as a hint
+ *     that owner    back          APPLIED: they are durable here, or why not
  *     coordinator   an owner      ASK: what do you hold of this, in these key ranges
  *     that owner    back          TOLD: entries, or a count
- *     coordinator   a stand-in    HOLD: keep this for an owner that does not answer
- *     that stand-in back          HELD: it is durable here
+ *     coordinator   a stand-in    HOLD: keep these for an owner that does not answer
+ *     that stand-in back          HELD: they are durable here
  *
  * `flow` is the asker's number for the exchange and comes back as it was. */
 #pragma once
@@ -57,6 +57,7 @@ enum data_verdict {
     DATA_BUSY,
     DATA_DAMAGED,
     DATA_PROMISED, /* Nothing up to `version` is taken: stamp above it. */
+    DATA_PARTLY,   /* Of several records, all but those in `refusals`. */
     DATA_VERDICT_END,
 };
 
@@ -69,17 +70,22 @@ struct data_message {
     uint64_t boot, serial;  /* FORWARD: start of the sender, and its how manieth FORWARD this is. */
     struct request request; /* FORWARD; ASK: kind, key, limit, after, from. */
     struct request_reply reply; /* FORWARDED; TOLD: entries, more, count. Entries are packed: */
-    struct slice entries;       /* FORWARDED, TOLD: see data_entry_next(). */
+    struct slice versions;      /* FORWARDED of a LOAD: see data_version_next(). */
+    uint64_t version_count;
+    struct slice entries; /* FORWARDED, TOLD: see data_entry_next(). APPLY, HOLD: as sent, one
+                             at least; to be sent, none: `key` and `record`. */
     uint64_t entry_count;
 
     enum data_apply apply;     /* APPLY */
     node_id owner;             /* HOLD: whom it is for. */
-    struct slice key;          /* APPLY, HOLD */
-    struct record record;      /* APPLY, HOLD */
+    struct slice key;          /* APPLY, HOLD: of the first entry, */
+    struct record record;      /* and what it is. */
     enum data_verdict verdict; /* APPLIED, TOLD, HELD */
     struct version version;    /* APPLIED with DATA_STALE, DATA_PROMISED. */
-    bool was_live;             /* APPLIED: the word was there, and not by this very record. */
-    uint64_t sequence;         /* APPLIED: of the log of who says so, where it stands.
+    struct slice refusals;     /* APPLIED with DATA_PARTLY: see data_refusal_next(). */
+    uint64_t refusal_count;
+    bool was_live;     /* APPLIED: the word was there, and not by this very record. */
+    uint64_t sequence; /* APPLIED: of the log of who says so, where it stands.
                                   ASK: the log of who is asked must be there; 0: anywhere. */
 
     struct slice ranges; /* ASK: see data_range_next(). */
@@ -101,3 +107,22 @@ void data_entry_append(struct buf *out, struct slice key, struct slice encoded_r
 bool data_entry_next(struct slice *rest, struct request_entry *entry);
 void data_range_append(struct buf *out, const struct key_range *range);
 bool data_range_next(struct slice *rest, struct key_range *range);
+void data_version_append(struct buf *out, struct version version);
+bool data_version_next(struct slice *rest, struct version *version);
+
+/* A record that was not taken: STALE or PROMISED, by `version`. By ascending place. */
+struct data_refusal {
+    uint32_t place; /* Among the entries. */
+    bool promised;
+    struct version version;
+};
+void data_refusal_append(struct buf *out, const struct data_refusal *refusal);
+bool data_refusal_next(struct slice *rest, struct data_refusal *refusal);
+
+/* One set of a LOAD, as a request of its own: key, score, payload, tags, expiry count. */
+void data_set_append(struct buf *out, const struct request *set);
+bool data_set_next(struct slice *rest, struct request *set);
+
+/* Whether a LOAD may hold them: STATUS_INVALID unless there are `count` by ascending keys, 1 to
+ * REQUEST_SETS_MAX, in REQUEST_SETS_BYTES_MAX at most, and each is well-formed. */
+enum status data_sets_check(struct slice sets, uint64_t count);

@@ -20,14 +20,20 @@ enum request_kind {
     REQUEST_BEST,  /* The first `limit` of the popularity order under a prefix, after `after`. */
     REQUEST_SCAN,  /* The same in alphabetical order, either way, from `from`. */
     REQUEST_COUNT, /* Live words under a prefix. */
+    REQUEST_LOAD,  /* Sets of many words at once, as imports bring them. */
     REQUEST_KIND_END,
 };
 
-enum { REQUEST_LIMIT_MAX = 1000, REQUEST_TIMEOUT_MS_MAX = 600000 };
+enum {
+    REQUEST_LIMIT_MAX = 1000,
+    REQUEST_SETS_MAX = REQUEST_LIMIT_MAX, /* Of one LOAD, */
+    REQUEST_SETS_BYTES_MAX = 1 << 20,     /* packed; one alone always has room. */
+    REQUEST_TIMEOUT_MS_MAX = 600000,
+};
 
 static inline bool request_is_write(enum request_kind kind)
 {
-    return kind <= REQUEST_INCREMENT;
+    return kind <= REQUEST_INCREMENT || kind == REQUEST_LOAD;
 }
 
 enum operation_attempt {
@@ -59,6 +65,10 @@ struct request {
     uint64_t expires_at;                /* Unix ms; 0: never. */
     struct request_operation operation; /* INCREMENT */
 
+    /* LOAD: packed (data_set_append()), ascending by key, none twice; `key` is that of the first. */
+    struct slice sets;
+    uint64_t set_count;
+
     /* BEST, SCAN. */
     uint64_t limit; /* 1 to REQUEST_LIMIT_MAX. */
     bool has_after;
@@ -87,8 +97,15 @@ struct request_entry {
     struct record record;
 };
 
-struct request_reply {
+/* What became of one set of a LOAD. */
+struct request_result {
     enum request_outcome outcome;
+    enum status status;
+    struct version version; /* REQUEST_DONE: that it got. */
+};
+
+struct request_reply {
+    enum request_outcome outcome; /* LOAD: of the first set that was not done, if any was not. */
     enum status status;
     /* Writes: the record that now stands, as the coordinator knows it. */
     struct version version;
@@ -102,5 +119,8 @@ struct request_reply {
     const struct request_entry *entries; /* Borrowed until the sink returns. */
     size_t entry_count;
     bool more;      /* Entries follow the last one. */
-    uint64_t count; /* COUNT. */
+    uint64_t count; /* COUNT; LOAD: sets that were done. */
+    /* LOAD: one for each set, in their order; borrowed until the sink returns. */
+    const struct request_result *results;
+    size_t result_count;
 };

@@ -22,6 +22,18 @@ enum { KEY_COUNT = sizeof keys / sizeof *keys };
 
 /* --- One message of each kind and shape --- */
 
+static void fill_sets(struct request *request, struct prng *prng, struct buf *list)
+{
+    for (size_t i = 0; i < KEY_COUNT; i++) {
+        struct request set = {.kind = REQUEST_SET, .key = keys[i], .score = (double)i};
+        if (i + 1 < KEY_COUNT && prng_one_in(prng, 3)) continue;
+        if (prng_one_in(prng, 2)) set.tags = SLICE_LITERAL("\1a\2bc");
+        if (request->set_count++ == 0) request->key = set.key;
+        data_set_append(list, &set);
+    }
+    request->sets = buf_slice(list);
+}
+
 static void fill_request(struct request *request, enum request_kind kind, struct prng *prng)
 {
     request->kind = kind;
@@ -78,6 +90,34 @@ static void fill_entries(struct data_message *message, struct prng *prng, struct
     message->entries = buf_slice(list);
 }
 
+/* What is to be applied or held, one or more. */
+static void fill_records(struct data_message *message, unsigned shape, struct prng *prng,
+                         struct buf *list)
+{
+    size_t count = shape % 2 == 0 ? 1 : 2 + prng_below(prng, 3);
+    for (size_t i = 0; i < count; i++) {
+        struct slice key = keys[prng_below(prng, KEY_COUNT)];
+        struct record record = made_record(prng, (shape + (unsigned)i) % MADE_RECORD_SHAPES);
+        append_entry(list, key, &record);
+        if (i > 0) continue;
+        message->key = key;
+        message->record = record;
+    }
+    message->entries = buf_slice(list);
+    message->entry_count = count;
+}
+
+static void fill_refusals(struct data_message *message, struct prng *prng, struct buf *list)
+{
+    for (uint32_t place = prng_below(prng, 4); message->refusal_count < 3;
+         message->refusal_count++) {
+        struct data_refusal refusal = {place, prng_one_in(prng, 2), {prng_u64(prng) / 2, 3}};
+        data_refusal_append(list, &refusal);
+        place += 1 + prng_below(prng, 300);
+    }
+    message->refusals = buf_slice(list);
+}
+
 static void fill_ranges(struct data_message *message, struct prng *prng, struct buf *list)
 {
     for (size_t i = 0; i < KEY_COUNT; i++) {
@@ -105,6 +145,7 @@ static struct data_message message_of(enum data_kind kind, unsigned shape, struc
         message.serial = 1 + prng_u32(prng);
         fill_request(&message.request, (enum request_kind)(1 + shape % (REQUEST_KIND_END - 1)),
                      prng);
+        if (message.request.kind == REQUEST_LOAD) fill_sets(&message.request, prng, list);
         message.request.timeout_ms = 1 + prng_below(prng, REQUEST_TIMEOUT_MS_MAX);
         message.request.has_consistency = prng_one_in(prng, 2);
         if (message.request.has_consistency)
@@ -122,17 +163,19 @@ static struct data_message message_of(enum data_kind kind, unsigned shape, struc
             .token = prng_one_in(prng, 2) ? SLICE_LITERAL("\0\1\1\2\0\1\2\3\4\5\6\7\10\11")
                                           : (struct slice){0},
         };
+        message.version_count = prng_below(prng, 3);
+        message.versions = slice_prefix(SLICE_LITERAL("\1\2\3\4\5\6\7\0\1\0"
+                                                      "\1\2\3\4\5\6\7\1\1\0"),
+                                        10 * (size_t)message.version_count);
         fill_entries(&message, prng, list);
         break;
     case DATA_HOLD:
         message.owner = (node_id)(1 + prng_below(prng, NODE_ID_MAX));
-        message.key = keys[prng_below(prng, KEY_COUNT)];
-        message.record = made_record(prng, shape % MADE_RECORD_SHAPES);
+        fill_records(&message, shape, prng, list);
         break;
     case DATA_APPLY:
         message.apply = (enum data_apply)prng_below(prng, DATA_APPLY_END);
-        message.key = keys[prng_below(prng, KEY_COUNT)];
-        message.record = made_record(prng, shape % MADE_RECORD_SHAPES);
+        fill_records(&message, shape, prng, list);
         break;
     case DATA_APPLIED:
     case DATA_HELD:
@@ -144,6 +187,8 @@ static struct data_message message_of(enum data_kind kind, unsigned shape, struc
         if (kind == DATA_APPLIED &&
             (message.verdict == DATA_STALE || message.verdict == DATA_PROMISED))
             message.version = (struct version){prng_u64(prng) / 2, 3};
+        if (kind == DATA_APPLIED && message.verdict == DATA_PARTLY)
+            fill_refusals(&message, prng, list);
         break;
     case DATA_ASK:
         message.with_dead = prng_one_in(prng, 2);
@@ -178,7 +223,8 @@ static bool same_request(const struct request *a, const struct request *b)
            a->timeout_ms == b->timeout_ms && a->operation.client == b->operation.client &&
            a->operation.number == b->operation.number &&
            a->operation.attempt == b->operation.attempt &&
-           a->operation.map_number == b->operation.map_number;
+           a->operation.map_number == b->operation.map_number && a->set_count == b->set_count &&
+           slice_equal(a->sets, b->sets);
 }
 
 static bool same_reply(const struct request_reply *a, const struct request_reply *b)
@@ -196,6 +242,8 @@ static bool same_message(const struct data_message *a, const struct data_message
            a->map_number == b->map_number && a->boot == b->boot && a->serial == b->serial &&
            same_request(&a->request, &b->request) && same_reply(&a->reply, &b->reply) &&
            slice_equal(a->entries, b->entries) && a->entry_count == b->entry_count &&
+           slice_equal(a->versions, b->versions) && a->version_count == b->version_count &&
+           slice_equal(a->refusals, b->refusals) && a->refusal_count == b->refusal_count &&
            a->apply == b->apply && a->owner == b->owner && slice_equal(a->key, b->key) &&
            (!carries || record_equal(&a->record, &b->record)) && a->verdict == b->verdict &&
            a->was_live == b->was_live && a->sequence == b->sequence &&
@@ -267,6 +315,7 @@ TEST_CASE(an_apply_has_these_bytes)
         4,  3,                                           /* data, apply */
         7,  1,   8,                                      /* flow, generation, map */
         0,                                               /* stamped for a set */
+        1,                                               /* one record */
         5,  'w', 0, 'a', 'b', 'c',                       /* key */
         19, 0,   1, 0,   0,   0xa8, 0xda, 0x76, 0x9b, 1, /* record: flags, version */
         3,  0,   0, 0,   0,   0,    0,    0,    0xf0, 0x3f,
@@ -295,6 +344,7 @@ TEST_CASE(a_node_neither_asks_for_nor_tells_what_another_holds_for_itself)
         if (kind != DATA_APPLY && kind != DATA_HOLD) continue;
         struct data_message message = message_of(kind, 0, &prng, &list);
         EXPECT(taken(&message));
+        message.entry_count = 0; /* What it says itself. */
         message.key = own;
         EXPECT(!taken(&message));
         message.key = (struct slice){0};
@@ -302,6 +352,7 @@ TEST_CASE(a_node_neither_asks_for_nor_tells_what_another_holds_for_itself)
     }
     for (unsigned shape = 0; shape < REQUEST_KIND_END - 1; shape++) {
         struct data_message message = message_of(DATA_FORWARD, shape, &prng, &list);
+        if (message.request.kind == REQUEST_LOAD) continue;
         message.request.key = own;
         EXPECT(!taken(&message));
         message.request.key = (struct slice){0}; /* All, where a prefix is meant. */
@@ -332,6 +383,77 @@ TEST_CASE(a_node_neither_asks_for_nor_tells_what_another_holds_for_itself)
         ask.ranges = buf_slice(&list);
         EXPECT(taken(&ask) == (side == 0));
     }
+    buf_deinit(&list);
+}
+
+/* --- Loads --- */
+
+static bool takes_sets(const struct request *sets, size_t count, uint64_t said)
+{
+    struct buf list = empty_buf();
+    for (size_t i = 0; i < count; i++) data_set_append(&list, &sets[i]);
+    struct data_message load = {.kind = DATA_FORWARD, .boot = 1, .serial = 1};
+    load.request = (struct request){
+        .kind = REQUEST_LOAD, .timeout_ms = 1, .sets = buf_slice(&list), .set_count = said};
+    bool is_taken = taken(&load);
+    EXPECT(is_taken == (data_sets_check(load.request.sets, said) == STATUS_OK));
+    buf_deinit(&list);
+    return is_taken;
+}
+
+TEST_CASE(sets_of_a_load_ascend_and_are_not_too_many)
+{
+    struct request sets[REQUEST_SETS_MAX + 1];
+    uint8_t names[REQUEST_SETS_MAX + 1][3];
+    for (size_t i = 0; i <= REQUEST_SETS_MAX; i++) {
+        names[i][0] = 'w';
+        names[i][1] = (uint8_t)(i / 256);
+        names[i][2] = (uint8_t)i;
+        sets[i] = (struct request){.kind = REQUEST_SET, .key = slice_of(names[i], 3)};
+    }
+    EXPECT(takes_sets(sets, REQUEST_SETS_MAX, REQUEST_SETS_MAX));
+    EXPECT(!takes_sets(sets, REQUEST_SETS_MAX + 1, REQUEST_SETS_MAX + 1));
+    EXPECT(takes_sets(sets, 3, 3) && !takes_sets(sets, 3, 2) && !takes_sets(sets, 3, 4));
+    EXPECT(!takes_sets(sets, 0, 0));
+    EXPECT(!takes_sets((struct request[]){sets[1], sets[0]}, 2, 2));
+    EXPECT(!takes_sets((struct request[]){sets[1], sets[1]}, 2, 2));
+    sets[1].key = SLICE_LITERAL("\0i");
+    EXPECT(!takes_sets(&sets[1], 1, 1));
+
+    /* The longest alone has room, and too many bytes have none. */
+    static uint8_t payload[PAYLOAD_BYTES_MAX];
+    sets[0].has_payload = sets[2].has_payload = true;
+    sets[0].payload = slice_of(payload, PAYLOAD_BYTES_MAX);
+    EXPECT(takes_sets(sets, 1, 1));
+    for (size_t i = 0; i < 17; i++) {
+        sets[i].key = slice_of(names[i], 3);
+        sets[i].has_payload = true;
+        sets[i].payload = sets[0].payload;
+    }
+    EXPECT(takes_sets(sets, 15, 15) && !takes_sets(sets, 17, 17));
+}
+
+TEST_CASE(refusals_ascend_and_there_is_one)
+{
+    struct buf list = empty_buf();
+    struct data_message applied = {.kind = DATA_APPLIED, .verdict = DATA_PARTLY};
+    EXPECT(!taken(&applied));
+    struct data_refusal refusal = {.place = 5, .version = {7, 1}};
+    data_refusal_append(&list, &refusal);
+    applied.refusals = buf_slice(&list);
+    EXPECT(!taken(&applied));
+    applied.refusal_count = 1;
+    EXPECT(taken(&applied));
+    data_refusal_append(&list, &refusal);
+    applied.refusals = buf_slice(&list);
+    applied.refusal_count = 2;
+    EXPECT(!taken(&applied));
+    buf_clear(&list);
+    refusal.place = DATA_ENTRIES_MAX;
+    data_refusal_append(&list, &refusal);
+    applied.refusals = buf_slice(&list);
+    applied.refusal_count = 1;
+    EXPECT(!taken(&applied));
     buf_deinit(&list);
 }
 
@@ -422,8 +544,9 @@ TEST_CASE(scores_are_finite_and_zero_has_no_sign)
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         struct data_message set = message_of(DATA_FORWARD, REQUEST_SET - 1, &prng, &list);
         struct data_message best = message_of(DATA_FORWARD, REQUEST_BEST - 1, &prng, &list);
-        struct data_message reply = message_of(DATA_FORWARDED, 0, &prng, &list);
         struct data_message apply = message_of(DATA_APPLY, 0, &prng, &list);
+        apply.entry_count = 0; /* What it says itself. */
+        struct data_message reply = message_of(DATA_FORWARDED, 0, &prng, &list);
         best.request.has_after = true;
         best.request.after.key = keys[0];
         best.request.after.best.score_order = score_order_of(0.0);
@@ -465,6 +588,7 @@ TEST_CASE(what_no_node_says_is_refused)
 
     static uint8_t bytes[KEY_BYTES_MAX + 1] = {'w'};
     struct data_message hold = message_of(DATA_HOLD, 0, &prng, &list);
+    hold.entry_count = 0;
     hold.key = slice_of(bytes, KEY_BYTES_MAX);
     EXPECT(taken(&hold));
     hold.key.size++;
@@ -483,6 +607,7 @@ TEST_MAIN(TEST(every_kind_comes_back_as_it_was),
           TEST(each_bit_flip_and_truncation_is_refused_or_another_message),
           TEST(an_apply_has_these_bytes),
           TEST(a_node_neither_asks_for_nor_tells_what_another_holds_for_itself),
-          TEST(ranges_ascend_and_are_disjoint), TEST(entries_are_whole_and_not_too_many),
+          TEST(ranges_ascend_and_are_disjoint), TEST(sets_of_a_load_ascend_and_are_not_too_many),
+          TEST(refusals_ascend_and_there_is_one), TEST(entries_are_whole_and_not_too_many),
           TEST(there_is_no_more_behind_nothing), TEST(scores_are_finite_and_zero_has_no_sign),
           TEST(what_no_node_says_is_refused))
