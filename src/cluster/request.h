@@ -101,7 +101,8 @@ struct request_entry {
 struct request_result {
     enum request_outcome outcome;
     enum status status;
-    struct version version; /* REQUEST_DONE: that it got. */
+    struct version version; /* REQUEST_DONE: that it got, */
+    uint8_t ack_count;      /* and at how many owners it is durable. */
 };
 
 struct request_reply {

@@ -104,6 +104,7 @@ enum status replica_create(const struct replica_options *options, struct replica
 static void flow_free(struct replica *replica, struct flow *flow)
 {
     replica_read_free(replica, flow);
+    replica_load_free(replica, flow);
     buf_deinit(&flow->bytes);
     buf_deinit(&flow->write.record);
 }
@@ -360,6 +361,7 @@ static void take_own_messages(struct replica *replica)
 void replica_commit(struct replica *replica, struct replica_time time)
 {
     replica->time = replica_clock_look(replica, time);
+    replica_loads_go_on(replica);
     /* What waits without having written anything waits for all that was written before. */
     size_t end = replica->held_first + replica->held_count;
     if (replica->held_count > 0 && replica->held[end - 1].sequence == 0) replica_batch(replica);
@@ -384,7 +386,8 @@ void replica_commit(struct replica *replica, struct replica_time time)
     /* With an interval between syncs a batch may be visible at once. */
     release(replica);
     take_own_messages(replica);
-    if (replica->batch_open || replica->ready.count > 0) replica_commit(replica, time);
+    bool more = replica->batch_open || replica->ready.count > 0 || replica->load_rests;
+    if (more) replica_commit(replica, time);
 }
 
 void replica_synced(struct replica *replica, struct replica_time time)
@@ -457,6 +460,7 @@ void replica_flow_end(struct replica *replica, struct flow *flow)
 {
     CHECK(flow->kind != FLOW_NONE);
     replica_read_free(replica, flow);
+    replica_load_free(replica, flow);
     flow->kind = FLOW_NONE;
     flow->next_free = replica->free_flow;
     replica->free_flow = (uint32_t)(flow - replica->flows) + 1;
@@ -475,7 +479,8 @@ static enum status copy_request(struct flow *flow, const struct request *request
 {
     struct buf *bytes = &flow->bytes;
     size_t size = request->key.size + request->payload.size + request->tags.size +
-                  request->after.key.size + request->from.key.size + request->token.size;
+                  request->after.key.size + request->from.key.size + request->token.size +
+                  request->sets.size;
     const uint8_t *base = buf_reserve(bytes, size + 1);
     if (base == NULL) return STATUS_NOMEM;
     flow->request = *request;
@@ -485,6 +490,10 @@ static enum status copy_request(struct flow *flow, const struct request *request
     flow->request.after.key = keep(bytes, base, request->after.key);
     flow->request.from.key = keep(bytes, base, request->from.key);
     flow->request.token = keep(bytes, base, request->token);
+    flow->request.sets = keep(bytes, base, request->sets);
+    struct slice rest = flow->request.sets;
+    struct request first;
+    if (data_set_next(&rest, &first)) flow->request.key = first.key;
     return STATUS_OK;
 }
 
@@ -506,6 +515,12 @@ static void reply_to_peer(struct replica *replica, const struct flow *flow,
     if (buf_status(&replica->entries) != STATUS_OK) return; /* The asker times out. */
     message.entries = buf_slice(&replica->entries);
     message.entry_count = reply->entry_count;
+    buf_clear(&replica->value);
+    for (size_t i = 0; i < reply->result_count; i++)
+        data_version_append(&replica->value, reply->results[i].version);
+    if (buf_status(&replica->value) != STATUS_OK) return;
+    message.versions = buf_slice(&replica->value);
+    message.version_count = reply->result_count;
     replica_send(replica, flow->asker, false, &message);
 }
 
@@ -525,6 +540,10 @@ static void add_to_token(struct replica *replica, const struct flow *flow, struc
 
 void replica_reply(struct replica *replica, struct flow *flow, const struct request_reply *reply)
 {
+    if (flow->load_label != 0) {
+        replica_load_told(replica, flow, reply);
+        return;
+    }
     if (!flow->from_client) {
         reply_to_peer(replica, flow, reply);
         return;
@@ -605,6 +624,12 @@ static bool has_valid_token(const struct request *request)
     return request->token.size == 0 || token_decode(request->token, &token) == STATUS_OK;
 }
 
+static bool has_valid_sets(const struct request *request)
+{
+    return request->kind != REQUEST_LOAD ||
+           data_sets_check(request->sets, request->set_count) == STATUS_OK;
+}
+
 static enum consistency consistency_of(const struct replica *replica, const struct request *request)
 {
     const struct rangemap_settings *settings = rangemap_settings(replica->map);
@@ -640,9 +665,18 @@ static bool route_operation(struct replica *replica, struct flow *flow)
     return false;
 }
 
-static void begin(struct replica *replica, struct flow *flow)
+/* Whether this node may coordinate the write. */
+static bool may_coordinate(const struct replica *replica, const struct request *request)
 {
-    if (!has_valid_token(&flow->request)) {
+    return replica->clock.trusted && replica_serves(replica) &&
+           rangemap_takes(replica->map, replica->self.id, request->key) &&
+           (request->kind != REQUEST_LOAD || replica_load_is_whole(replica, request));
+}
+
+void replica_flow_begin(struct replica *replica, struct flow *flow)
+{
+    bool is_piece = flow->load_label != 0 || !flow->from_client;
+    if (!has_valid_token(&flow->request) || !has_valid_sets(&flow->request)) {
         replica_fail(replica, flow, REQUEST_REFUSED, STATUS_INVALID);
         return;
     }
@@ -655,8 +689,9 @@ static void begin(struct replica *replica, struct flow *flow)
     if (!request_is_write(flow->request.kind)) {
         flow->kind = FLOW_READ;
         replica_read_begin(replica, flow);
-    } else if (replica->clock.trusted && replica_serves(replica) &&
-               rangemap_takes(replica->map, replica->self.id, flow->request.key)) {
+    } else if (flow->request.kind == REQUEST_LOAD && !is_piece) {
+        replica_load_begin(replica, flow);
+    } else if (may_coordinate(replica, &flow->request)) {
         flow->kind = FLOW_WRITE;
         replica_write_begin(replica, flow);
     } else if (has_operation(&flow->request) && flow->from_client) {
@@ -669,7 +704,7 @@ static void begin(struct replica *replica, struct flow *flow)
     }
 }
 
-static struct flow *flow_start(struct replica *replica, const struct request *request)
+struct flow *replica_flow_start(struct replica *replica, const struct request *request)
 {
     struct flow *flow = flow_take(replica);
     if (flow == NULL) return NULL;
@@ -689,7 +724,7 @@ void replica_request(struct replica *replica, struct replica_time time, uint64_t
                      const struct request *request)
 {
     replica->time = replica_clock_look(replica, time);
-    struct flow *flow = flow_start(replica, request);
+    struct flow *flow = replica_flow_start(replica, request);
     if (flow == NULL) {
         struct request_reply reply = {.outcome = REQUEST_REFUSED, .status = STATUS_BUSY};
         replica->sink.reply(replica->sink.context, id, &reply);
@@ -697,7 +732,7 @@ void replica_request(struct replica *replica, struct replica_time time, uint64_t
     }
     flow->from_client = true;
     flow->asker_flow = id;
-    begin(replica, flow);
+    replica_flow_begin(replica, flow);
 }
 
 /* What `from` forwarded; NULL without memory. Members that are none any more are forgotten. */
@@ -755,7 +790,7 @@ static bool comes_first(struct replica *replica, node_id from, uint64_t boot, ui
 static void serve_forward(struct replica *replica, node_id from, const struct data_message *message)
 {
     if (!comes_first(replica, from, message->boot, message->serial)) return;
-    struct flow *flow = flow_start(replica, &message->request);
+    struct flow *flow = replica_flow_start(replica, &message->request);
     if (flow == NULL) {
         struct data_message busy = {.kind = DATA_FORWARDED, .flow = message->flow};
         busy.reply = (struct request_reply){.outcome = REQUEST_REFUSED, .status = STATUS_BUSY};
@@ -764,7 +799,7 @@ static void serve_forward(struct replica *replica, node_id from, const struct da
     }
     flow->asker = from;
     flow->asker_flow = message->flow;
-    begin(replica, flow);
+    replica_flow_begin(replica, flow);
 }
 
 static void forwarded(struct replica *replica, node_id from, const struct data_message *message)
@@ -786,12 +821,24 @@ static void forwarded(struct replica *replica, node_id from, const struct data_m
     struct request_entry *entries =
         heap_alloc(replica->heap, (message->entry_count + 1) * sizeof *entries);
     if (entries == NULL) return; /* It times out. */
+    struct request_result *results =
+        heap_alloc(replica->heap, (message->version_count + 1) * sizeof *results);
+    if (results == NULL) {
+        heap_free(replica->heap, entries);
+        return;
+    }
     struct slice rest = message->entries;
     while (data_entry_next(&rest, &entries[reply.entry_count])) reply.entry_count++;
+    rest = message->versions;
+    struct version version;
+    while (data_version_next(&rest, &version))
+        results[reply.result_count++] = (struct request_result){.version = version};
     reply.entries = entries;
+    reply.results = results;
     replica_reply(replica, flow, &reply);
     replica_flow_end(replica, flow);
     heap_free(replica->heap, entries);
+    heap_free(replica->heap, results);
 }
 
 /* --- Messages and time --- */
@@ -929,6 +976,8 @@ static void flow_tick(struct replica *replica, struct flow *flow)
     case FLOW_READ:
         replica_read_tick(replica, flow);
         break;
+    case FLOW_LOAD:
+        break; /* Its pieces end no later. */
     }
 }
 

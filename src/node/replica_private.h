@@ -5,6 +5,7 @@
  *   replica_local.c   what the node keeps for itself, in the store
  *   replica_serve.c   an owner's side: writes to apply, questions to answer
  *   replica_write.c   a coordinator's side of writes
+ *   replica_load.c    many sets at once
  *   replica_operation.c  which increments were counted already
  *   replica_read.c    a coordinator's side of reads
  *   replica_merge.c   many owners' answers into one
@@ -46,9 +47,10 @@ enum {
     READ_LATE_MAX = 64,          /* Answers that are measured though a twin came first. */
     WRITE_RETRY_MS = 100, /* From one question to an owner that said no for now to the next. */
     READ_SCAN_SHARDS = 4, /* Asked at once by a walk, and twice as many each time. */
+    LOAD_PIECES_MAX = 16, /* Of one load under way at the same time. */
 };
 
-enum flow_kind { FLOW_NONE, FLOW_FORWARD, FLOW_WRITE, FLOW_READ };
+enum flow_kind { FLOW_NONE, FLOW_FORWARD, FLOW_WRITE, FLOW_READ, FLOW_LOAD };
 
 enum target_state {
     TARGET_WAITING, /* Sent, or to be sent. */
@@ -75,7 +77,7 @@ struct flow_write {
     uint8_t need[2]; /* Acknowledgements, by set. */
     uint8_t stamp_count;
     bool own_durable, replied;
-    struct buf record; /* Encoded, as it stands here. */
+    struct buf record; /* Encoded, as it stands here; of a load: entries, one for each set. */
     struct version version;
     struct version set;   /* Of an increment with a name: the value it counts in. */
     struct version above; /* Seen at an owner: stamp above it. */
@@ -86,6 +88,14 @@ struct flow_write {
     bool after_own;     /* Others are sent it once it is durable here. */
     node_id move_to;    /* Where it goes once it is durable here that it went there. */
     size_t next_member; /* Members before this one were asked to stand in, or are not needed. */
+};
+
+/* A load that was cut into pieces. */
+struct flow_load {
+    size_t at, begun;               /* Bytes and number of the sets whose pieces have begun. */
+    size_t open;                    /* Pieces under way. */
+    struct request_result *results; /* One for each set. */
+    struct buf token;
 };
 
 /* One question to one owner, about ranges of its own. */
@@ -159,8 +169,11 @@ struct flow {
     uint8_t tried;       /* Owners that were forwarded to, by place. */
     enum status refusal; /* Why an owner that did nothing said no; STATUS_OK: none did so far. */
     uint32_t next_free;  /* Of a place that is free: the next free one, plus one. */
+    uint64_t load_label; /* Of the load that this is a piece of; 0: it is none. */
+    size_t load_first;   /* Which of its sets is the first of these. */
     struct flow_write write;
     struct flow_read read;
+    struct flow_load load;
 };
 
 /* A reply that waits for its batch to be durable. */
@@ -378,6 +391,7 @@ struct replica {
     struct buf held_bytes;
 
     bool batch_open;
+    bool load_rests;      /* Of some load the next pieces can begin. */
     uint64_t local_count; /* Writes of local state since the start. */
     struct peer_hints *hints;
     size_t hint_peer_count;
@@ -444,7 +458,11 @@ void replica_hold_flow(struct replica *replica, uint64_t label);
 /* The flow that a label belongs to, or NULL when it is gone. */
 struct flow *replica_flow_find(struct replica *replica, uint64_t label);
 
-/* Replies to whoever asked, and forgets the flow unless it is to stay. */
+/* A place for a request, which is copied; NULL: there is none. May move all flows. */
+struct flow *replica_flow_start(struct replica *replica, const struct request *request);
+void replica_flow_begin(struct replica *replica, struct flow *flow);
+
+/* Replies to whoever asked. */
 void replica_reply(struct replica *replica, struct flow *flow, const struct request_reply *reply);
 void replica_flow_end(struct replica *replica, struct flow *flow);
 void replica_fail(struct replica *replica, struct flow *flow, enum request_outcome outcome,
@@ -529,6 +547,27 @@ void replica_write_applied(struct replica *replica, node_id from,
 void replica_write_held(struct replica *replica, node_id from, const struct data_message *message);
 void replica_write_tick(struct replica *replica, struct flow *flow);
 uint64_t replica_write_due_ms(const struct flow *flow);
+
+/* --- replica_load.c --- */
+
+/* Cuts it into pieces and begins them. May move all flows. */
+void replica_load_begin(struct replica *replica, struct flow *flow);
+
+/* What became of a piece. */
+void replica_load_told(struct replica *replica, const struct flow *piece,
+                       const struct request_reply *reply);
+
+/* Begins pieces that can begin since others ended. */
+void replica_loads_go_on(struct replica *replica);
+void replica_load_free(struct replica *replica, struct flow *flow);
+
+/* Whether all sets go to the same owners. */
+bool replica_load_is_whole(const struct replica *replica, const struct request *request);
+
+/* Writes the sets here, or, when there are `refusals` (data_refusal_next()), those anew, above what
+ * stood in their way. `*stamped`: how many are in the batch. Errors: those of the store. */
+enum status replica_load_stamp(struct replica *replica, struct flow *flow, struct slice refusals,
+                               size_t *stamped);
 
 /* --- replica_operation.c --- */
 

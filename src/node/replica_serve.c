@@ -24,37 +24,86 @@ static enum data_verdict verdict_of(enum status status)
 
 /* --- Writes --- */
 
+static bool takes_all(const struct replica *replica, const struct data_message *message)
+{
+    struct slice rest = message->entries;
+    struct request_entry entry;
+    while (data_entry_next(&rest, &entry))
+        if (!rangemap_takes(replica->map, replica->self.id, entry.key) &&
+            !replica_took_before(replica, entry.key))
+            return false;
+    return true;
+}
+
+/* Into the batch under way; `*version`: what stands in the way, `*was_live`: the word was there. */
+static enum data_verdict apply(struct replica *replica, enum data_apply how,
+                               const struct request_entry *entry, struct version *version,
+                               bool *was_live)
+{
+    struct store_outcome outcome = {.status = STATUS_OK};
+    hlc_time promised = how == DATA_APPLY_HINT ? 0 : replica_promised(replica, entry->key);
+    *was_live = false;
+    if (entry->record.version.time <= promised) {
+        *version = (struct version){.time = promised};
+        return DATA_PROMISED;
+    }
+    struct store_write write = {
+        .kind = STORE_APPLY,
+        .key = entry->key,
+        .record = &entry->record,
+        .is_increment = how == DATA_APPLY_INCREMENT,
+    };
+    if (how == DATA_APPLY_HINT)
+        replica_merge(replica, entry->key, &entry->record, &outcome);
+    else
+        replica_store_write(replica, &write, &outcome);
+    if (outcome.status == STATUS_STALE) *version = outcome.version;
+    /* What comes twice finds itself. */
+    *was_live = outcome.status == STATUS_OK && outcome.changed && outcome.was_live;
+    return verdict_of(outcome.status);
+}
+
+/* Of many all that can be taken: the rest is told of. What takes none of the rest ends it. */
+static void apply_all(struct replica *replica, const struct data_message *message,
+                      struct data_message *answer)
+{
+    struct slice rest = message->entries;
+    struct request_entry entry;
+    struct buf *refusals = &replica->entries;
+    buf_clear(refusals);
+    for (uint32_t place = 0; data_entry_next(&rest, &entry); place++) {
+        struct data_refusal refusal = {.place = place};
+        bool was_live;
+        enum data_verdict verdict =
+            apply(replica, message->apply, &entry, &refusal.version, &was_live);
+        refusal.promised = verdict == DATA_PROMISED;
+        if (verdict == DATA_OK) continue;
+        answer->verdict = verdict;
+        if (verdict != DATA_STALE && verdict != DATA_PROMISED) return;
+        data_refusal_append(refusals, &refusal);
+        answer->refusal_count++;
+    }
+    if (answer->refusal_count == 0) return;
+    answer->verdict = refusals->failed ? DATA_BUSY : DATA_PARTLY;
+    answer->refusals = buf_slice(refusals);
+}
+
 void replica_serve_apply(struct replica *replica, node_id from, const struct data_message *message)
 {
     struct data_message answer = {.kind = DATA_APPLIED, .flow = message->flow};
-    struct store_outcome outcome = {.status = STATUS_OK};
-    if (!rangemap_takes(replica->map, replica->self.id, message->key) &&
-        !replica_took_before(replica, message->key)) {
+    struct request_entry entry = {message->key, message->record};
+    if (!takes_all(replica, message))
         answer.verdict = DATA_NOT_OWNER;
-    } else if (message->apply != DATA_APPLY_HINT &&
-               message->record.version.time <= replica_promised(replica, message->key)) {
-        answer.verdict = DATA_PROMISED;
-        answer.version.time = replica_promised(replica, message->key);
-    } else {
-        struct store_write write = {
-            .kind = STORE_APPLY,
-            .key = message->key,
-            .record = &message->record,
-            .is_increment = message->apply == DATA_APPLY_INCREMENT,
-        };
-        if (message->apply == DATA_APPLY_HINT)
-            replica_merge(replica, message->key, &message->record, &outcome);
-        else
-            replica_store_write(replica, &write, &outcome);
-        answer.verdict = verdict_of(outcome.status);
-        if (outcome.status == STATUS_STALE) answer.version = outcome.version;
-        /* What comes twice finds itself. */
-        answer.was_live = outcome.status == STATUS_OK && outcome.changed && outcome.was_live;
+    else if (message->entry_count == 1)
+        answer.verdict = apply(replica, message->apply, &entry, &answer.version, &answer.was_live);
+    else
+        apply_all(replica, message, &answer);
+    if (answer.verdict != DATA_NOT_OWNER && answer.verdict != DATA_PROMISED)
         answer.sequence = store_next_sequence(replica->store);
-    }
     /* A record that stood here already may wait for its sync still; so may the newer one, which
      * counts in its place. */
-    bool durable = answer.verdict == DATA_OK || answer.verdict == DATA_STALE;
+    bool durable = answer.verdict == DATA_OK || answer.verdict == DATA_STALE ||
+                   answer.verdict == DATA_PARTLY;
     replica_send(replica, from, durable, &answer);
 }
 
@@ -65,8 +114,11 @@ void replica_serve_hold(struct replica *replica, node_id from, const struct data
     bool ahead = message->map_number > rangemap_identity(replica->map)->number;
     /* Who leaves and has handed over all it owned takes on nothing new. */
     bool gone = replica_is_leaving(replica) && replica->shares.owned.count == 0;
-    bool kept = message->owner != replica->self.id && !ahead && !gone &&
-                replica_hint_keep(replica, message->owner, message->key, &message->record);
+    bool kept = message->owner != replica->self.id && !ahead && !gone;
+    struct slice rest = message->entries;
+    struct request_entry entry;
+    while (kept && data_entry_next(&rest, &entry))
+        kept = replica_hint_keep(replica, message->owner, entry.key, &entry.record);
     if (!kept) answer.verdict = DATA_FULL;
     replica_send(replica, from, kept && !planted(BUG_HINT_COUNTED_EARLY), &answer);
 }

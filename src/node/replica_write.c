@@ -108,17 +108,28 @@ static node_id free_member(const struct replica *replica, struct flow_write *wri
 
 /* --- Out --- */
 
+/* What came of the stamps. */
+static void put_records(const struct flow *flow, struct data_message *message)
+{
+    struct slice record = buf_slice(&flow->write.record);
+    if (flow->request.kind == REQUEST_LOAD) {
+        message->entries = record;
+        message->entry_count = flow->request.set_count;
+        return;
+    }
+    message->key = flow->request.key;
+    enum status status = record_decode(record, &message->record);
+    CHECK(status == STATUS_OK);
+}
+
 static void send_apply(struct replica *replica, struct flow *flow, node_id to)
 {
-    struct flow_write *write = &flow->write;
     struct data_message message = {
         .kind = DATA_APPLY,
-        .flow = flow_label(flow, write->stamp_count),
+        .flow = flow_label(flow, flow->write.stamp_count),
         .apply = flow->request.kind == REQUEST_INCREMENT ? DATA_APPLY_INCREMENT : DATA_APPLY_SET,
-        .key = flow->request.key,
     };
-    enum status status = record_decode(buf_slice(&write->record), &message.record);
-    CHECK(status == STATUS_OK);
+    put_records(flow, &message);
     replica_send_with_batch(replica, to, &message);
 }
 
@@ -128,21 +139,26 @@ static void send_hold(struct replica *replica, struct flow *flow, const struct t
         .kind = DATA_HOLD,
         .flow = flow_label(flow, flow->write.stamp_count),
         .owner = target->id,
-        .key = flow->request.key,
     };
-    enum status status = record_decode(buf_slice(&flow->write.record), &message.record);
-    CHECK(status == STATUS_OK);
+    put_records(flow, &message);
     replica_send_with_batch(replica, target->stand_in, &message);
 }
 
 /* Without room for hints the owner learns of it by repair. */
 static void keep_hint(struct replica *replica, struct flow *flow, struct target *target)
 {
-    struct record record;
+    struct data_message message = {0};
+    struct request_entry entry;
     if (target->hinted) return;
-    enum status status = record_decode(buf_slice(&flow->write.record), &record);
-    CHECK(status == STATUS_OK);
-    target->hinted = replica_hint_keep(replica, target->id, flow->request.key, &record);
+    put_records(flow, &message);
+    struct slice rest = message.entries;
+    if (message.entry_count == 0)
+        target->hinted = replica_hint_keep(replica, target->id, message.key, &message.record);
+    else
+        target->hinted = true;
+    while (data_entry_next(&rest, &entry))
+        if (!replica_hint_keep(replica, target->id, entry.key, &entry.record))
+            target->hinted = false;
     TRACE(replica->trace, "flow %llu: n%u silent, keep a hint", (unsigned long long)flow->number,
           target->id);
 }
@@ -213,9 +229,21 @@ static void go_on(struct replica *replica, struct flow *flow)
         replica_write_durable(replica, flow_label(flow, write->stamp_count));
 }
 
-/* Writes it here, with a version of its own, and sends what came out. */
-static enum status stamp(struct replica *replica, struct flow *flow)
+/* The same of a load: all of it, or what was refused. */
+static enum status stamp_sets(struct replica *replica, struct flow *flow, struct slice refusals)
 {
+    size_t stamped;
+    enum status status = replica_load_stamp(replica, flow, refusals, &stamped);
+    if (stamped > 0) flow->write.stamp_count++;
+    if (status == STATUS_OK) go_on(replica, flow);
+    return status;
+}
+
+/* Writes it here, with a version of its own, and sends what came out. Of a load that was written
+ * before only what `refusals` names, if they name anything. */
+static enum status stamp(struct replica *replica, struct flow *flow, struct slice refusals)
+{
+    if (flow->request.kind == REQUEST_LOAD) return stamp_sets(replica, flow, refusals);
     struct flow_write *write = &flow->write;
     const struct request *request = &flow->request;
     struct store_outcome outcome;
@@ -271,7 +299,7 @@ static enum status stamp_operation(struct replica *replica, struct flow *flow)
     enum status status = note_operation(replica, flow, OPERATION_COUNTED);
     if (status != STATUS_OK) return status;
     write->after_own = true;
-    status = stamp(replica, flow);
+    status = stamp(replica, flow, (struct slice){0});
     if (write->stamp_count == 0) {
         enum status undone = note_operation(replica, flow, OPERATION_NOTHING);
         if (undone != STATUS_OK) write->stamp_count = 1; /* Nobody knows any more. */
@@ -333,6 +361,19 @@ static struct slice make_token(struct replica *replica, const struct flow_write 
                                                     : (struct slice){0};
 }
 
+/* Of each set of a load the version that it got. Without memory none is told. */
+static struct request_result *results_of(struct replica *replica, const struct flow *flow)
+{
+    size_t count = flow->request.set_count, at = 0;
+    struct slice rest = buf_slice(&flow->write.record);
+    struct request_result *results = heap_zalloc(replica->heap, count * sizeof *results);
+    struct request_entry entry;
+    if (results == NULL) return NULL;
+    while (at < count && data_entry_next(&rest, &entry))
+        results[at++].version = entry.record.version;
+    return results;
+}
+
 static void reply(struct replica *replica, struct flow *flow, enum request_outcome outcome,
                   enum status status)
 {
@@ -349,6 +390,12 @@ static void reply(struct replica *replica, struct flow *flow, enum request_outco
         reply.sloppy = reply.sloppy || write->targets[i].state == TARGET_STOOD_IN;
     }
     if (outcome == REQUEST_DONE) reply.token = make_token(replica, write);
+    struct request_result *results = NULL;
+    if (outcome == REQUEST_DONE && flow->request.kind == REQUEST_LOAD) {
+        results = results_of(replica, flow);
+        reply.results = results;
+        reply.result_count = results == NULL ? 0 : flow->request.set_count;
+    }
     write->replied = true;
     if (outcome == REQUEST_DONE && has_operation(&flow->request)) {
         /* Without the note a retry is told again, or done again in a value that was set since. */
@@ -356,6 +403,7 @@ static void reply(struct replica *replica, struct flow *flow, enum request_outco
         (void)noted;
     }
     replica_reply(replica, flow, &reply);
+    heap_free(replica->heap, results);
 }
 
 /* The store takes it not, or its batch is nothing. Another owner may do better, if nothing was done. */
@@ -431,7 +479,8 @@ void replica_write_begin(struct replica *replica, struct flow *flow)
         replica_fail(replica, flow, REQUEST_QUORUM_NOT_MET, STATUS_BUSY);
         return;
     }
-    enum status status = named ? stamp_operation(replica, flow) : stamp(replica, flow);
+    enum status status = named ? stamp_operation(replica, flow)
+                               : stamp(replica, flow, (struct slice){0});
     if (status != STATUS_OK) abandon(replica, flow, write->stamp_count == 0, status);
 }
 
@@ -496,7 +545,7 @@ void replica_write_failed(struct replica *replica, struct flow *flow, enum statu
     abandon(replica, flow, !unknown, status);
 }
 
-static void stamp_again(struct replica *replica, struct flow *flow)
+static void stamp_again(struct replica *replica, struct flow *flow, struct slice refusals)
 {
     struct flow_write *write = &flow->write;
     replica->stats.restamp_count++;
@@ -507,7 +556,7 @@ static void stamp_again(struct replica *replica, struct flow *flow)
         else if (target->state != TARGET_OWED || target->asked)
             target->state = TARGET_WAITING;
     }
-    enum status status = stamp(replica, flow);
+    enum status status = stamp(replica, flow, refusals);
     if (status != STATUS_OK) abandon(replica, flow, false, status);
 }
 
@@ -539,7 +588,7 @@ static void refused_as_stale(struct replica *replica, struct flow *flow, struct 
     }
     TRACE(replica->trace, "flow %llu: n%u has newer, stamp again", (unsigned long long)flow->number,
           target->id);
-    stamp_again(replica, flow);
+    stamp_again(replica, flow, (struct slice){0});
 }
 
 /* Whether an owner that says so may say yes soon: it lacks our map, or has much to do. */
@@ -578,7 +627,31 @@ static void refused_by_promise(struct replica *replica, struct flow *flow, struc
     }
     TRACE(replica->trace, "flow %llu: n%u has promised, stamp again",
           (unsigned long long)flow->number, target->id);
-    stamp_again(replica, flow);
+    stamp_again(replica, flow, (struct slice){0});
+}
+
+/* It has taken the rest of a load. */
+static void refused_partly(struct replica *replica, struct flow *flow, struct target *target,
+                           const struct data_message *message)
+{
+    struct flow_write *write = &flow->write;
+    struct slice rest = message->refusals;
+    struct data_refusal refusal;
+    bool promised = false;
+    if (!write->replied && write->stamp_count <= REPLICA_RESTAMPS_MAX) {
+        TRACE(replica->trace, "flow %llu: n%u takes all but %llu sets, stamp those again",
+              (unsigned long long)flow->number, target->id,
+              (unsigned long long)message->refusal_count);
+        stamp_again(replica, flow, message->refusals);
+        return;
+    }
+    while (data_refusal_next(&rest, &refusal)) promised = promised || refusal.promised;
+    if (promised) {
+        refused(replica, flow, target, message);
+        return;
+    }
+    replica->stats.superseded_count++; /* As refused_as_stale() says. */
+    target->state = TARGET_ACKED;
 }
 
 void replica_write_applied(struct replica *replica, node_id from,
@@ -597,11 +670,14 @@ void replica_write_applied(struct replica *replica, node_id from,
         /* Who took the first stamp finds that. */
         if (write->stamp_count == 1 || flow->request.kind == REQUEST_REMOVE)
             write->was_live = write->was_live || message->was_live;
-    } else if (message->verdict == DATA_STALE || message->verdict == DATA_PROMISED) {
+    } else if (message->verdict == DATA_STALE || message->verdict == DATA_PROMISED ||
+               message->verdict == DATA_PARTLY) {
         if (message->verdict == DATA_STALE)
             refused_as_stale(replica, flow, target, message->version);
-        else
+        else if (message->verdict == DATA_PROMISED)
             refused_by_promise(replica, flow, target, message);
+        else
+            refused_partly(replica, flow, target, message);
         flow = replica_flow_find(replica, message->flow);
         if (flow == NULL || flow->kind != FLOW_WRITE || flow->write.move_to != 0) return;
     } else {

@@ -171,8 +171,10 @@ static void note_absence(struct sim *sim, uint32_t word, uint32_t node, const st
 /* It was forgotten and begun anew since it was looked at: nothing of what was dead shows in it. */
 static bool begins_anew(const struct seen *is, const struct seen *was)
 {
+    /* What a removal left of newer increments shows by that removal alone. */
+    struct version shows = was->emptied ? was->since : was->version;
     return !is->tombstone && version_compare(is->version, was->version) > 0 &&
-           version_compare(version_max(is->set, is->since), was->version) < 0;
+           version_compare(version_max(is->set, is->since), shows) < 0;
 }
 
 static void check_purged(struct sim *sim, uint32_t word, uint32_t node, const struct seen *seen)

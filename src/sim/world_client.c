@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/math.h"
+#include "cluster/data_message.h"
 #include "sim/world_private.h"
 
 enum {
@@ -14,6 +15,7 @@ enum {
     PAGE_MAX = 20,
     ATTEMPTS_MAX = 6,
     RETRY_US = 400000, /* From one attempt to the next, in the mean. */
+    LOAD_ONE_IN = 24,  /* Of what is asked. */
 };
 
 static struct sim_client *add_client(struct sim *sim)
@@ -23,6 +25,7 @@ static struct sim_client *add_client(struct sim *sim)
     CHECK(sim->clients != NULL);
     CHECK(client != NULL);
     client->operation = NOTHING;
+    buf_init(&client->sets, &sim->checker.heap);
     client->prng.state = prng_u64(&sim->prng);
     client->name = 1 + prng_u64(&client->prng) / 2;
     client->seen = calloc(sim->options.word_count, sizeof *client->seen);
@@ -52,6 +55,7 @@ void sim_clients_create(struct sim *sim)
 void sim_clients_destroy(struct sim *sim)
 {
     for (uint32_t i = 0; i < sim->client_count; i++) {
+        buf_deinit(&sim->clients[i]->sets);
         free(sim->clients[i]->seen);
         free(sim->clients[i]);
     }
@@ -95,7 +99,7 @@ static bool is_strict(const struct sim *sim, const struct request *request)
 static const char *const kind_names[REQUEST_KIND_END] = {
     [REQUEST_SET] = "set",     [REQUEST_REMOVE] = "remove", [REQUEST_INCREMENT] = "increment",
     [REQUEST_GET] = "get",     [REQUEST_BEST] = "best",     [REQUEST_SCAN] = "scan",
-    [REQUEST_COUNT] = "count",
+    [REQUEST_COUNT] = "count", [REQUEST_LOAD] = "load",
 };
 
 /* Without the namespace. */
@@ -114,13 +118,11 @@ static void send(struct sim *sim, struct sim_client *client, uint32_t node)
     sim_add_event(sim, SIM_TIMEOUT, node, wait_us, client->operation);
 }
 
-/* Sends the client's request on its way. */
-static uint32_t ask(struct sim *sim, uint32_t index, uint32_t node)
+/* An operation begins; a set says in its payload which. */
+static uint32_t invoke(struct sim *sim, uint32_t index, uint32_t node, struct request *request)
 {
     struct sim_client *client = sim->clients[index];
-    struct request *request = &client->request;
     bool of_word = request->kind <= REQUEST_GET;
-    request->timeout_ms = sim->options.timeout_ms;
     uint32_t operation =
         checker_invoke(&sim->checker, sim->schedule.now_us,
                        &(struct operation){
@@ -132,18 +134,33 @@ static uint32_t ask(struct sim *sim, uint32_t index, uint32_t node)
                            .score = request->score,
                            .expires_at = request->expires_at,
                        });
-    client->operation = operation;
-    client->attempts = 0;
-    client->rests = false;
     if (request->kind == REQUEST_SET) {
         request->has_payload = true;
         request->payload = slice_of(client->payload, checker_payload(operation, client->payload));
     }
+    return operation;
+}
+
+static void begin(struct sim_client *client, uint32_t operation, uint32_t count)
+{
+    client->operation = operation;
+    client->count = count;
+    client->attempts = 0;
+    client->rests = false;
+}
+
+/* Sends the client's request on its way. */
+static void ask(struct sim *sim, uint32_t index, uint32_t node)
+{
+    struct sim_client *client = sim->clients[index];
+    struct request *request = &client->request;
+    request->timeout_ms = sim->options.timeout_ms;
+    uint32_t operation = invoke(sim, index, node, request);
+    begin(client, operation, 1);
     struct slice key = shown(request->key);
     sim_note(sim, NOTHING, "c%u asks n%u, operation %u: %s %.*s", index, node + 1, operation,
              kind_names[request->kind], (int)key.size, (const char *)key.data);
     send(sim, client, node);
-    return operation;
 }
 
 static uint32_t draw_word(struct sim *sim, struct prng *prng)
@@ -166,6 +183,46 @@ static enum request_kind draw_write(struct prng *prng, enum word_class class)
     }
 }
 
+static void draw_value(struct sim *sim, struct prng *prng, const struct word *word,
+                       struct request *request)
+{
+    request->score = prng_below(prng, prng_one_in(prng, 2) ? 4 : 1000);
+    if (word->class == WORD_EXPIRING)
+        request->expires_at = (SIM_CLOCK_START_US + sim->schedule.now_us) / 1000 +
+                              prng_below(prng, 20000);
+}
+
+/* Sets of some words that lie near each other; each is an operation of its own to the checker. */
+static void ask_load(struct sim *sim, uint32_t index, uint32_t node)
+{
+    struct sim_client *client = sim->clients[index];
+    struct prng *prng = &client->prng;
+    uint32_t at = prng_below(prng, sim->options.word_count), first = NOTHING, count = 0;
+    uint32_t wanted = 1 + prng_below(prng, SIM_LOAD_MAX);
+    buf_clear(&client->sets);
+    for (; at < sim->options.word_count && count < wanted; at += 1 + prng_below(prng, 3)) {
+        const struct word *word = &sim->checker.words[sim->checker.by_key[at]];
+        struct request set = {.kind = REQUEST_SET, .key = word->key};
+        if (word->class == WORD_COUNTER) continue;
+        draw_value(sim, prng, word, &set);
+        uint32_t operation = invoke(sim, index, node, &set);
+        if (count++ == 0) first = operation;
+        data_set_append(&client->sets, &set);
+    }
+    if (count == 0) {
+        think(sim, index, sim->think_us);
+        return;
+    }
+    client->request = (struct request){.kind = REQUEST_LOAD,
+                                       .sets = buf_slice(&client->sets),
+                                       .set_count = count,
+                                       .timeout_ms = sim->options.timeout_ms};
+    begin(client, first, count);
+    sim_note(sim, NOTHING, "c%u asks n%u, operations %u to %u: load", index, node + 1, first,
+             first + count - 1);
+    send(sim, client, node);
+}
+
 static void draw_of_word(struct sim *sim, struct sim_client *client, struct request *request)
 {
     struct prng *prng = &client->prng;
@@ -179,11 +236,7 @@ static void draw_of_word(struct sim *sim, struct sim_client *client, struct requ
                                                             .number = ++client->named,
                                                             .map_number = client->map_number};
     }
-    if (request->kind != REQUEST_SET) return;
-    request->score = prng_below(prng, prng_one_in(prng, 2) ? 4 : 1000);
-    if (word->class == WORD_EXPIRING)
-        request->expires_at = (SIM_CLOCK_START_US + sim->schedule.now_us) / 1000 +
-                              prng_below(prng, 20000);
+    if (request->kind == REQUEST_SET) draw_value(sim, prng, word, request);
 }
 
 static void draw_of_prefix(struct sim *sim, struct sim_client *client, struct request *request)
@@ -215,6 +268,10 @@ void sim_client_think(struct sim *sim, uint32_t index)
     if (sim->clients_stop) return;
     client->request = (struct request){0};
     client->walking = false;
+    if (sim->options.program == &sim_replica_ops && prng_one_in(&client->prng, LOAD_ONE_IN)) {
+        ask_load(sim, index, draw_node(sim, &client->prng));
+        return;
+    }
     if (prng_below(&client->prng, 4) > 0)
         draw_of_word(sim, client, &client->request);
     else
@@ -284,7 +341,9 @@ static void give_up(struct sim *sim, uint32_t operation, bool nothing_done)
     if (!nothing_done && tries_again(sim, operation)) return;
     const struct operation *what = &sim->checker.operations[operation];
     sim_note(sim, NOTHING, "c%u gets no answer to operation %u", what->client, operation);
-    checker_give_up(&sim->checker, sim->schedule.now_us, operation, nothing_done);
+    uint32_t count = asker == NULL ? 1 : asker->count;
+    for (uint32_t i = 0; i < count; i++)
+        checker_give_up(&sim->checker, sim->schedule.now_us, operation + i, nothing_done);
     if (nothing_done)
         sim->stats.failed++;
     else
@@ -386,6 +445,44 @@ static void walk_on(struct sim *sim, uint32_t index, const struct request_reply 
     ask(sim, index, client->walk_node);
 }
 
+/* One operation ends; true if it was done. */
+static bool take_answer(struct sim *sim, const struct sim_client *client, uint32_t id,
+                        const struct request_reply *reply)
+{
+    uint64_t now_us = sim->schedule.now_us;
+    checker_reply(&sim->checker, now_us, id, &client->request, reply);
+    const struct operation *operation = &sim->checker.operations[id];
+    bool served = operation->end == OPERATION_DONE;
+    sim->stats.done += served;
+    sim->stats.failed += operation->end == OPERATION_FAILED;
+    sim->stats.unknown += operation->end == OPERATION_UNKNOWN;
+    if (served && request_is_write(operation->kind) && !version_is_none(reply->version))
+        inspect_acknowledged(sim, id, reply->ack_count);
+    if (!served && sim->must_serve)
+        sim_find(&sim->checker.finding, SIM_CHECK_UNSERVED, now_us,
+                 "n%u: operation %u, a %s: %s %s", operation->node + 1, id,
+                 kind_names[operation->kind], outcome_names[reply->outcome],
+                 status_name(reply->status));
+    return served;
+}
+
+/* What became of one set of a load, as a reply of its own. */
+static bool take_result(const struct request_reply *reply, uint32_t place,
+                        struct request_reply *alone)
+{
+    if (place >= reply->result_count) {
+        /* Refused as a whole. */
+        *alone = (struct request_reply){.outcome = reply->outcome, .status = reply->status};
+        return reply->outcome != REQUEST_DONE;
+    }
+    const struct request_result *result = &reply->results[place];
+    *alone = (struct request_reply){.outcome = result->outcome,
+                                    .status = result->status,
+                                    .version = result->version,
+                                    .ack_count = result->ack_count};
+    return result->outcome != REQUEST_DONE || !version_is_none(result->version);
+}
+
 void sim_client_reply(struct sim *sim, uint32_t node, uint64_t id,
                       const struct request_reply *reply)
 {
@@ -413,22 +510,18 @@ void sim_client_reply(struct sim *sim, uint32_t node, uint64_t id,
     /* That nothing was done says nothing of the attempts before. */
     if (client->attempts > 0 && reply->outcome != REQUEST_DONE) again.outcome = REQUEST_TIMED_OUT;
     if (again.outcome == REQUEST_TIMED_OUT && tries_again(sim, (uint32_t)id)) return;
-    reply = &again;
-    checker_reply(&sim->checker, now_us, (uint32_t)id, &client->request, reply);
-    bool served = operation->end == OPERATION_DONE;
-    sim->stats.done += served;
-    sim->stats.failed += operation->end == OPERATION_FAILED;
-    sim->stats.unknown += operation->end == OPERATION_UNKNOWN;
-    if (served && request_is_write(operation->kind) && !version_is_none(reply->version))
-        inspect_acknowledged(sim, (uint32_t)id, reply->ack_count);
-    if (!served && sim->must_serve)
-        sim_find(finding, SIM_CHECK_UNSERVED, now_us, "n%u: operation %llu, a %s: %s %s", node + 1,
-                 (unsigned long long)id, kind_names[operation->kind], outcome_names[reply->outcome],
-                 status_name(reply->status));
-    if (served && client->walking && index < sim->options.client_count)
+    enum request_outcome outcome = again.outcome;
+    bool all_served = true;
+    for (uint32_t i = 0; i < client->count; i++) {
+        if (client->request.kind == REQUEST_LOAD && !take_result(reply, i, &again))
+            sim_find(finding, SIM_CHECK_ANSWER, now_us, "n%u says nothing of set %u of a load",
+                     node + 1, i);
+        all_served = take_answer(sim, client, (uint32_t)id + i, &again) && all_served;
+    }
+    if (all_served && client->walking && index < sim->options.client_count)
         walk_on(sim, index, reply);
     else
-        end(sim, index, reply->outcome);
+        end(sim, index, outcome);
 }
 
 /* Tests ask as clients of their own. */

@@ -32,10 +32,14 @@ struct sim_message {
 };
 
 /* What a client waits for. Tests' requests are clients of their own. */
+enum { SIM_LOAD_MAX = 12 }; /* Sets of one load. */
+
 struct sim_client {
     struct prng prng;
     uint32_t operation; /* NOTHING: it thinks. */
-    bool arrived;       /* Its node has the request. */
+    uint32_t count;     /* Operations that are asked for at once, this the first: sets of a load. */
+    struct buf sets;
+    bool arrived; /* Its node has the request. */
     struct request request;
     char payload[24];
     uint8_t key[64]; /* Of `from` and `after`. */

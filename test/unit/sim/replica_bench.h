@@ -24,6 +24,7 @@ enum {
 struct bench_reply {
     bool there;
     struct request_reply reply;
+    struct request_result results[BENCH_ENTRIES_MAX];
     char words[BENCH_ENTRIES_MAX][32]; /* Keys of the entries. */
     double scores[BENCH_ENTRIES_MAX];
     uint8_t token[256];
@@ -103,6 +104,8 @@ static inline void bench_take_reply(void *context, uint64_t id, const struct req
     *kept = (struct bench_reply){.there = true, .reply = *reply};
     EXPECT(reply->entry_count <= BENCH_ENTRIES_MAX);
     EXPECT(reply->token.size <= sizeof kept->token);
+    EXPECT(reply->result_count <= BENCH_ENTRIES_MAX);
+    for (size_t i = 0; i < reply->result_count; i++) kept->results[i] = reply->results[i];
     kept->token_size = reply->token.size;
     if (reply->token.size > 0) memcpy(kept->token, reply->token.data, reply->token.size);
     for (size_t i = 0; i < reply->entry_count; i++) {
