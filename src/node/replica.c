@@ -49,6 +49,7 @@ static enum status load(struct replica *replica)
     if (replica->map == NULL) return STATUS_CORRUPT;
     store_set_writer(replica->store, replica->self.id, slot_owner(&replica->self));
     status = local_save_identity(replica);
+    replica->start_sequence = store_next_sequence(replica->store);
     if (status == STATUS_OK) status = replica_hint_load(replica);
     if (status == STATUS_OK) status = replica_operation_load(replica);
     if (status == STATUS_OK) status = replica_purge_start(replica);
@@ -261,6 +262,7 @@ void replica_take_outbox(struct replica *replica)
 static void let_go(struct replica *replica, node_id to, struct slice bytes)
 {
     struct buf *envelope = &replica->envelope;
+    CHECK(replica->start_durable);
     if (to == replica->self.id) {
         /* The register votes for itself like for others. */
         buf_append_u32le(&replica->to_self, (uint32_t)bytes.size);
@@ -323,6 +325,7 @@ static void fail_batch(struct replica *replica, enum status status)
 {
     size_t end = replica->held_first + replica->held_count;
     size_t at = end;
+    if (!replica->start_durable) replica->start_sequence = 0;
     while (at > replica->held_first && replica->held[at - 1].sequence == 0) at--;
     replica->held_count = at - replica->held_first;
     outbox_drop_durable(&replica->ready);
@@ -358,9 +361,28 @@ static void take_own_messages(struct replica *replica)
     buf_deinit(&messages);
 }
 
+/* A start that nobody's disk remembers is counted again by the next: to have told others of it, or to
+ * have done anything under its number, would make two of one. */
+static void look_at_start(struct replica *replica)
+{
+    if (replica->start_durable || replica->start_sequence == 0) return;
+    if (store_durable_sequence(replica->store) < replica->start_sequence) return;
+    replica->start_durable = true;
+    TRACE(replica->trace, "start: boot %llu is safe", (unsigned long long)replica->self.boot);
+}
+
+/* Its batch was nothing. */
+static void start_again(struct replica *replica)
+{
+    if (replica->start_durable || replica->start_sequence != 0) return;
+    if (local_save_identity(replica) == STATUS_OK)
+        replica->start_sequence = store_next_sequence(replica->store);
+}
+
 void replica_commit(struct replica *replica, struct replica_time time)
 {
     replica->time = replica_clock_look(replica, time);
+    look_at_start(replica);
     replica_loads_go_on(replica);
     /* What waits without having written anything waits for all that was written before. */
     size_t end = replica->held_first + replica->held_count;
@@ -393,6 +415,7 @@ void replica_commit(struct replica *replica, struct replica_time time)
 void replica_synced(struct replica *replica, struct replica_time time)
 {
     replica->time = replica_clock_look(replica, time);
+    look_at_start(replica);
     release(replica);
     replica_commit(replica, time);
 }
@@ -724,7 +747,7 @@ void replica_request(struct replica *replica, struct replica_time time, uint64_t
                      const struct request *request)
 {
     replica->time = replica_clock_look(replica, time);
-    struct flow *flow = replica_flow_start(replica, request);
+    struct flow *flow = replica->start_durable ? replica_flow_start(replica, request) : NULL;
     if (flow == NULL) {
         struct request_reply reply = {.outcome = REQUEST_REFUSED, .status = STATUS_BUSY};
         replica->sink.reply(replica->sink.context, id, &reply);
@@ -935,6 +958,7 @@ void replica_message(struct replica *replica, struct replica_time time, node_id 
         replica->stats.invalid_count++;
         return;
     }
+    if (!replica->start_durable) return;
     /* Who is kept out learns why, and no more. */
     if (replica_keeps_out(replica, from)) {
         replica_map_offer(replica, from);
@@ -984,6 +1008,10 @@ static void flow_tick(struct replica *replica, struct flow *flow)
 void replica_tick(struct replica *replica, struct replica_time time)
 {
     replica->time = replica_clock_look(replica, time);
+    if (!replica->start_durable) {
+        start_again(replica);
+        return;
+    }
     for (size_t i = 0; i < replica->flow_capacity && replica->flow_count > 0; i++)
         flow_tick(replica, &replica->flows[i]);
     if (replica_is_kept_out(replica) && !planted(BUG_EXCLUDED_SERVES)) return;
@@ -996,6 +1024,9 @@ void replica_tick(struct replica *replica, struct replica_time time)
 
 uint64_t replica_wake_ms(const struct replica *replica)
 {
+    enum { START_AGAIN_MS = 100 };
+    if (!replica->start_durable)
+        return replica->start_sequence == 0 ? replica->time.now_ms + START_AGAIN_MS : UINT64_MAX;
     uint64_t due = u64_min(replica_repair_due_ms(replica), replica_topology_due_ms(replica));
     due = u64_min(due, replica_purge_due_ms(replica));
     due = u64_min(due, replica_transfer_due_ms(replica));

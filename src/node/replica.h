@@ -82,8 +82,8 @@ struct replica_options {
     bool map_stays;       /* This node proposes no maps: for looking at what lies beneath. */
 };
 
-/* Reads what the node knew; the caller lets the store sync what this wrote, and only then are
- * messages let go.
+/* Reads what the node knew, and counts this start. The caller lets the store sync what this wrote, and
+ * only then is anything said, heard or done: requests that come before are refused as STATUS_BUSY.
  *
  * Errors: STATUS_NOMEM; STATUS_NOT_FOUND if nothing is kept and there is no map; STATUS_CORRUPT if what
  *         is kept makes no sense; those of the store. */

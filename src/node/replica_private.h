@@ -364,7 +364,9 @@ struct replica {
     const struct trace *trace;
     struct prng prng;
     struct identity self;
-    struct starts starts; /* What is kept of `self`. */
+    struct starts starts;    /* What is kept of `self`. */
+    uint64_t start_sequence; /* Of the batch that keeps it; 0: it has to be written again. */
+    bool start_durable;      /* Nothing is heard or said before. */
     struct rangemap *map;
     struct shares shares; /* Of `map`. */
     bool map_stays;

@@ -191,6 +191,9 @@ uint64_t store_next_sequence(const struct store *store);
 /* Batches up to here are visible and may be acknowledged. */
 uint64_t store_visible_sequence(const struct store *store);
 
+/* Batches up to here are on the disk, however often it is synced. */
+uint64_t store_durable_sequence(const struct store *store);
+
 /* --- Sync --- */
 
 /* STATUS_END when nothing waits for a sync, STATUS_BUSY while one is in flight. The slow

@@ -257,7 +257,7 @@ void store_stats(const struct store *store, struct store_stats *stats)
     stats->noted_bytes = store_job_touched(store);
     stats->log_bytes = log_bytes_since(store->log, store->flushed_sequence);
     stats->sequence_appended = log_last(store->log);
-    stats->sequence_durable = log_durable(store->log);
+    stats->sequence_durable = store_durable_sequence(store);
     stats->sequence_visible = store_visible_sequence(store);
     stats->view_number = store_view_number(store);
     stats->settled_ms = store->settled_ms;

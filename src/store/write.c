@@ -576,6 +576,11 @@ enum status store_append_batch(struct store *store, uint64_t *sequence)
     return STATUS_OK;
 }
 
+uint64_t store_durable_sequence(const struct store *store)
+{
+    return log_durable(store->log);
+}
+
 uint64_t store_next_sequence(const struct store *store)
 {
     return log_last(store->log) + 1;

@@ -291,6 +291,61 @@ static bool counts_on_after_loss(struct bench *bench)
     return true;
 }
 
+static uint64_t sent_by(const struct bench *bench, node_id id)
+{
+    uint64_t sum = 0;
+    for (node_id to = 1; to <= bench->node_count; to++)
+        for (size_t protocol = 0; protocol < BENCH_PROTOCOLS; protocol++)
+            sum += bench->sent[id][to][protocol];
+    return sum;
+}
+
+/* Simulator, seed 31 with a map that moves: a registrar told of its start, lost its power before that
+ * was on its disk, began a second one under the same number, and never voted again. */
+TEST_CASE(a_start_is_told_to_nobody_before_it_is_durable)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    uint64_t boot = replica_identity(bench->nodes[2].replica).boot;
+    for (int round = 0; round < 2; round++) {
+        bench_kill(bench, 2, SIM_DISK_POWER_LOSS);
+        EXPECT(store_world_open(&bench->nodes[2].world) == STATUS_OK);
+        uint64_t before = sent_by(bench, 2);
+        bench->nodes[2].frozen = true;
+        bench_start(bench, 2);
+        EXPECT(replica_identity(bench->nodes[2].replica).boot > boot);
+        uint64_t asked = bench_ask(
+            bench, 2,
+            &(struct request){.kind = REQUEST_INCREMENT, .key = SLICE_LITERAL("w"), .score = 1});
+        const struct bench_reply *reply = bench_reply(bench, asked);
+        EXPECT(reply != NULL && reply->reply.outcome == REQUEST_REFUSED);
+        EXPECT(reply->reply.status == STATUS_BUSY);
+        bench_pass(bench, 3000);
+        EXPECT(sent_by(bench, 2) == before);
+    }
+    bench->nodes[2].frozen = false;
+    bench_pass(bench, 3000);
+    EXPECT(bench_put(bench, 2, "w", 3)->reply.outcome == REQUEST_DONE);
+    EXPECT(bench->nodes[2].replica->topology.boots.starts.rolled_back == false);
+    bench_destroy(bench);
+}
+
+TEST_CASE(a_start_that_the_disk_refused_is_written_again)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    bench_kill(bench, 2, SIM_DISK_POWER_LOSS);
+    EXPECT(store_world_open(&bench->nodes[2].world) == STATUS_OK);
+    /* The first operation of a start keeps the clock's ceiling. */
+    sim_disk_fail_after(bench->nodes[2].world.disk, 1, STATUS_FULL);
+    bench_start(bench, 2);
+    sim_disk_fail_never(bench->nodes[2].world.disk);
+    EXPECT(replica_wake_ms(bench->nodes[2].replica) <= bench->now_ms + 1000);
+    bench_pass(bench, 3000);
+    EXPECT(bench_put(bench, 2, "w", 3)->reply.outcome == REQUEST_DONE);
+    bench_destroy(bench);
+}
+
 TEST_CASE(a_start_counts_in_a_slot_of_its_own)
 {
     struct rangemap_settings settings = bench_settings(2, 1, 2);
@@ -314,4 +369,6 @@ TEST_MAIN(TEST(a_next_owner_that_is_not_filled_answers_nothing_of_its_own),
           TEST(a_request_under_a_map_that_all_left_behind_is_not_taken),
           TEST(a_registrar_that_nobody_confirmed_does_not_vote),
           TEST(a_hint_counts_when_its_keeper_has_it_durably),
-          TEST(a_start_counts_in_a_slot_of_its_own))
+          TEST(a_start_counts_in_a_slot_of_its_own),
+          TEST(a_start_is_told_to_nobody_before_it_is_durable),
+          TEST(a_start_that_the_disk_refused_is_written_again))
