@@ -205,6 +205,18 @@ static void add_word(struct replica *replica, struct ask *ask, struct slice key)
     buf_deinit(&end);
 }
 
+/* Whom the read is about. In the middle of a move some of those that come may not be filled yet, which at
+ * `all` would keep a read waiting for as long as that takes: those that go still get each write. */
+static const struct owners *owners_for(const struct replica *replica, const struct flow *flow,
+                                       const struct shard *shard)
+{
+    const struct owners *next = shard_read_owners(shard);
+    if (flow->consistency != CONSISTENCY_ALL) return next;
+    for (size_t i = 0; i < shard->owners.count; i++)
+        if (replica_is_down(replica, shard->owners.ids[i])) return next;
+    return &shard->owners;
+}
+
 /* The owners to ask about a shard, in order, and how many answers are needed; false: too few are up.
  * At `one` a node that has all that the client's token tells of; else as many as see it together. */
 static bool choose_owners(struct replica *replica, const struct flow *flow,
@@ -256,12 +268,14 @@ static bool plan_lists(struct replica *replica, struct flow *flow)
     read->compare = false;
     for (size_t i = read->piece_first; i < read->piece_end && !read->compare; i++) {
         struct shard shard = rangemap_shard(read->map, i);
-        if (!choose_owners(replica, flow, shard_read_owners(&shard), ids, &need)) return false;
+        const struct owners *owners = owners_for(replica, flow, &shard);
+        if (!choose_owners(replica, flow, owners, ids, &need)) return false;
         read->compare = need > 1;
     }
     for (size_t i = read->piece_first; i < read->piece_end; i++) {
         struct shard shard = rangemap_shard(read->map, i);
-        if (!choose_owners(replica, flow, shard_read_owners(&shard), ids, &need)) return false;
+        const struct owners *owners = owners_for(replica, flow, &shard);
+        if (!choose_owners(replica, flow, owners, ids, &need)) return false;
         for (unsigned j = 0; j < need; j++) ask_about(replica, read, ids[j], i, &shard);
     }
     return true;
@@ -416,13 +430,13 @@ static void skip_to_start(struct flow_read *read)
         read->next_shard = size_min(read->end_shard, size_max(read->next_shard, shard));
 }
 
-void replica_read_begin(struct replica *replica, struct flow *flow)
+/* All that is asked for, by the map that counts now. */
+static void begin(struct replica *replica, struct flow *flow)
 {
     struct flow_read *read = &flow->read;
     read->map = rangemap_ref(replica->map);
     read->question = flow->request;
-    read->patience_ms = READ_PATIENCE_MS;
-    read->result.heap = read->from.heap = replica->heap;
+    flow->map_number = rangemap_identity(read->map)->number;
     if (flow->request.kind == REQUEST_GET) {
         read->next_shard = rangemap_find(read->map, flow->request.key);
         read->end_shard = read->next_shard + 1;
@@ -432,6 +446,32 @@ void replica_read_begin(struct replica *replica, struct flow *flow)
     skip_to_start(read);
     take_piece(read);
     plan_around(replica, flow, true);
+}
+
+void replica_read_begin(struct replica *replica, struct flow *flow)
+{
+    struct flow_read *read = &flow->read;
+    read->patience_ms = READ_PATIENCE_MS;
+    read->result.heap = read->from.heap = replica->heap;
+    begin(replica, flow);
+}
+
+/* Some of those asked did not answer, or refused. With a newer map others may have to be asked, about
+ * other shards: what was found so far is found again. */
+static void ask_others(struct replica *replica, struct flow *flow, bool ask_all)
+{
+    struct flow_read *read = &flow->read;
+    if (read->map == replica->map) {
+        plan_around(replica, flow, ask_all);
+        return;
+    }
+    rangemap_unref(read->map);
+    buf_clear(&read->result);
+    read->result_count = read->total = 0;
+    read->counting_pages = false;
+    read->piece_first = read->piece_end = 0;
+    read->avoid_count = 0;
+    begin(replica, flow);
 }
 
 /* --- Answers --- */
@@ -493,10 +533,12 @@ void replica_read_told(struct replica *replica, node_id from, const struct data_
     if (message->verdict != DATA_OK) {
         replica->stats.refused_count++;
         avoid(read, from);
+        TRACE(replica->trace, "flow %llu: n%u refuses, verdict %d",
+              (unsigned long long)flow->number, from, (int)message->verdict);
         if (ask->twin != 0)
             twin_drop(asks, (size_t)(ask - asks->list));
         else
-            plan_around(replica, flow, false);
+            ask_others(replica, flow, false);
         return;
     }
     absorb(read, ask, message);
@@ -623,7 +665,7 @@ void replica_read_tick(struct replica *replica, struct flow *flow)
         if (ask->node != replica->self.id)
             health_failed(replica->health, ask->node, HEALTH_TIMEOUT);
     }
-    plan_around(replica, flow, true);
+    ask_others(replica, flow, true);
 }
 
 /* --- Confirming --- */
