@@ -68,6 +68,7 @@ enum planted_bug {
     BUG_DIGEST_OF_THE_LIVING,     /* Replicas are compared without their tombstones. */
     BUG_OLD_RECORD_TAKEN,         /* What was purged is taken again, from whoever has it. */
     BUG_PURGE_WITHOUT_SILENT_OWNER, /* A round does not wait for the last one. */
+    BUG_SLOT_AFTER_SWEEP, /* What was dropped and comes back is added to in the same slot. */
     BUG_COUNT,
 };
 

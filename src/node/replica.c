@@ -20,11 +20,18 @@ enum {
 
 /* Slots of increments belong to a start, not to a node: what a start that ended badly had added
  * and not synced may live on elsewhere under its next number. */
-static uint64_t slot_owner(const struct identity *self)
+static uint64_t slot_owner(const struct replica *replica)
 {
-    uint64_t boot = planted(BUG_SLOT_REUSED) ? 1 : self->boot;
-    uint64_t mixed = (self->incarnation ^ (boot * UINT64_C(0x9e3779b97f4a7c15)));
+    uint64_t boot = planted(BUG_SLOT_REUSED) ? 1 : replica->self.boot;
+    uint64_t mixed = replica->self.incarnation ^ (boot * UINT64_C(0x9e3779b97f4a7c15)) ^
+                     (replica->slot_count * UINT64_C(0xc2b2ae3d27d4eb4f));
     return mixed == 0 ? 1 : mixed;
+}
+
+void replica_next_slot(struct replica *replica)
+{
+    if (!planted(BUG_SLOT_AFTER_SWEEP)) replica->slot_count++;
+    store_set_writer(replica->store, replica->self.id, slot_owner(replica));
 }
 
 /* What the directory holds, or, in a new one, what the caller gave. */
@@ -47,7 +54,7 @@ static enum status load(struct replica *replica)
     replica->prng.state += replica->self.boot * UINT64_C(0x9e3779b97f4a7c15);
     replica->repair.number = prng_u32(&replica->prng);
     if (replica->map == NULL) return STATUS_CORRUPT;
-    store_set_writer(replica->store, replica->self.id, slot_owner(&replica->self));
+    store_set_writer(replica->store, replica->self.id, slot_owner(replica));
     status = local_save_identity(replica);
     replica->start_sequence = store_next_sequence(replica->store);
     if (status == STATUS_OK) status = replica_hint_load(replica);
@@ -688,12 +695,15 @@ static bool route_operation(struct replica *replica, struct flow *flow)
     return false;
 }
 
-/* Whether this node may coordinate the write. */
+/* Whether this node may coordinate the write. An increment tells what the value is then, which a node
+ * that is not filled does not know; one with a name has no choice. */
 static bool may_coordinate(const struct replica *replica, const struct request *request)
 {
     return replica->clock.trusted && replica_serves(replica) &&
            rangemap_takes(replica->map, replica->self.id, request->key) &&
-           (request->kind != REQUEST_LOAD || replica_load_is_whole(replica, request));
+           (request->kind != REQUEST_LOAD || replica_load_is_whole(replica, request)) &&
+           (request->kind != REQUEST_INCREMENT || has_operation(request) ||
+            replica_role(replica, request->key) == REPLICA_ANSWERS);
 }
 
 void replica_flow_begin(struct replica *replica, struct flow *flow)

@@ -394,7 +394,10 @@ static void sweep(struct replica *replica)
         buf_clear(&moves->sweep_from);
     }
     query_iterator_close(iterator);
-    if (count > 0) TRACE(replica->trace, "forgot %zu keys of others", count);
+    if (count == 0) return;
+    /* Some may come back here, and others know what was added to them. */
+    replica_next_slot(replica);
+    TRACE(replica->trace, "forgot %zu keys of others", count);
 }
 
 /* --- Time --- */

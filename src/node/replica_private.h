@@ -365,6 +365,7 @@ struct replica {
     struct prng prng;
     struct identity self;
     struct starts starts;    /* What is kept of `self`. */
+    uint64_t slot_count;     /* Slots that increments of this start went to, but one. */
     uint64_t start_sequence; /* Of the batch that keeps it; 0: it has to be written again. */
     bool start_durable;      /* Nothing is heard or said before. */
     struct rangemap *map;
@@ -439,6 +440,9 @@ enum { HOLD_MAP_NUMBER_BITS = 48 };
 #define REPLICA_KEY_FIRST SLICE_LITERAL("\1")
 
 /* --- replica.c --- */
+
+/* Increments go to a new slot from now on: how often the former one was added to may be forgotten. */
+void replica_next_slot(struct replica *replica);
 
 /* Opens the batch if it is not; every write of a step goes into it. */
 void replica_batch(struct replica *replica);
