@@ -147,6 +147,9 @@ enum replica_role {
 };
 enum replica_role replica_role(const struct replica *replica, struct slice key);
 
+/* A version that was dead and lies up to here may be gone from this node: it was known everywhere. */
+hlc_time replica_purged(const struct replica *replica, struct slice key);
+
 /* The least number of a map under which this node still coordinates something. */
 uint64_t replica_map_in_use(const struct replica *replica);
 

@@ -167,6 +167,11 @@ hlc_time replica_promised(const struct replica *replica, struct slice key)
     return purge_promised_at(&replica->purge.purge, key);
 }
 
+hlc_time replica_purged(const struct replica *replica, struct slice key)
+{
+    return purge_purged_at(&replica->purge.purge, key);
+}
+
 static bool forget(struct replica *replica, struct slice key, const struct record *record)
 {
     struct store_outcome outcome;

@@ -217,9 +217,11 @@ static void look(struct sim *sim, uint32_t index, uint32_t node)
 
     sim->inspection.look_count++;
     enum status status = query_get(&query, word->key, &hit);
+    if (process->ops->purged != NULL)
+        seen->purged = process->ops->purged(process->program, word->key);
     if (status == STATUS_NOT_FOUND) {
         struct seen was = *seen;
-        *seen = (struct seen){.by = NO_OPERATION};
+        *seen = (struct seen){.by = NO_OPERATION, .purged = was.purged};
         if (was.present) note_absence(sim, index, node, &was);
         return;
     }
@@ -231,6 +233,7 @@ static void look(struct sim *sim, uint32_t index, uint32_t node)
         word->class != WORD_COUNTER)
         return;
     struct seen was = *seen;
+    is.purged = was.purged;
     *seen = is;
     if (is_dead(sim, &was) && begins_anew(&is, &was)) note_absence(sim, index, node, &was);
     checker_look_at(&sim->checker, sim->schedule.now_us, index, &hit.record);
@@ -253,11 +256,21 @@ static void text_add(struct text *text, node_id id, const char *what)
     if (size > 0 && (size_t)size < left) text->size += (size_t)size;
 }
 
+/* What it wrote is dead by now. */
+static bool is_over(const struct sim *sim, const struct operation *operation)
+{
+    uint64_t now_ms = (SIM_CLOCK_START_US + sim->schedule.now_us) / 1000;
+    if (operation->kind == REQUEST_REMOVE) return true;
+    return operation->expires_at != 0 && operation->expires_at <= now_ms;
+}
+
 static bool holds(const struct sim *sim, uint32_t word, const struct seen *seen,
                   const struct operation *operation, struct version version)
 {
     bool purged = version_compare(sim->inspection.purged[word], version) >= 0;
-    if (!seen->present) return purged;
+    /* Who was filled after a purge was never given what was dead by then, though others have not come
+     * round to dropping it. */
+    if (!seen->present) return purged || (is_over(sim, operation) && version.time <= seen->purged);
     if (version_compare(seen->version, version) < 0) return false;
     /* Increments of a word that was forgotten begin with nothing. */
     if (purged && version_is_none(seen->set)) return true;
@@ -353,6 +366,14 @@ void inspect_acknowledged(struct sim *sim, uint32_t index, unsigned ack_count)
     note_maps_in_use(sim, true);
     unsigned count = list_takers(sim, word, takers);
     for (unsigned i = 0; i < count; i++) look(sim, operation->word, takers[i]);
+    /* An owner may have become a former one while the answer was on its way. */
+    for (uint32_t node = 0; node < sim->machine_count && count < TAKERS_MAX; node++) {
+        unsigned at = 0;
+        while (at < count && takers[at] != node) at++;
+        if (at < count || !sim->machines[node].in_use) continue;
+        look(sim, operation->word, node);
+        takers[count++] = node;
+    }
     operation->precise = is_precise(sim, index, operation);
     unsigned holders = 0;
     struct text held = {0};

@@ -24,6 +24,7 @@ struct seen {
     uint64_t expires_at; /* Unix ms; 0: never. */
     uint32_t by;         /* The operation that set the value, UINT32_MAX: none did. */
     struct version version, since, set;
+    hlc_time purged; /* What was dead up to here the node may have forgotten. */
 };
 
 /* Which content a version of the map was seen with first. */

@@ -58,6 +58,8 @@ struct sim_program_ops {
     /* The map it goes by, NULL while there is none, and the least number it still goes by as well. */
     const struct rangemap *(*map)(void *program, uint64_t *oldest);
     enum sim_role (*role)(void *program, struct slice key);
+    /* Up to when dead versions of the key may be forgotten there. */
+    hlc_time (*purged)(void *program, struct slice key);
     void (*change)(void *program, const struct change *change); /* Asks for it. */
 };
 

@@ -233,6 +233,12 @@ static enum sim_role replica_is(void *context, struct slice key)
     return SIM_ANSWERS;
 }
 
+static hlc_time replica_has_purged(void *context, struct slice key)
+{
+    const struct replica_program *program = context;
+    return program->replica == NULL ? 0 : replica_purged(program->replica, key);
+}
+
 static void replica_is_asked(void *context, const struct change *change)
 {
     struct replica_program *program = context;
@@ -251,5 +257,6 @@ const struct sim_program_ops sim_replica_ops = {
     .stats = replica_says,
     .map = replica_goes_by,
     .role = replica_is,
+    .purged = replica_has_purged,
     .change = replica_is_asked,
 };

@@ -358,6 +358,7 @@ void sim_send(struct sim_process *process, uint32_t to, struct slice bytes)
         struct sim_message *message = malloc(sizeof *message + bytes.size);
         CHECK(message != NULL);
         message->from = process->node;
+        message->boot = process_of(sim, to)->boot;
         message->size = (uint32_t)bytes.size;
         if (bytes.size > 0) memcpy(message->bytes, bytes.data, bytes.size);
         schedule_add(&sim->schedule, &(struct sim_event){.at_us = arrivals_us[i],
@@ -384,7 +385,8 @@ static void message_arrives(struct sim *sim, struct sim_event *event)
         free(message);
         return;
     }
-    if (!is_up(process)) {
+    /* Its connection ended with the process that it led to. */
+    if (!is_up(process) || process->boot != message->boot) {
         free(message);
         return;
     }

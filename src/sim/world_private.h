@@ -28,6 +28,7 @@ enum sim_event_kind {
 struct sim_message {
     uint32_t from;
     uint32_t size;
+    uint32_t boot; /* Of the process that it goes to. */
     uint8_t bytes[];
 };
 
