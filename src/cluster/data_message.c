@@ -126,9 +126,20 @@ static void put_records(struct buf *out, const struct data_message *message)
     put_record(out, &message->record);
 }
 
+static void put_ranges(struct buf *out, const struct data_message *message)
+{
+    buf_append_varint(out, message->range_count);
+    buf_append_slice(out, message->ranges);
+}
+
 static bool has_version(enum data_verdict verdict)
 {
     return verdict == DATA_STALE || verdict == DATA_PROMISED;
+}
+
+static bool has_ranges(enum data_verdict verdict)
+{
+    return verdict == DATA_NOT_OWNER || verdict == DATA_INCOMPLETE;
 }
 
 void data_message_encode(const struct data_message *message, struct buf *out)
@@ -168,15 +179,17 @@ void data_message_encode(const struct data_message *message, struct buf *out)
         buf_append_u8(out, message->with_dead);
         buf_append_varint(out, message->sequence);
         put_request(out, &message->request);
-        buf_append_varint(out, message->range_count);
-        buf_append_slice(out, message->ranges);
+        put_ranges(out, message);
         break;
     case DATA_TOLD:
         buf_append_u8(out, (uint8_t)message->verdict);
         buf_append_u8(out, message->with_dead);
         buf_append_u64le(out, message->digest.low);
         buf_append_u64le(out, message->digest.high);
-        put_entries(out, message);
+        if (has_ranges(message->verdict))
+            put_ranges(out, message);
+        else
+            put_entries(out, message);
         break;
     case DATA_HOLD:
         buf_append_u16le(out, message->owner);
@@ -604,7 +617,10 @@ static void get_body(struct reader *reader, struct data_message *message)
         message->with_dead = get_bool(reader);
         message->digest.low = reader_u64le(reader);
         message->digest.high = reader_u64le(reader);
-        get_entries(reader, message);
+        if (has_ranges(message->verdict))
+            get_ranges(reader, message);
+        else
+            get_entries(reader, message);
         break;
     case DATA_HOLD:
         message->owner = reader_u16le(reader);

@@ -88,7 +88,9 @@ struct data_message {
     uint64_t sequence; /* APPLIED: of the log of who says so, where it stands.
                                   ASK: the log of who is asked must be there; 0: anywhere. */
 
-    struct slice ranges; /* ASK: see data_range_next(). */
+    struct slice
+        ranges; /* ASK: see data_range_next(). TOLD with DATA_NOT_OWNER, DATA_INCOMPLETE: of
+                            these ranges that holds, if there are any. */
     uint64_t range_count;
     bool with_dead;    /* ASK: tombstones and expired records too. TOLD: the entries may be such. */
     struct sum digest; /* TOLD of a count: over all current records of the ranges. */

@@ -123,6 +123,12 @@ struct asks {
     size_t count, capacity;
 };
 
+/* Not to be asked about these shards of the read's map. */
+struct avoided {
+    node_id node;
+    size_t first, end;
+};
+
 /* Two steps: the owners' own lists; then, where those differ, each candidate at the owners that did
  * not name it. Lists that turn out too short are continued. */
 struct flow_read {
@@ -134,8 +140,8 @@ struct flow_read {
     bool confirming;
     bool no_memory; /* A part of a question found none. */
     struct asks lists, confirms;
-    unsigned serial;   /* Of the next label. */
-    node_id avoid[16]; /* Failed in this flow, or too slow. */
+    unsigned serial;          /* Of the next label. */
+    struct avoided avoid[64]; /* Refused in this flow, or too slow. */
     size_t avoid_count;
     uint64_t pass_ms;  /* When silent ones are passed over. */
     uint64_t hedge_ms; /* When the first of them is late enough for another to be asked as well. */
@@ -538,7 +544,8 @@ void replica_serve_apply(struct replica *replica, node_id from, const struct dat
 void replica_serve_ask(struct replica *replica, node_id from, const struct data_message *message);
 void replica_serve_hold(struct replica *replica, node_id from, const struct data_message *message);
 
-/* What this node holds of the question, into message's entries (replica->entries). */
+/* What this node holds of the question, into message's entries (replica->entries); or what it may not
+ * answer of it, into its ranges (replica->ranges). */
 enum data_verdict replica_tell(struct replica *replica, const struct request *request,
                                bool with_dead, struct slice ranges, uint64_t range_count,
                                struct data_message *told);

@@ -117,19 +117,42 @@ void replica_read_free(struct replica *replica, struct flow *flow)
 
 /* --- Plan --- */
 
-static bool is_avoided(const struct flow_read *read, node_id node)
+static bool is_avoided(const struct flow_read *read, node_id node, size_t shard)
 {
-    for (size_t i = 0; i < read->avoid_count; i++)
-        if (read->avoid[i] == node) return true;
+    for (size_t i = 0; i < read->avoid_count; i++) {
+        const struct avoided *avoided = &read->avoid[i];
+        if (avoided->node == node && shard >= avoided->first && shard < avoided->end) return true;
+    }
     return false;
 }
 
-static void avoid(struct flow_read *read, node_id node)
+static void avoid(struct flow_read *read, const struct avoided *what)
 {
-    if (is_avoided(read, node)) return;
     /* With so many out of the way the first may have another chance. */
     if (read->avoid_count == sizeof read->avoid / sizeof *read->avoid) read->avoid_count = 0;
-    read->avoid[read->avoid_count++] = node;
+    read->avoid[read->avoid_count++] = *what;
+}
+
+static void avoid_everywhere(struct flow_read *read, node_id node)
+{
+    avoid(read, &(struct avoided){.node = node, .end = SIZE_MAX});
+}
+
+/* Who refused may be well able to answer for other shards. */
+static void avoid_refused(struct flow_read *read, node_id node, const struct data_message *told)
+{
+    struct slice rest = told->ranges;
+    struct key_range range;
+    if (told->range_count == 0) avoid_everywhere(read, node);
+    while (data_range_next(&rest, &range)) {
+        struct avoided part = {.node = node};
+        rangemap_find_range(read->map, range.low, range.high, &part.first, &part.end);
+        struct avoided *last = read->avoid_count == 0 ? NULL : &read->avoid[read->avoid_count - 1];
+        if (last != NULL && last->node == node && last->end == part.first)
+            last->end = part.end;
+        else
+            avoid(read, &part);
+    }
 }
 
 static unsigned need_of(const struct flow *flow, const struct owners *owners)
@@ -160,13 +183,13 @@ static void move_to_front(node_id *ids, unsigned from, unsigned to)
 }
 
 /* Owners of the shard in the order in which to ask them; how many are up. */
-static unsigned rank(struct replica *replica, const struct flow_read *read,
+static unsigned rank(struct replica *replica, const struct flow_read *read, size_t shard,
                      const struct owners *owners, node_id ids[RANGEMAP_OWNERS_MAX])
 {
     unsigned count = 0, front = 0;
     for (size_t i = 0; i < owners->count; i++) {
         node_id id = owners->ids[i];
-        if (id != replica->self.id && !is_avoided(read, id)) ids[count++] = id;
+        if (id != replica->self.id && !is_avoided(read, id, shard)) ids[count++] = id;
     }
     const struct health_table *cache = health_cache(replica->health);
     count = (unsigned)health_rank(cache, replica->zone, ids, count, &replica->prng);
@@ -176,8 +199,10 @@ static unsigned rank(struct replica *replica, const struct flow_read *read,
         if (!alive || !is_asked(read, ids[i])) continue;
         move_to_front(ids, i, front++);
     }
-    if (!owners_contain(owners, replica->self.id) || is_avoided(read, replica->self.id))
-        return count;
+    node_id self = replica->self.id;
+    if (!owners_contain(owners, self) || is_avoided(read, self, shard)) return count;
+    struct shard own = rangemap_shard(read->map, shard);
+    if (read->map == replica->map && !replica_is_complete(replica, &own)) return count;
     ids[count] = replica->self.id;
     move_to_front(ids, count, 0);
     return count + 1;
@@ -219,12 +244,12 @@ static const struct owners *owners_for(const struct replica *replica, const stru
 
 /* The owners to ask about a shard, in order, and how many answers are needed; false: too few are up.
  * At `one` a node that has all that the client's token tells of; else as many as see it together. */
-static bool choose_owners(struct replica *replica, const struct flow *flow,
+static bool choose_owners(struct replica *replica, const struct flow *flow, size_t shard,
                           const struct owners *owners, node_id ids[RANGEMAP_OWNERS_MAX],
                           unsigned *need)
 {
     struct token token = {0};
-    unsigned count = rank(replica, &flow->read, owners, ids);
+    unsigned count = rank(replica, &flow->read, shard, owners, ids);
     *need = need_of(flow, owners);
     if (flow->consistency == CONSISTENCY_ONE && flow->request.token.size > 0) {
         enum status status = token_decode(flow->request.token, &token);
@@ -269,13 +294,13 @@ static bool plan_lists(struct replica *replica, struct flow *flow)
     for (size_t i = read->piece_first; i < read->piece_end && !read->compare; i++) {
         struct shard shard = rangemap_shard(read->map, i);
         const struct owners *owners = owners_for(replica, flow, &shard);
-        if (!choose_owners(replica, flow, owners, ids, &need)) return false;
+        if (!choose_owners(replica, flow, i, owners, ids, &need)) return false;
         read->compare = need > 1;
     }
     for (size_t i = read->piece_first; i < read->piece_end; i++) {
         struct shard shard = rangemap_shard(read->map, i);
         const struct owners *owners = owners_for(replica, flow, &shard);
-        if (!choose_owners(replica, flow, owners, ids, &need)) return false;
+        if (!choose_owners(replica, flow, i, owners, ids, &need)) return false;
         for (unsigned j = 0; j < need; j++) ask_about(replica, read, ids[j], i, &shard);
     }
     return true;
@@ -332,7 +357,7 @@ static void put_question(struct replica *replica, struct flow *flow, struct ask 
                                         ask->range_count, &told);
         if (told.verdict == DATA_OK) absorb(read, ask, &told);
         /* What this node cannot answer is found out at the next tick. */
-        if (told.verdict != DATA_OK) avoid(read, ask->node);
+        if (told.verdict != DATA_OK) avoid_refused(read, ask->node, &told);
         return;
     }
     struct data_message message = {
@@ -532,7 +557,7 @@ void replica_read_told(struct replica *replica, node_id from, const struct data_
     measure(replica, from, ask->sent_ms);
     if (message->verdict != DATA_OK) {
         replica->stats.refused_count++;
-        avoid(read, from);
+        avoid_refused(read, from, message);
         TRACE(replica->trace, "flow %llu: n%u refuses, verdict %d",
               (unsigned long long)flow->number, from, (int)message->verdict);
         if (ask->twin != 0)
@@ -565,7 +590,8 @@ static void keep_fit(const struct flow_read *read, const struct ask *ask, node_i
             const struct owners *owners = shard_read_owners(&shard);
             unsigned kept = 0;
             for (unsigned i = 0; i < *count; i++)
-                if (owners_contain(owners, ids[i])) ids[kept++] = ids[i];
+                if (owners_contain(owners, ids[i]) && !is_avoided(read, ids[i], first))
+                    ids[kept++] = ids[i];
             *count = kept;
         }
         for (size_t i = 0; i < read->lists.count; i++) {
@@ -587,8 +613,9 @@ static node_id choose_twin(struct replica *replica, const struct flow_read *read
     struct key_range range;
     node_id ids[RANGEMAP_OWNERS_MAX];
     CHECK(data_range_next(&rest, &range));
-    struct shard shard = rangemap_shard(read->map, rangemap_find(read->map, range.low));
-    unsigned count = rank(replica, read, shard_read_owners(&shard), ids);
+    size_t first = rangemap_find(read->map, range.low);
+    struct shard shard = rangemap_shard(read->map, first);
+    unsigned count = rank(replica, read, first, shard_read_owners(&shard), ids);
     keep_fit(read, ask, ids, &count);
     for (unsigned i = 0; i < count; i++)
         if (ids[i] != replica->self.id) return ids[i];
@@ -661,7 +688,7 @@ void replica_read_tick(struct replica *replica, struct flow *flow)
     for (size_t i = 0; i < asks->count; i++) {
         const struct ask *ask = &asks->list[i];
         if (ask->answered) continue;
-        avoid(read, ask->node);
+        avoid_everywhere(read, ask->node);
         if (ask->node != replica->self.id)
             health_failed(replica->health, ask->node, HEALTH_TIMEOUT);
     }

@@ -205,21 +205,38 @@ static void clip(struct key_range *range)
 }
 
 /* As long as it takes writes it holds what a reader who goes by an older map wants. */
-static enum data_verdict may_answer(const struct replica *replica, const struct key_range *range)
+static enum data_verdict may_answer_shard(const struct replica *replica, const struct shard *shard)
 {
+    struct owners sets[2];
+    size_t count = shard_write_owners(shard, sets);
+    bool owns = false;
+    for (size_t i = 0; i < count; i++) owns = owns || owners_contain(&sets[i], replica->self.id);
+    if (!owns) return DATA_NOT_OWNER;
+    return replica_is_complete(replica, shard) ? DATA_OK : DATA_INCOMPLETE;
+}
+
+/* What it may not answer is added to `told`, or the reader would look for all of it elsewhere. */
+static enum data_verdict may_answer(struct replica *replica, const struct key_range *range,
+                                    struct data_message *told)
+{
+    enum data_verdict refused = DATA_OK;
     size_t first, end;
     rangemap_find_range(replica->map, range->low, range->high, &first, &end);
     for (; first < end; first++) {
         struct shard shard = rangemap_shard(replica->map, first);
-        struct owners sets[2];
-        size_t count = shard_write_owners(&shard, sets);
-        bool owns = false;
-        for (size_t i = 0; i < count; i++)
-            owns = owns || owners_contain(&sets[i], replica->self.id);
-        if (!owns) return DATA_NOT_OWNER;
-        if (!replica_is_complete(replica, &shard)) return DATA_INCOMPLETE;
+        enum data_verdict verdict = may_answer_shard(replica, &shard);
+        if (verdict == DATA_OK) continue;
+        refused = verdict;
+        if (told->range_count == DATA_RANGES_MAX) return refused;
+        struct key_range part = {.low = shard.low, .high = shard.high};
+        if (slice_compare(part.low, range->low) < 0) part.low = range->low;
+        bool longer = part.high.size == 0 ||
+                      (range->high.size > 0 && slice_compare(range->high, part.high) < 0);
+        if (longer) part.high = range->high;
+        data_range_append(&replica->ranges, &part);
+        told->range_count++;
     }
-    return DATA_OK;
+    return refused;
 }
 
 enum replica_role replica_role(const struct replica *replica, struct slice key)
@@ -236,14 +253,21 @@ enum data_verdict replica_tell(struct replica *replica, const struct request *re
     struct key_range list[DATA_RANGES_MAX] = {0};
     struct query query = replica_query(replica);
     query.ranges = list;
+    enum data_verdict refused = DATA_OK;
     CHECK(range_count <= DATA_RANGES_MAX);
     if (!replica_serves(replica)) return DATA_INCOMPLETE;
+    buf_clear(&replica->ranges);
     while (query.range_count < range_count) {
         struct key_range *range = &list[query.range_count++];
         CHECK(data_range_next(&ranges, range));
         clip(range);
-        enum data_verdict verdict = may_answer(replica, range);
-        if (verdict != DATA_OK) return verdict;
+        enum data_verdict verdict = may_answer(replica, range, told);
+        if (verdict != DATA_OK) refused = verdict;
+    }
+    if (refused != DATA_OK) {
+        told->ranges = buf_slice(&replica->ranges);
+        if (replica->ranges.failed) told->range_count = told->ranges.size = 0;
+        return refused;
     }
     told->kind = DATA_TOLD;
     told->with_dead = with_dead;
@@ -264,7 +288,9 @@ void replica_serve_ask(struct replica *replica, node_id from, const struct data_
     if (message->sequence <= store_visible_sequence(replica->store))
         verdict = replica_tell(replica, &message->request, message->with_dead, message->ranges,
                                message->range_count, &told);
-    if (verdict != DATA_OK) told = (struct data_message){.verdict = verdict};
+    if (verdict != DATA_OK)
+        told = (struct data_message){
+            .verdict = verdict, .ranges = told.ranges, .range_count = told.range_count};
     told.kind = DATA_TOLD;
     told.flow = message->flow;
     replica_send(replica, from, false, &told);

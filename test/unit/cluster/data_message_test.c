@@ -200,7 +200,10 @@ static struct data_message message_of(enum data_kind kind, unsigned shape, struc
         message.verdict = (enum data_verdict)(shape % DATA_VERDICT_END);
         message.with_dead = prng_one_in(prng, 2);
         message.digest = (struct sum){prng_u64(prng), prng_u64(prng)};
-        fill_entries(&message, prng, list);
+        if (message.verdict == DATA_NOT_OWNER || message.verdict == DATA_INCOMPLETE)
+            fill_ranges(&message, prng, list);
+        else
+            fill_entries(&message, prng, list);
         break;
     case DATA_KIND_END:
         break;
