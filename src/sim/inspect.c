@@ -181,7 +181,9 @@ static void check_purged(struct sim *sim, uint32_t word, uint32_t node, const st
 {
     struct version purged = sim->inspection.purged[word];
     if (version_is_none(purged) || seen->tombstone || !seen->answers) return;
-    bool is_older = version_compare(seen->version, purged) <= 0;
+    /* Some come round to dropping what has expired later than others. */
+    int order = version_compare(seen->version, purged);
+    bool is_older = order < 0 || (order == 0 && !is_dead(sim, seen));
     bool holds_older = !version_is_none(seen->set) && version_compare(seen->set, purged) < 0 &&
                        version_compare(seen->since, purged) < 0;
     if (!is_older && !holds_older) return;
