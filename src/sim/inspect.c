@@ -266,13 +266,27 @@ static bool is_over(const struct sim *sim, const struct operation *operation)
     return operation->expires_at != 0 && operation->expires_at <= now_ms;
 }
 
+/* Somewhere what came after it is dead, and may be forgotten: a removal of which no client was told. */
+static bool is_succeeded(const struct sim *sim, uint32_t word, struct version version,
+                         hlc_time purged)
+{
+    for (uint32_t node = 0; node < sim->machine_count; node++) {
+        const struct seen *seen = seen_of(sim, word, node);
+        bool counts = is_dead(sim, seen) && seen->version.time <= purged;
+        if (counts && version_compare(seen->version, version) >= 0) return true;
+    }
+    return false;
+}
+
 static bool holds(const struct sim *sim, uint32_t word, const struct seen *seen,
                   const struct operation *operation, struct version version)
 {
     bool purged = version_compare(sim->inspection.purged[word], version) >= 0;
     /* Who was filled after a purge was never given what was dead by then, though others have not come
      * round to dropping it. */
-    if (!seen->present) return purged || (is_over(sim, operation) && version.time <= seen->purged);
+    if (!seen->present)
+        return purged || (is_over(sim, operation) && version.time <= seen->purged) ||
+               is_succeeded(sim, word, version, seen->purged);
     if (version_compare(seen->version, version) < 0) return false;
     /* Increments of a word that was forgotten begin with nothing. */
     if (purged && version_is_none(seen->set)) return true;
