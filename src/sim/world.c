@@ -63,7 +63,6 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
     options->node_count = 3 + prng_below(&prng, 5);
     options->spare_count = prng_below(&prng, 4);
     options->shard_count = 1 + prng_below(&prng, 6);
-    options->map_stays = true;
     draw_quorums(&options->settings, &prng, options->node_count);
     draw_splits(&options->settings, &prng);
     draw_network(&options->network, &prng);
@@ -94,13 +93,13 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
         .jump_ms = prng_one_in(&prng, 2) ? 3600000 : 4000,
     };
     if (prng_one_in(&prng, 2)) options->faults.kinds &= prng_u32(&prng);
-    options->faults.kinds &= ~FAULTS_OF_MEMBERS;
+    options->faults.kinds |= FAULTS_OF_MEMBERS;
 }
 
-void sim_options_let_move(struct sim_options *options)
+void sim_options_keep_map(struct sim_options *options)
 {
-    options->map_stays = false;
-    options->faults.kinds |= FAULTS_OF_MEMBERS;
+    options->map_stays = true;
+    options->faults.kinds &= ~FAULTS_OF_MEMBERS;
 }
 
 /* The first map: all nodes are members, shards are cut at words, owners dealt round. */

@@ -59,8 +59,9 @@ struct sim_options {
 /* Everything from the seed: sizes, quorums, odd constants, what the network and the nemesis do. */
 void sim_options_draw(struct sim_options *options, uint64_t seed);
 
-/* The map stays in what is drawn; here it may change, and machines join, leave and are replaced. */
-void sim_options_let_move(struct sim_options *options);
+/* Machines join, leave and are replaced in what is drawn, and shards are cut and move; here nothing of that
+ * happens, for looking at what lies beneath. */
+void sim_options_keep_map(struct sim_options *options);
 
 /* Machines run and know the first map. */
 struct sim *sim_create(const struct sim_options *options);

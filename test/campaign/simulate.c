@@ -1,7 +1,7 @@
 /* Runs simulations of a cluster and says what they found.
  *
- *   simulate --seed N [--trace] [--keep I,J,...] [--nodes N] [--spares N] [--clients N]
- *   simulate --seconds S [--first N] [--count N] [--stop]
+ *   simulate --seed N [--trace] [--map-stays] [--keep I,J,...] [--nodes N] [--spares N] [--clients N]
+ *   simulate --seconds S [--map-stays] [--first N] [--count N] [--stop]
  *
  * The first runs one seed, the second fresh seeds for so long, or to the first that fails; a seed that fails is made smaller and
  * run once more for its trace. Ends with `N passed, N failed`, of seeds. */
@@ -19,7 +19,7 @@ enum { FAULTS_MAX = 4096, MINIMISING_RUNS_MAX = 80, TRACE_LINES = 60 };
 struct arguments {
     uint64_t seed, first, count;
     bool has_seed, has_spares, trace, stop;
-    bool moves; /* The map may change. */
+    bool map_stays;
     double seconds;
     uint32_t nodes, spares, clients;
     const char *keep;
@@ -81,7 +81,7 @@ static void explain(const struct sim_options *options)
            (unsigned long long)options->seed, minimised.options.node_count,
            minimised.options.spare_count, minimised.options.client_count);
     print_dropped(&minimised);
-    printf(" --trace\n");
+    printf("%s --trace\n", options->map_stays ? " --map-stays" : "");
 
     minimised.options.traced = true;
     struct sim *sim = sim_create(&minimised.options);
@@ -109,7 +109,7 @@ static struct sim_options options_of(const struct arguments *arguments, uint64_t
     struct sim_options options;
     sim_options_draw(&options, seed);
     options.traced = arguments->trace;
-    if (arguments->moves) sim_options_let_move(&options);
+    if (arguments->map_stays) sim_options_keep_map(&options);
     if (arguments->nodes != 0) options.node_count = arguments->nodes;
     if (arguments->has_spares) options.spare_count = arguments->spares;
     if (arguments->clients != 0) options.client_count = arguments->clients;
@@ -151,7 +151,7 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
         {"clients", required_argument, NULL, 'c'}, {"seconds", required_argument, NULL, 'S'},
         {"first", required_argument, NULL, 'f'},   {"count", required_argument, NULL, 'C'},
         {"stop", no_argument, NULL, 'o'},          {"spares", required_argument, NULL, 'p'},
-        {"moves", no_argument, NULL, 'm'},         {0},
+        {"map-stays", no_argument, NULL, 'm'},     {0},
     };
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
@@ -185,7 +185,7 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
             arguments->spares = (uint32_t)strtoul(optarg, NULL, 10);
             break;
         case 'm':
-            arguments->moves = true;
+            arguments->map_stays = true;
             break;
         case 'o':
             arguments->stop = true;
@@ -218,11 +218,10 @@ int main(int argc, char **argv)
     struct arguments arguments = {.first = (uint64_t)time(NULL) << 16, .count = UINT64_MAX};
     struct sums sums = {0};
     if (!parse(argc, argv, &arguments)) {
-        fprintf(
-            stderr,
-            "usage: simulate --seed N [--trace] [--moves] [--keep I,J] [--nodes N] [--spares N] "
-            "[--clients N]\n       simulate --seconds S [--moves] [--first N] [--count N] "
-            "[--stop]\n");
+        fprintf(stderr,
+                "usage: simulate --seed N [--trace] [--map-stays] [--keep I,J] [--nodes N] "
+                "[--spares N] [--clients N]\n"
+                "       simulate --seconds S [--map-stays] [--first N] [--count N] [--stop]\n");
         return 2;
     }
     double start = processor_seconds();

@@ -10,6 +10,7 @@ static struct sim_options toy_options(uint64_t seed)
 {
     struct sim_options options;
     sim_options_draw(&options, seed);
+    sim_options_keep_map(&options);
     options.node_count = 3;
     options.spare_count = 0;
     options.shard_count = 1;
