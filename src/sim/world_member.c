@@ -97,6 +97,19 @@ static void end_former_members(struct sim *sim)
     }
 }
 
+/* The newest maps, if all who knew them lost their power before they were durable: they are chosen, and
+ * nobody knows it before somebody proposes again. */
+static void drop_forgotten(struct sim *sim)
+{
+    while (sim->map_count > 0) {
+        struct rangemap *map = sim->maps[sim->map_count - 1];
+        for (uint32_t node = 0; map != NULL && node < sim->machine_count; node++)
+            if (sim->machines[node].map_number >= sim->map_count - 1) return;
+        rangemap_unref(map);
+        sim->map_count--;
+    }
+}
+
 void sim_watch_map(struct sim *sim, uint32_t node)
 {
     struct sim_machine *machine = &sim->machines[node];
@@ -106,7 +119,9 @@ void sim_watch_map(struct sim *sim, uint32_t node)
     const struct rangemap *map = process->ops->map(process->program, &oldest);
     if (map == NULL || rangemap_identity(map)->number == machine->map_number) return;
     uint64_t newest = rangemap_identity(sim_newest_map(sim))->number;
+    bool forgot = rangemap_identity(map)->number < machine->map_number;
     machine->map_number = rangemap_identity(map)->number;
+    if (forgot) drop_forgotten(sim);
     keep_map(sim, map);
     inspect_map(sim, node, map);
     /* Before it drops what it owns no more. */
