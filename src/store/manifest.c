@@ -114,9 +114,7 @@ fail:
     return status;
 }
 
-/* Says that the edit before is durable. Not synced, nor needed: it only sharpens the
- * judgement of a later start. */
-static uint64_t write_mark(struct manifest *manifest, uint64_t sequence, uint64_t at)
+uint64_t manifest_write_mark(struct manifest *manifest, uint64_t sequence, uint64_t at)
 {
     uint8_t bytes[FRAME_HEADER_BYTES];
     struct frame mark = {.kind = FRAME_MARK, .sequence = sequence, .durable = sequence};
@@ -142,7 +140,7 @@ static enum status append_edit(struct manifest_commit *commit)
     if (status == STATUS_FULL) return undo_append(manifest);
     if (status != STATUS_OK) return STATUS_IO;
     if (env_file_sync(manifest->file) != STATUS_OK) return STATUS_IO;
-    commit->end = write_mark(manifest, manifest->sequence + 1, manifest->end + frame.size);
+    commit->end = manifest_write_mark(manifest, manifest->sequence + 1, manifest->end + frame.size);
     return STATUS_OK;
 }
 

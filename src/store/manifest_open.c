@@ -24,7 +24,8 @@ struct opening {
     struct manifest_report *report;
     struct manifest *manifest;
     uint8_t store_id[16];
-    uint64_t proven; /* The greatest edit that was known durable. */
+    uint64_t proven;    /* The greatest edit that was known durable. */
+    uint64_t edits_end; /* In the file; what follows is a mark. */
 };
 
 __attribute__((format(printf, 3, 4))) static enum status explain(struct opening *opening,
@@ -231,6 +232,7 @@ static enum status read_edits(struct opening *opening, struct slice bytes)
         }
         opening->proven = u64_max(opening->proven, frame.durable);
         manifest->end += frame.size_bytes;
+        if (frame.kind == FRAME_EDIT) opening->edits_end = manifest->end;
         if (manifest->sequence == snapshot) manifest_plan_rollover(manifest, manifest->end);
     }
     struct frame_tail tail = {0};
@@ -270,16 +272,19 @@ static enum status rewrite(struct opening *opening)
     return status;
 }
 
-/* Makes durable what was accepted, and cuts off for good what was not. */
+/* Makes durable what was accepted, and cuts off for good what was not. The mark behind the last edit is
+ * written anew: nothing has made it durable yet, and nothing would. */
 static enum status make_durable(struct opening *opening)
 {
     struct manifest *manifest = opening->manifest;
     enum status status = STATUS_OK;
 
+    manifest->end = opening->edits_end;
     if (opening->proven < manifest->sequence) status = rewrite(opening);
     if (status == STATUS_OK) status = env_file_truncate(manifest->file, manifest->end);
     if (status == STATUS_OK) status = env_file_sync(manifest->file);
     if (status != STATUS_OK) return status;
+    manifest->end = manifest_write_mark(manifest, manifest->sequence, manifest->end);
     return env_sync_directory(opening->env);
 }
 

@@ -56,5 +56,9 @@ enum status manifest_encode_file(struct heap *heap, const struct manifest_state 
 enum status manifest_write_file(struct env *env, uint64_t number, struct slice content,
                                 struct env_file **out);
 
+/* Says that the edit before is durable; returns where the next one begins. Not synced, nor needed: it
+ * only sharpens the judgement of a later start. */
+uint64_t manifest_write_mark(struct manifest *manifest, uint64_t sequence, uint64_t at);
+
 /* Decides when the next new file is due; this one began with so many bytes. */
 void manifest_plan_rollover(struct manifest *manifest, uint64_t snapshot_bytes);
