@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/planted.h"
 
 struct record record_of_tombstone(struct version version)
 {
@@ -123,7 +124,7 @@ static enum status slots_merge(struct slice a, struct slice b, struct buf *scrat
 static struct version join_created(const struct record *a, const struct record *b)
 {
     int order = version_compare(a->since, b->since);
-    if (order != 0) return order > 0 ? a->created : b->created;
+    if (order != 0 && !planted(BUG_CREATED_BY_MINIMUM)) return order > 0 ? a->created : b->created;
     if (version_is_none(a->created)) return b->created;
     if (version_is_none(b->created)) return a->created;
     return version_compare(a->created, b->created) < 0 ? a->created : b->created;
@@ -142,16 +143,18 @@ static enum status join_value(const struct record *a, const struct record *b, st
                               struct record *out)
 {
     int order = set_compare(a, b);
-    bool merge = order == 0 && a->slots.size > 0 && b->slots.size > 0 &&
-                 !slice_equal(a->slots, b->slots);
+    bool merge = (order == 0 || planted(BUG_SET_KEEPS_SLOTS)) && a->slots.size > 0 &&
+                 b->slots.size > 0 && !slice_equal(a->slots, b->slots);
+    bool kept = planted(BUG_SET_KEEPS_SLOTS);
     struct slice slots = a->slots;
     if (order < 0 || (order == 0 && slots.size == 0)) slots = b->slots;
+    if (kept && slots.size == 0) slots = a->slots.size > 0 ? a->slots : b->slots;
     if (merge) {
         enum status status = slots_merge(a->slots, b->slots, scratch, &slots);
         if (status != STATUS_OK) return status;
     }
 
-    if (order == 0) order = value_compare(a, b);
+    if (order == 0 && !planted(BUG_TIE_BY_ARRIVAL)) order = value_compare(a, b);
     const struct record *from = order >= 0 ? a : b;
     out->set = from->set;
     out->score = from->score;

@@ -177,16 +177,28 @@ static enum status tell_count(const struct query *query, struct slice prefix,
     return status;
 }
 
+/* After the last word that was told; BUG_CURSOR_BY_SCORE: after its score. */
+static const struct query_position *after_of(const struct request *request,
+                                             struct query_position *changed)
+{
+    if (!request->has_after) return NULL;
+    if (!planted(BUG_CURSOR_BY_SCORE)) return &request->after;
+    *changed = request->after;
+    changed->best.created_time = UINT64_MAX;
+    return changed;
+}
+
 static enum status tell(struct telling *telling, const struct query *query,
                         const struct request *request, bool with_dead)
 {
+    struct query_position changed;
     switch (request->kind) {
     case REQUEST_GET:
         return tell_words(telling, query, with_dead);
     case REQUEST_BEST:
         telling->limit = request->limit;
-        return query_best(query, request->key, request->limit + 1,
-                          request->has_after ? &request->after : NULL, tell_entry, telling);
+        return query_best(query, request->key, request->limit + 1, after_of(request, &changed),
+                          tell_entry, telling);
     case REQUEST_SCAN:
         telling->limit = request->limit;
         return query_scan(query, request->key, &request->from, request->limit + 1, tell_entry,
@@ -222,6 +234,7 @@ static enum data_verdict may_answer(struct replica *replica, const struct key_ra
     enum data_verdict refused = DATA_OK;
     size_t first, end;
     rangemap_find_range(replica->map, range->low, range->high, &first, &end);
+    if (planted(BUG_ACCEPTED_BY_SHARD)) end = first + 1;
     for (; first < end; first++) {
         struct shard shard = rangemap_shard(replica->map, first);
         enum data_verdict verdict = may_answer_shard(replica, &shard);

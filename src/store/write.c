@@ -234,6 +234,8 @@ enum status store_merge(struct store *store, struct slice key, const struct reco
         status = record_join(&current, record, &store->scratch, &joined);
         if (status != STATUS_OK) return status;
     }
+    if (planted(BUG_EXPIRY_IS_AN_EVENT) && record_is_expired(&joined, store->now_ms))
+        joined = record_of_tombstone(joined.version);
     outcome->version = joined.version;
     outcome->score = record_score(&joined);
     if (present && record_equal(&current, &joined)) return STATUS_OK;

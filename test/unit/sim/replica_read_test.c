@@ -158,6 +158,47 @@ TEST_CASE(a_read_fails_at_once_when_no_owner_is_up)
     bench_destroy(bench);
 }
 
+/* Whoever asks by a map in which two shards are one: keys count, not shards. */
+TEST_CASE(a_node_answers_only_if_it_owns_all_that_is_asked_for)
+{
+    static const struct {
+        const char *low, *high;
+        enum data_verdict verdict;
+    } asks[] = {
+        {"", "m", DATA_OK},         {"b", "c", DATA_OK},       {"", "", DATA_NOT_OWNER},
+        {"b", "x", DATA_NOT_OWNER}, {"m", "", DATA_NOT_OWNER}, {"z", "", DATA_NOT_OWNER},
+    };
+    struct rangemap_settings settings = bench_settings(2, 2, 1);
+    struct bench *bench = bench_create(4, &settings, (const char *const[]){"m", NULL});
+    for (size_t i = 0; i < sizeof asks / sizeof *asks; i++) {
+        struct buf ranges = {.heap = &bench->heap};
+        struct key_range range = {slice_from_text(asks[i].low), slice_from_text(asks[i].high)};
+        data_range_append(&ranges, &range);
+        struct data_message ask = {.kind = DATA_ASK,
+                                   .flow = 77,
+                                   .request = {.kind = REQUEST_COUNT},
+                                   .ranges = buf_slice(&ranges),
+                                   .range_count = 1};
+        bench_settle(bench);
+        bench_hear(bench, 4, 1, &ask); /* Owner of the first shard alone. */
+        replica_commit(bench->nodes[1].replica, bench_time(bench, 1));
+        unsigned told = 0;
+        for (size_t j = 0; j < bench->queue_end; j++) {
+            const struct bench_message *sent = &bench->queue[j];
+            struct data_message message;
+            struct slice bytes = slice_of(bench->bytes.data + sent->at, sent->size);
+            if (bytes.data[8] != PROTOCOL_DATA) continue;
+            EXPECT(data_message_decode(slice_from(bytes, 9), &message) == STATUS_OK);
+            if (message.kind != DATA_TOLD || message.flow != 77) continue;
+            EXPECT(message.verdict == asks[i].verdict);
+            told++;
+        }
+        EXPECT(told == 1);
+        buf_deinit(&ranges);
+    }
+    bench_destroy(bench);
+}
+
 /* --- Tokens --- */
 
 /* Writes through one node with what the client knew before; the token it knows then. */
@@ -250,6 +291,7 @@ TEST_MAIN(TEST(who_is_late_has_a_twin_and_the_first_answer_is_believed),
           TEST(few_questions_are_asked_twice_in_the_long_run),
           TEST(the_healthiest_owner_is_asked_and_the_least_busy_one_forwarded_to),
           TEST(a_read_fails_at_once_when_no_owner_is_up),
+          TEST(a_node_answers_only_if_it_owns_all_that_is_asked_for),
           TEST(a_client_reads_at_one_what_it_has_written),
           TEST(a_node_that_has_not_come_so_far_is_passed_over),
           TEST(a_removal_tells_what_any_acknowledging_owner_knew))
