@@ -310,6 +310,18 @@ static bool is_precise(struct sim *sim, uint32_t index, const struct operation *
     return false;
 }
 
+/* Whether an owner that may answer lacks what was acknowledged. Most do not, which is found out first. */
+static bool lacks(struct sim *sim, uint32_t index, const struct operation *operation,
+                  struct version version, const struct shard *shard, node_id id)
+{
+    uint32_t node = sim_machine_of(sim, id);
+    const struct seen *seen = node == NOTHING ? NULL : seen_of(sim, index, node);
+    if (seen != NULL && holds(sim, index, seen, operation, version)) return false;
+    if (!answers(sim, &sim->checker.words[index], shard, id)) return false;
+    look(sim, index, node);
+    return !holds(sim, index, seen, operation, version);
+}
+
 /* Any read quorum of any map in use meets a node that holds what was acknowledged: of those that may
  * answer, no more lack it than the writes' quorum allows for. */
 static void check_held(struct sim *sim, uint32_t index, uint32_t by, struct version version)
@@ -321,20 +333,16 @@ static void check_held(struct sim *sim, uint32_t index, uint32_t by, struct vers
         struct shard shard = shard_of(map, word);
         const struct owners *owners = shard_read_owners(&shard);
         unsigned lacking = 0;
+        for (uint8_t i = 0; i < owners->count; i++)
+            lacking += lacks(sim, index, operation, version, &shard, owners->ids[i]);
+        if (lacking <= (unsigned)(owners->count - owners->write_quorum)) continue;
         struct text owned = {0};
         for (uint8_t i = 0; i < owners->count; i++) {
-            uint32_t node = sim_machine_of(sim, owners->ids[i]);
-            if (!answers(sim, word, &shard, owners->ids[i])) {
-                text_add(&owned, owners->ids[i], "does not answer");
-                continue;
-            }
-            const struct seen *seen = seen_of(sim, index, node);
-            if (!holds(sim, index, seen, operation, version)) look(sim, index, node);
-            bool held = holds(sim, index, seen, operation, version);
-            lacking += !held;
-            text_add(&owned, owners->ids[i], held ? "has it" : "has not");
+            node_id id = owners->ids[i];
+            bool lacked = lacks(sim, index, operation, version, &shard, id);
+            bool does = answers(sim, word, &shard, id);
+            text_add(&owned, id, lacked ? "has not" : does ? "has it" : "does not answer");
         }
-        if (lacking <= (unsigned)(owners->count - owners->write_quorum)) continue;
         find(sim, SIM_CHECK_LOST,
              "%.*s: operation %u was acknowledged with " VERSION_FORMAT
              "; durably, under map %llu,%s",
