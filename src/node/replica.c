@@ -22,8 +22,11 @@ enum {
  * and not synced may live on elsewhere under its next number. */
 static uint64_t slot_owner(const struct replica *replica)
 {
-    uint64_t boot = planted(BUG_SLOT_REUSED) ? 1 : replica->self.boot;
+    /* The salt tells starts of one number apart: of a directory that was brought back to an earlier state. */
+    bool reused = planted(BUG_SLOT_REUSED);
+    uint64_t boot = reused ? 1 : replica->self.boot;
     uint64_t mixed = replica->self.incarnation ^ (boot * UINT64_C(0x9e3779b97f4a7c15)) ^
+                     (reused ? 0 : replica->starts.boot.salt) ^
                      (replica->slot_count * UINT64_C(0xc2b2ae3d27d4eb4f));
     return mixed == 0 ? 1 : mixed;
 }
