@@ -413,8 +413,14 @@ static void keep_text(char *to, struct slice text)
 static bool wish_for(struct replica *replica, const struct change *change, node_id replaces)
 {
     struct replica_moves *moves = &replica->moves;
-    if (is_granted(replica, change)) return true;
     struct wish *wish = find_wish(moves, change);
+    if (is_granted(replica, change)) {
+        /* What was wished for before may not have become so yet. */
+        if (wish == NULL) return true;
+        *wish = moves->wishes[--moves->wish_count];
+        register_withdraw(&replica->topology.reg);
+        return true;
+    }
     if (wish == NULL) {
         if (!has_room(moves, change->kind) || !is_sound(change)) return false;
         wish = &moves->wishes[moves->wish_count++];

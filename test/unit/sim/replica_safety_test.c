@@ -42,6 +42,25 @@ static unsigned bits(node_id a, node_id b, node_id c)
     return 1U << a | 1U << b | (c == 0 ? 0 : 1U << c);
 }
 
+TEST_CASE(who_is_to_stay_after_all_does_not_leave)
+{
+    struct rangemap_settings settings = bench_settings(2, 2, 1);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    struct change stay = {.kind = CHANGE_MEMBER_LEAVING, .member = {.id = 3}};
+    for (node_id id = 2; id <= 4; id++) bench->cut[1][id] = bench->cut[id][1] = true;
+    ask_to_leave(bench, 1, 3); /* Nobody else hears of it for a while. */
+    bench_pass(bench, 500);
+    EXPECT(replica_change(bench->nodes[1].replica, &stay));
+    for (node_id id = 2; id <= 4; id++) bench->cut[1][id] = bench->cut[id][1] = false;
+    bench_pass(bench, 20000);
+    for (node_id id = 1; id <= 4; id++) {
+        struct member member;
+        EXPECT(rangemap_member_find(replica_map(bench->nodes[id].replica), 3, &member));
+        EXPECT(!member.leaving);
+    }
+    bench_destroy(bench);
+}
+
 /* --- Moves --- */
 
 TEST_CASE(a_next_owner_that_is_not_filled_answers_nothing_of_its_own)
@@ -369,6 +388,6 @@ TEST_MAIN(TEST(a_next_owner_that_is_not_filled_answers_nothing_of_its_own),
           TEST(a_request_under_a_map_that_all_left_behind_is_not_taken),
           TEST(a_registrar_that_nobody_confirmed_does_not_vote),
           TEST(a_hint_counts_when_its_keeper_has_it_durably),
-          TEST(a_start_counts_in_a_slot_of_its_own),
+          TEST(a_start_counts_in_a_slot_of_its_own), TEST(who_is_to_stay_after_all_does_not_leave),
           TEST(a_start_is_told_to_nobody_before_it_is_durable),
           TEST(a_start_that_the_disk_refused_is_written_again))
