@@ -376,6 +376,15 @@ void replica_map_lost(struct replica *replica)
     replica->topology.unsaved = true;
 }
 
+/* What the registrar promised and accepted is about the map after this one: kept without it, it would make
+ * no sense to the next start. */
+static bool keep_votes(struct replica *replica)
+{
+    if (!replica->topology.unsaved) return save_register(replica) == STATUS_OK;
+    save_map(replica);
+    return !replica->topology.unsaved;
+}
+
 /* Numbers of one generation say nothing in another: all that was acknowledged is to be anew, and what
  * runs began under something older. */
 static void begin_generation(struct replica *replica, const struct rangemap *map)
@@ -660,7 +669,7 @@ static void retire(struct replica *replica)
 static void take_news(struct replica *replica, const struct register_news *news)
 {
     /* A promise that is not kept is not told; it is given again when it is asked for again. */
-    if (news->store && save_register(replica) != STATUS_OK) outbox_drop_durable(&replica->outbox);
+    if (news->store && !keep_votes(replica)) outbox_drop_durable(&replica->outbox);
     if (news->newer != 0) replica_map_fetch(replica, news->newer);
     if (news->older != 0) replica_map_offer(replica, news->older);
     if (news->decided) adopt_decision(replica);
