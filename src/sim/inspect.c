@@ -319,7 +319,13 @@ static bool lacks(struct sim *sim, uint32_t index, const struct operation *opera
     if (seen != NULL && holds(sim, index, seen, operation, version)) return false;
     if (!answers(sim, &sim->checker.words[index], shard, id)) return false;
     look(sim, index, node);
-    return !holds(sim, index, seen, operation, version);
+    if (holds(sim, index, seen, operation, version)) return false;
+    /* A removal of unknown outcome may have happened, and been forgotten, between two looks. */
+    if (seen->present || version.time > seen->purged) return true;
+    if (sim->checker.words[index].unsettled_removals == 0) return true;
+    struct version *purged = &sim->inspection.purged[index];
+    *purged = version_max(*purged, version);
+    return false;
 }
 
 /* Any read quorum of any map in use meets a node that holds what was acknowledged: of those that may

@@ -164,9 +164,11 @@ TEST_CASE(a_node_answers_only_if_it_owns_all_that_is_asked_for)
     static const struct {
         const char *low, *high;
         enum data_verdict verdict;
+        const char *refused_low, *refused_high;
     } asks[] = {
-        {"", "m", DATA_OK},         {"b", "c", DATA_OK},       {"", "", DATA_NOT_OWNER},
-        {"b", "x", DATA_NOT_OWNER}, {"m", "", DATA_NOT_OWNER}, {"z", "", DATA_NOT_OWNER},
+        {"", "m", DATA_OK, "", ""},         {"b", "c", DATA_OK, "", ""},
+        {"", "", DATA_NOT_OWNER, "m", ""},  {"b", "x", DATA_NOT_OWNER, "m", "x"},
+        {"m", "", DATA_NOT_OWNER, "m", ""}, {"z", "", DATA_NOT_OWNER, "z", ""},
     };
     struct rangemap_settings settings = bench_settings(2, 2, 1);
     struct bench *bench = bench_create(4, &settings, (const char *const[]){"m", NULL});
@@ -191,11 +193,96 @@ TEST_CASE(a_node_answers_only_if_it_owns_all_that_is_asked_for)
             EXPECT(data_message_decode(slice_from(bytes, 9), &message) == STATUS_OK);
             if (message.kind != DATA_TOLD || message.flow != 77) continue;
             EXPECT(message.verdict == asks[i].verdict);
+            EXPECT(message.range_count == (message.verdict == DATA_OK ? 0 : 1));
+            struct slice rest = message.ranges;
+            struct key_range refused;
+            while (data_range_next(&rest, &refused)) {
+                EXPECT(slice_equal(refused.low, slice_from_text(asks[i].refused_low)));
+                EXPECT(slice_equal(refused.high, slice_from_text(asks[i].refused_high)));
+            }
             told++;
         }
         EXPECT(told == 1);
         buf_deinit(&ranges);
     }
+    bench_destroy(bench);
+}
+
+/* The one read under way at a node; NULL: none. */
+static const struct flow *read_at(const struct bench *bench, node_id id)
+{
+    const struct replica *replica = bench->nodes[id].replica;
+    for (size_t i = 0; i < replica->flow_capacity; i++)
+        if (replica->flows[i].kind == FLOW_READ) return &replica->flows[i];
+    return NULL;
+}
+
+/* How the node is asked now: the ask, or NULL. */
+static const struct ask *ask_of(const struct flow *flow, node_id id)
+{
+    for (size_t i = 0; flow != NULL && i < flow->read.lists.count; i++)
+        if (flow->read.lists.list[i].node == id) return &flow->read.lists.list[i];
+    return NULL;
+}
+
+/* Both are needed for the first shard, and each may be asked for the second as well. */
+TEST_CASE(who_refuses_for_one_shard_is_asked_for_another)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_create(5, &settings, (const char *const[]){"m", NULL});
+    bench_kill(bench, 1,
+               SIM_DISK_KILLED); /* Owners of the first: 1, 2, 3; of the second: 2, 3, 4. */
+    bench_pass(bench, 20000);
+    for (node_id id = 2; id <= 4; id++) bench->deaf[id][PROTOCOL_DATA] = true;
+    bench_ask(bench, 5,
+              &(struct request){.kind = REQUEST_BEST,
+                                .limit = 3,
+                                .has_consistency = true,
+                                .consistency = CONSISTENCY_QUORUM});
+    const struct flow *flow = read_at(bench, 5);
+    const struct ask *two = ask_of(flow, 2), *three = ask_of(flow, 3);
+    EXPECT(two != NULL && three != NULL);
+    /* One of them is asked about both shards at least: they are neighbours in one question. */
+    node_id refuses = two->range_count >= three->range_count ? 2 : 3;
+    struct buf ranges = {.heap = &bench->heap};
+    struct key_range second = {SLICE_LITERAL("m"), {0}};
+    data_range_append(&ranges, &second);
+    struct data_message told = {.kind = DATA_TOLD,
+                                .flow = ask_of(flow, refuses)->label,
+                                .verdict = DATA_INCOMPLETE,
+                                .ranges = buf_slice(&ranges),
+                                .range_count = 1};
+    bench_hear(bench, refuses, 5, &told);
+    const struct ask *again = ask_of(read_at(bench, 5), refuses);
+    EXPECT(again != NULL && again->range_count == 1);
+    struct slice rest = buf_slice(&again->ranges);
+    struct key_range range;
+    EXPECT(data_range_next(&rest, &range) && range.low.size == 0);
+    EXPECT(ask_of(read_at(bench, 5), 4) != NULL);
+    buf_deinit(&ranges);
+    bench_destroy(bench);
+}
+
+/* Owners that are deaf to questions hand over what they have: who asks goes on to those that have it,
+ * and keeps nobody from going over to the next map meanwhile. */
+TEST_CASE(a_read_goes_on_by_a_newer_map)
+{
+    struct rangemap_settings settings = bench_settings(2, 2, 1);
+    struct bench *bench = bench_create(5, &settings, NULL);
+    EXPECT(bench_put(bench, 1, "w", 3)->reply.outcome == REQUEST_DONE);
+    bench->deaf[1][PROTOCOL_DATA] = bench->deaf[2][PROTOCOL_DATA] = true;
+    struct request get = get_of("w", CONSISTENCY_ONE);
+    get.timeout_ms = 60000;
+    uint64_t asked = bench_ask(bench, 5, &get);
+    for (node_id id = 1; id <= 2; id++) {
+        struct change leave = {.kind = CHANGE_MEMBER_LEAVING,
+                               .member = {.id = id, .leaving = true}};
+        replica_change(bench->nodes[3].replica, &leave);
+    }
+    for (int turn = 0; turn < 400 && bench_reply(bench, asked) == NULL; turn++)
+        bench_pass(bench, 100);
+    EXPECT(bench_reply(bench, asked)->reply.outcome == REQUEST_DONE);
+    EXPECT(bench_reply(bench, asked)->scores[0] == 3);
     bench_destroy(bench);
 }
 
@@ -292,6 +379,7 @@ TEST_MAIN(TEST(who_is_late_has_a_twin_and_the_first_answer_is_believed),
           TEST(the_healthiest_owner_is_asked_and_the_least_busy_one_forwarded_to),
           TEST(a_read_fails_at_once_when_no_owner_is_up),
           TEST(a_node_answers_only_if_it_owns_all_that_is_asked_for),
+          TEST(who_refuses_for_one_shard_is_asked_for_another), TEST(a_read_goes_on_by_a_newer_map),
           TEST(a_client_reads_at_one_what_it_has_written),
           TEST(a_node_that_has_not_come_so_far_is_passed_over),
           TEST(a_removal_tells_what_any_acknowledging_owner_knew))
