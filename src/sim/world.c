@@ -84,7 +84,7 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
     options->timeout_ms = 5000;
     options->faulty_ms = 1000 * (60 + prng_below(&prng, 540));
     options->served_ms = 20000;
-    options->quiet_ms = 180000;
+    options->quiet_ms = 600000; /* Many small shards move a few at a time. */
     options->converges = true;
     options->faults = (struct nemesis_options){
         .kinds = FAULTS_SURVIVED,
