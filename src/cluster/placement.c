@@ -469,10 +469,22 @@ static bool give_set(struct placing *placing, uint16_t to)
     return true;
 }
 
+/* Has less than its share, and is being given as much at once as it may. */
+static bool is_held_back(const struct placing *placing, uint16_t node)
+{
+    const struct place_node *row = &placing->nodes[node];
+    return row->receives && !row->exhausted && !may_receive(placing, node) &&
+           placing_ratio(row, 0) < PLACEMENT_EVEN;
+}
+
+/* NOBODY: those that should get more have to wait, and nobody else should meanwhile. What a full node
+ * gives to one that has its share already would have to move once more. */
 static uint16_t find_emptiest(const struct placing *placing)
 {
     uint16_t best = NOBODY;
     uint64_t best_ratio = UINT64_MAX;
+    for (uint16_t node = 0; node < placing->node_count; node++)
+        if (is_held_back(placing, node)) best_ratio = PLACEMENT_EVEN;
     for (uint16_t node = 0; node < placing->node_count; node++) {
         if (!may_receive(placing, node) || placing->nodes[node].exhausted) continue;
         uint64_t ratio = placing_ratio(&placing->nodes[node], 0);

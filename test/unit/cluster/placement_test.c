@@ -252,6 +252,26 @@ TEST_CASE(five_nodes_become_six)
     place_deinit(&place);
 }
 
+/* The new one may be given a few at a time: nobody else is given any meanwhile. */
+TEST_CASE(who_has_its_share_gets_nothing_while_another_waits)
+{
+    for (unsigned shards = 32; shards <= 128; shards += 32) {
+        struct prng prng = {.state = test_seed};
+        struct place place;
+        place_init(&place, &rangemap_settings_default);
+        cut(&place, shards, &prng);
+        for (size_t i = 0; i < shards; i++) place.weights[i].bytes = 1;
+        add_members(&place, 2, 5, 1);
+        settle(&place);
+        place.bounds = (struct placement_bounds){.moves_max = 8, .node_moves_max = 4};
+        add_members(&place, 6, 6, 1);
+        settle(&place);
+        EXPECT(part_moved(&place) <= 1.1 / 6);
+        EXPECT(place.moved_bytes == measure(&place)->load[6]);
+        place_deinit(&place);
+    }
+}
+
 /* A larger cluster through its life; NODES and SHARDS make it as large as a map may be. */
 TEST_CASE(a_large_cluster_stays_balanced_with_few_peers)
 {
@@ -491,7 +511,8 @@ TEST_CASE(random_histories_end_with_every_shard_where_it_should_be)
     }
 }
 
-TEST_MAIN(TEST(five_nodes_become_six), TEST(a_large_cluster_stays_balanced_with_few_peers),
-          TEST(shares_follow_capacity), TEST(a_batch_keeps_its_bounds),
-          TEST(a_shard_that_cannot_have_its_owners_waits), TEST(a_quorum_is_changed_without_a_copy),
+TEST_MAIN(TEST(five_nodes_become_six), TEST(who_has_its_share_gets_nothing_while_another_waits),
+          TEST(a_large_cluster_stays_balanced_with_few_peers), TEST(shares_follow_capacity),
+          TEST(a_batch_keeps_its_bounds), TEST(a_shard_that_cannot_have_its_owners_waits),
+          TEST(a_quorum_is_changed_without_a_copy),
           TEST(random_histories_end_with_every_shard_where_it_should_be))
