@@ -19,6 +19,7 @@
 
 enum {
     MOVES_INTERVAL_MS = 1000,
+    MOVES_AGAIN_MS = 100,   /* When what was joined is not durable yet. */
     MOVES_SWEEP_KEYS = 256, /* Forgotten in one turn. */
 };
 
@@ -148,6 +149,7 @@ void replica_moves_lost(struct replica *replica)
     replica->repair.completed_count = 0;
     for (size_t i = 0; i < moves->filling_count; i++) {
         moves->filling[i].compared = 0;
+        moves->filling[i].joined = 0;
         moves->filling[i].synced = false;
     }
 }
@@ -289,6 +291,13 @@ static void conclude(struct replica *replica)
         if (compared < compare_need(replica, &shard, part)) continue;
         if (part != FILLING_GOES && clear < shard.began && !planted(BUG_HINTS_NOT_ASKED_FOR)) {
             wanted = u64_max(wanted, shard.began);
+            continue;
+        }
+        /* Reads see what is durable. */
+        if (filling->joined == 0)
+            filling->joined = store_next_sequence(replica->store) - !replica->batch_open;
+        if (store_visible_sequence(replica->store) < filling->joined) {
+            replica->topology.moves_ms = replica->time.now_ms + MOVES_AGAIN_MS;
             continue;
         }
         filling->synced = true;

@@ -262,6 +262,7 @@ struct filling {
     uint8_t compared; /* With these owners, or next owners when it goes, by place. */
     bool moved;       /* Transferred, as far as that is of use: what is left is for repair. */
     uint8_t failures; /* Of transfers. */
+    uint64_t joined;  /* The log's sequence when enough was compared; 0: it was not yet. */
     bool synced;
 };
 
