@@ -144,9 +144,12 @@ static uint64_t shared_purged(struct repair *repair, node_id peer, enum repair_s
 }
 
 /* Of the list that env.shared() made. */
-static uint64_t hash_of_ranges(const struct buf *ranges)
+static struct hash128 hash_of_shared(const struct repair *repair)
 {
-    return XXH3_64bits(ranges->data, ranges->size);
+    uint64_t generation_id = repair->env.generation_id(repair->env.context);
+    XXH128_hash_t hash =
+        XXH3_128bits_withSeed(repair->ranges.data, repair->ranges.size, generation_id);
+    return (struct hash128){.low = hash.low64, .high = hash.high64};
 }
 
 void repair_map_changed(struct repair *repair)
@@ -157,9 +160,11 @@ void repair_map_changed(struct repair *repair)
         buf_clear(&repair->ranges);
         repair->env.shared(repair->env.context, session->peer, session->scope, &repair->ranges);
         bool same = buf_status(&repair->ranges) == STATUS_OK &&
-                    hash_of_ranges(&repair->ranges) == session->shared;
+                    hash128_equal(hash_of_shared(repair), session->shared);
         if (!same) finish(repair, session, false);
     }
+    /* Who asks now would take what has ended for sessions by this map. */
+    repair->completed_count = 0;
 }
 
 /* --- Sending --- */
@@ -340,16 +345,16 @@ bool repair_begin(struct repair *repair, node_id peer, enum repair_scope scope, 
         if (repair->sessions[i].peer == 0) session = &repair->sessions[i];
     }
     if (is_driven_by(repair, peer, now_ms) || !is_ready(repair, peer, scope)) return false;
-    struct repair_message message = {
-        .kind = REPAIR_ROOT, .scope = scope, .map = repair->env.map(repair->env.context)};
+    struct repair_message message = {.kind = REPAIR_ROOT, .scope = scope};
     if (session == NULL || shared_sum(repair, peer, scope, &message.sum) != STATUS_OK) return false;
     if (repair->ranges.size == 0) return false; /* Nothing is shared. */
+    message.shared = hash_of_shared(repair);
     message.purged = repair->env.purged(repair->env.context, buf_slice(&repair->ranges));
     session->peer = peer;
     session->number = ++repair->number;
     session->scope = scope;
     session->epoch = repair->epoch;
-    session->shared = hash_of_ranges(&repair->ranges);
+    session->shared = message.shared;
     session->mark = repair->mark;
     session->purged = message.purged;
     session->peer_is_complete = false;
@@ -610,9 +615,11 @@ static enum repair_verdict answer_root(struct repair *repair, node_id from,
                                        const struct repair_message *message)
 {
     struct sum sum;
-    if (!hash128_equal(message->map, repair->env.map(repair->env.context))) return REPAIR_OTHER_MAP;
+    uint64_t purged = shared_purged(repair, from, message->scope);
+    if (buf_status(&repair->ranges) != STATUS_OK) return REPAIR_REFUSED;
+    if (!hash128_equal(message->shared, hash_of_shared(repair))) return REPAIR_OTHER_MAP;
     if (!is_ready(repair, from, message->scope)) return REPAIR_REFUSED;
-    if (shared_purged(repair, from, message->scope) != message->purged) {
+    if (purged != message->purged) {
         repair->env.tell_purged(repair->env.context, from);
         return REPAIR_OTHER_PURGE;
     }

@@ -71,8 +71,8 @@ struct repair_env {
     /* Whether REPAIR_ALL with `peer` makes sense: no part of it is on its way by other means. */
     bool (*ready)(void *context, node_id peer);
 
-    /* Identity of the map that says so. */
-    struct hash128 (*map)(void *context);
+    /* Of the map that says so: what another one's owners share is another thing. */
+    uint64_t (*generation_id)(void *context);
 
     /* Hash of what was purged of shared ranges: where it differs sums do, and nothing is compared. */
     uint64_t (*purged)(void *context, struct slice ranges);
@@ -101,10 +101,10 @@ struct repair_session {
     uint8_t expected; /* Kind of the answer that is waited for. */
     uint8_t tries;
     uint64_t due_ms;
-    uint64_t epoch;  /* repair->epoch when it began, ... */
-    uint64_t mark;   /* ... and repair->mark. */
-    uint64_t shared; /* Hash of what was shared then, ... */
-    uint64_t purged; /* ... and of what was purged of that. */
+    uint64_t epoch;        /* repair->epoch when it began, ... */
+    uint64_t mark;         /* ... and repair->mark. */
+    struct hash128 shared; /* What was shared then, ... */
+    uint64_t purged;       /* ... and hash of what was purged of that. */
     bool peer_is_complete;
     struct buf sent;  /* The message under way, without the protocol's byte. */
     struct buf asked; /* Its list: ranges or keys. */

@@ -18,8 +18,8 @@ void repair_message_encode(const struct repair_message *message, struct buf *out
     buf_append_varint(out, message->step);
     switch (message->kind) {
     case REPAIR_ROOT:
-        buf_append_u64le(out, message->map.low);
-        buf_append_u64le(out, message->map.high);
+        buf_append_u64le(out, message->shared.low);
+        buf_append_u64le(out, message->shared.high);
         buf_append_u64le(out, message->purged);
         buf_append_u8(out, (uint8_t)message->scope);
         buf_append_u64le(out, message->sum.low);
@@ -268,8 +268,8 @@ enum status repair_message_decode(struct slice bytes, struct repair_message *mes
     decoded.step = (uint32_t)step;
     switch (decoded.kind) {
     case REPAIR_ROOT:
-        decoded.map.low = reader_u64le(&reader);
-        decoded.map.high = reader_u64le(&reader);
+        decoded.shared.low = reader_u64le(&reader);
+        decoded.shared.high = reader_u64le(&reader);
         decoded.purged = reader_u64le(&reader);
         get_scope(&reader, &decoded);
         decoded.sum.low = reader_u64le(&reader);

@@ -74,7 +74,7 @@ struct repair_message {
     enum repair_kind kind;
     uint64_t session;
     uint32_t step;               /* Of the session; comes back as it was. */
-    struct hash128 map;          /* ROOT: of the map that says what is shared. */
+    struct hash128 shared;       /* ROOT: of the ranges that the two share. */
     uint64_t purged;             /* ROOT, COMPARE: hash of what is purged of that. */
     enum repair_scope scope;     /* ROOT, COMPARE */
     struct sum sum;              /* ROOT */

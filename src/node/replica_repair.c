@@ -51,10 +51,10 @@ static bool env_ready(void *context, node_id peer)
     return !replica_transfer_waits(context, peer);
 }
 
-static struct hash128 env_map(void *context)
+static uint64_t env_generation_id(void *context)
 {
     const struct replica *replica = context;
-    return rangemap_identity(replica->map)->hash;
+    return rangemap_identity(replica->map)->generation_id;
 }
 
 static uint64_t env_purged(void *context, struct slice ranges)
@@ -106,7 +106,7 @@ void replica_repair_init(struct replica *replica)
         .owns_with = env_owns_with,
         .shared = env_shared,
         .ready = env_ready,
-        .map = env_map,
+        .generation_id = env_generation_id,
         .purged = env_purged,
         .tell_purged = env_tell_purged,
         .is_complete = env_is_complete,

@@ -60,7 +60,7 @@ static struct repair_message message_of(enum repair_kind kind, struct prng *prng
                                      .session = prng_u64(prng) >> prng_below(prng, 64),
                                      .step = prng_u32(prng) >> prng_below(prng, 32)};
     if (kind == REPAIR_ROOT) {
-        message.map = (struct hash128){prng_u64(prng), prng_u64(prng)};
+        message.shared = (struct hash128){prng_u64(prng), prng_u64(prng)};
         message.sum = (struct sum){prng_u64(prng), prng_u64(prng)};
     }
     if (kind == REPAIR_ROOT || kind == REPAIR_COMPARE) {
@@ -111,7 +111,7 @@ TEST_CASE(every_kind_comes_back_as_it_was_and_has_one_form)
         EXPECT(repair_message_decode(buf_slice(&bytes), &again) == STATUS_OK);
         EXPECT(again.kind == kind && again.session == message.session);
         EXPECT(again.step == message.step && again.verdict == message.verdict);
-        EXPECT(hash128_equal(again.map, message.map) && sum_equal(again.sum, message.sum));
+        EXPECT(hash128_equal(again.shared, message.shared) && sum_equal(again.sum, message.sum));
         EXPECT(again.purged == message.purged && again.complete == message.complete);
         EXPECT(again.scope == message.scope);
         EXPECT(again.count == message.count && slice_equal(again.list, message.list));

@@ -61,7 +61,7 @@ struct world {
     struct packet queue[QUEUE_MAX];
     size_t queue_count;
     uint64_t now_ms, stack_peak_bytes;
-    struct hash128 map;
+    uint64_t generation_id;
 };
 
 /* --- A store --- */
@@ -122,10 +122,10 @@ static void env_shared(void *context, node_id peer, enum repair_scope scope, str
         repair_range_append(ranges, &store->world->shared[i], 0);
 }
 
-static struct hash128 env_map(void *context)
+static uint64_t env_generation_id(void *context)
 {
     struct store *store = context;
-    return store->world->map;
+    return store->world->generation_id;
 }
 
 static uint64_t env_purged(void *context, struct slice ranges)
@@ -169,7 +169,7 @@ static void store_start(struct store *store)
                              .owns_with = env_owns_with,
                              .shared = env_shared,
                              .ready = env_ready,
-                             .map = env_map,
+                             .generation_id = env_generation_id,
                              .purged = env_purged,
                              .tell_purged = env_tell_purged,
                              .is_complete = env_is_complete,
@@ -195,7 +195,7 @@ static struct world *world_create(node_id store_count)
     world->store_count = store_count;
     world->shared[0] = (struct key_range){SLICE_LITERAL("\1"), {0}};
     world->shared_count = 1;
-    world->map = (struct hash128){5, 6};
+    world->generation_id = 5;
     outbox_init(&world->outbox, &world->heap);
     for (node_id id = 1; id <= store_count; id++) {
         struct store *store = &world->stores[id];
@@ -892,7 +892,7 @@ TEST_CASE(questions_about_what_is_not_shared_are_refused)
         EXPECT(stage.asked.kind == REPAIR_PUSHED && stage.asked.verdict == REPAIR_OTHER_MAP);
     }
     buf_clear(&stage.list);
-    EXPECT(stage_say(&stage, (struct repair_message){.kind = REPAIR_ROOT, .map = {5, 7}}) ==
+    EXPECT(stage_say(&stage, (struct repair_message){.kind = REPAIR_ROOT, .shared = {5, 7}}) ==
            STATUS_OK);
     EXPECT(stage.asked.verdict == REPAIR_OTHER_MAP);
     EXPECT(sum_equal(stage.before, store_sum(&stage.world->stores[1])));
