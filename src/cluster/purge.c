@@ -22,6 +22,11 @@ static void nodes_add(struct purge_nodes *nodes, node_id id)
     nodes->words[id / 64] |= UINT64_C(1) << id % 64;
 }
 
+static void nodes_remove(struct purge_nodes *nodes, node_id id)
+{
+    nodes->words[id / 64] &= ~(UINT64_C(1) << id % 64);
+}
+
 /* Who has to know all that is written to the shard: its owners, then its next ones. */
 struct takers {
     node_id ids[2 * RANGEMAP_OWNERS_MAX];
@@ -106,6 +111,18 @@ static void lower(struct purge *purge, struct key_range range, enum purge_field 
 static void meet_anew(struct purge *purge, struct purge_met *met)
 {
     *met = (struct purge_met){.since = ++purge->number};
+}
+
+static void fill_anew(struct purge *purge)
+{
+    meet_anew(purge, &purge->filling);
+    meet_anew(purge, &purge->sources);
+}
+
+static void meet_all_anew(struct purge *purge)
+{
+    meet_anew(purge, &purge->round);
+    fill_anew(purge);
 }
 
 /* --- What may be done --- */
@@ -206,7 +223,7 @@ static unsigned count_met(const struct purge *purge, const struct shard *shard, 
     *need = (unsigned)(owners->count - owners->write_quorum + 1);
     for (size_t i = 0; i < owners->count; i++)
         met += owners->ids[i] != purge->env.self &&
-               nodes_have(&purge->filling.complete, owners->ids[i]);
+               nodes_have(&purge->sources.nodes, owners->ids[i]);
     return met;
 }
 
@@ -247,12 +264,10 @@ static void take_stock(struct purge *purge, const struct purge_look *look)
 void purge_compared(struct purge *purge, const struct purge_look *look, node_id peer,
                     uint64_t number, bool peer_is_complete)
 {
-    struct purge_met *both[] = {&purge->round, &purge->filling};
-    for (size_t i = 0; i < 2; i++) {
-        if (number < both[i]->since) continue;
-        nodes_add(&both[i]->nodes, peer);
-        if (peer_is_complete) nodes_add(&both[i]->complete, peer);
-    }
+    struct purge_met *met[] = {&purge->round, &purge->filling, &purge->sources};
+    size_t count = peer_is_complete ? 3 : 2;
+    for (size_t i = 0; i < count; i++)
+        if (number >= met[i]->since) nodes_add(&met[i]->nodes, peer);
     take_stock(purge, look);
 }
 
@@ -300,15 +315,24 @@ void purge_lost(struct purge *purge, const struct purge_ranges *kept)
         lower(purge, part, PURGE_SWEPT, times.at[PURGE_SWEPT]);
     }
     purge->unsaved = true;
-    meet_anew(purge, &purge->round);
-    meet_anew(purge, &purge->filling);
+    meet_all_anew(purge);
 }
 
 void purge_rolled_back(struct purge *purge)
 {
     lower(purge, all_keys, PURGE_COMPLETE, 0);
-    meet_anew(purge, &purge->round);
-    meet_anew(purge, &purge->filling);
+    meet_all_anew(purge);
+}
+
+/* Sessions with who did not share this with this node were not about it. */
+static void forget_new_sources(struct purge *purge, const struct shard *old,
+                               const struct shard *shard)
+{
+    struct takers takers = takers_of(shard);
+    bool shared = takes(old, purge->env.self);
+    for (size_t i = 0; i < takers.count; i++)
+        if (!shared || !takes(old, takers.ids[i]))
+            nodes_remove(&purge->sources.nodes, takers.ids[i]);
 }
 
 /* Where this node takes writes now and took none by the map before, it has nothing. */
@@ -320,6 +344,7 @@ static void begin_anew(struct purge *purge, const struct rangemap *before,
     for (; first < end; first++) {
         struct shard old = rangemap_shard(before, first);
         struct key_range range = range_of(&old);
+        forget_new_sources(purge, &old, shard);
         if (takes(&old, purge->env.self)) continue;
         if (slice_compare(range.low, shard->low) < 0) range.low = shard->low;
         if (range.high.size == 0 ||
@@ -340,6 +365,9 @@ void purge_map_changed(struct purge *purge, const struct rangemap *before,
     purge->comparing = 0;
     meet_anew(purge, &purge->round);
     meet_anew(purge, &purge->filling);
+    bool recovered = before == NULL || rangemap_identity(before)->generation_id !=
+                                           rangemap_identity(map)->generation_id;
+    if (recovered) meet_anew(purge, &purge->sources);
 }
 
 /* --- A member's side --- */
@@ -471,7 +499,7 @@ static void adopt(struct purge *purge, struct key_range range, hlc_time upto)
     if (!raise(purge, range, PURGE_PROMISED, upto)) return;
     if (!raise(purge, range, PURGE_PURGED, upto)) return;
     TRACE(purge->env.trace, "purge: up to %llu", (unsigned long long)hlc_wall_ms(upto));
-    if (!purge_is_complete(purge, &range)) meet_anew(purge, &purge->filling);
+    if (!purge_is_complete(purge, &range)) fill_anew(purge);
 }
 
 /* Where shards and ranges overlap. */

@@ -92,10 +92,9 @@ struct purge_round {
     uint64_t ask_ms, end_ms, next_ms;
 };
 
-/* Owners met in sessions that began at number `since` or later. */
+/* Owners met in sessions that began at number `since` or later, and ended complete. */
 struct purge_met {
-    struct purge_nodes nodes;    /* Sessions that ended complete. */
-    struct purge_nodes complete; /* So did these, and the peer said that it was complete itself. */
+    struct purge_nodes nodes;
     uint64_t since;
 };
 
@@ -103,9 +102,12 @@ struct purge {
     struct purge_env env;
     struct purge_ranges ranges;
     hlc_time promised_durable;
-    hlc_time comparing;       /* COMPARE: up to when; 0: nothing is compared for a round. */
-    struct purge_met round;   /* For it. */
-    struct purge_met filling; /* Since something here was last known to be incomplete. */
+    hlc_time comparing;     /* COMPARE: up to when; 0: nothing is compared for a round. */
+    struct purge_met round; /* For it. */
+    struct purge_met
+        filling; /* Since something here was last known to be incomplete, by this map. */
+    struct purge_met sources; /* Of these who were complete themselves, by whatever map: what each
+                                 shares with this node has not grown since. */
     uint64_t number;          /* Goes into sessions at their start: what they were begun after. */
     bool unsaved;             /* `ranges` differ from what was kept last. */
     struct purge_round driver;

@@ -415,6 +415,50 @@ TEST_CASE(a_disk_that_was_set_back_is_complete_again_after_enough_others_that_ar
     world_destroy(world);
 }
 
+/* Maps that change often must keep nobody incomplete: sessions count on with whom no more is shared now. */
+TEST_CASE(sessions_with_complete_owners_count_over_maps_that_share_no_more_with_them)
+{
+    struct world *world = world_create(4, 0);
+    struct key_range all = {0};
+    round_of(world);
+    struct purge *purge = &world->peers[3].purge;
+    purge_rolled_back(purge);
+    struct purge_look now = look(world, 3);
+    purge_compared(purge, &now, 1, purge->number, true);
+    uint64_t number = purge->number;
+    purge_compared(purge, &now, 4, number, true); /* It shares nothing yet. */
+
+    /* The second half begins to go from 1 to 4. Nothing more is shared with 1 and 2. */
+    struct rangemap *before = rangemap_ref(world->maker.map);
+    maker_at(&world->maker, CHANGE_SPLIT, "m");
+    EXPECT(maker_commit(&world->maker) == STATUS_OK);
+    maker_begin(&world->maker, "m", (const node_id[]){2, 3, 4, 0});
+    EXPECT(maker_commit(&world->maker) == STATUS_OK);
+    purge_map_changed(purge, before, world->maker.map);
+    rangemap_unref(before);
+    now = look(world, 3);
+    purge_compared(purge, &now, 2, number, true); /* As before: it went on over the change. */
+    EXPECT(purge_is_complete(purge, &all));
+
+    /* The first half comes to 4 as well, which shares it from then on: sessions before were not about it. */
+    purge_rolled_back(purge);
+    purge_compared(purge, &now, 4, purge->number, true);
+    number = purge->number;
+    before = rangemap_ref(world->maker.map);
+    maker_begin(&world->maker, "", (const node_id[]){2, 3, 4, 0});
+    EXPECT(maker_commit(&world->maker) == STATUS_OK);
+    maker_at(&world->maker, CHANGE_SWITCH, "");
+    EXPECT(maker_commit(&world->maker) == STATUS_OK);
+    purge_map_changed(purge, before, world->maker.map);
+    rangemap_unref(before);
+    now = look(world, 3);
+    purge_compared(purge, &now, 2, number, true);
+    EXPECT(!purge_is_complete(purge, &(struct key_range){.high = SLICE_LITERAL("m")}));
+    purge_compared(purge, &now, 4, purge->number, true);
+    EXPECT(purge_is_complete(purge, &(struct key_range){.high = SLICE_LITERAL("m")}));
+    world_destroy(world);
+}
+
 /* Nobody may stop all writes by promising what lies ahead. */
 TEST_CASE(a_promise_of_the_future_is_not_given)
 {
@@ -452,4 +496,5 @@ TEST_MAIN(TEST(a_round_goes_from_promises_to_comparisons_to_what_may_go),
           TEST(shards_are_split_and_moved_and_what_was_purged_stays_with_the_keys),
           TEST(a_former_owner_blocks_what_it_owned_until_its_map_is_retired),
           TEST(a_disk_that_was_set_back_is_complete_again_after_enough_others_that_are),
+          TEST(sessions_with_complete_owners_count_over_maps_that_share_no_more_with_them),
           TEST(a_promise_of_the_future_is_not_given))
