@@ -139,7 +139,7 @@ static bool has_version(enum data_verdict verdict)
 
 static bool has_ranges(enum data_verdict verdict)
 {
-    return verdict == DATA_NOT_OWNER || verdict == DATA_INCOMPLETE;
+    return verdict == DATA_NOT_OWNER || verdict == DATA_INCOMPLETE || verdict == DATA_UNFILLED;
 }
 
 void data_message_encode(const struct data_message *message, struct buf *out)
@@ -176,6 +176,7 @@ void data_message_encode(const struct data_message *message, struct buf *out)
         buf_append_slice(out, message->refusals);
         break;
     case DATA_ASK:
+        buf_append_u8(out, message->of_all);
         buf_append_u8(out, message->with_dead);
         buf_append_varint(out, message->sequence);
         put_request(out, &message->request);
@@ -606,6 +607,7 @@ static void get_body(struct reader *reader, struct data_message *message)
         if (message->verdict == DATA_PARTLY) get_refusals(reader, message);
         break;
     case DATA_ASK:
+        message->of_all = get_bool(reader);
         message->with_dead = get_bool(reader);
         message->sequence = reader_varint(reader);
         get_request(reader, &message->request);

@@ -51,13 +51,14 @@ enum data_verdict {
     DATA_OK = 0,
     DATA_STALE,      /* `version` stands in the way. */
     DATA_NOT_OWNER,  /* By the map I have, whose number is in the message. */
-    DATA_INCOMPLETE, /* I own it, and do not have it all yet. */
+    DATA_INCOMPLETE, /* I own it, and what I have of it may be deleted. */
     DATA_FULL,
     DATA_CLOCK_SKEW,
     DATA_BUSY,
     DATA_DAMAGED,
     DATA_PROMISED, /* Nothing up to `version` is taken: stamp above it. */
     DATA_PARTLY,   /* Of several records, all but those in `refusals`. */
+    DATA_UNFILLED, /* I am to own it, and do not have it all yet. */
     DATA_VERDICT_END,
 };
 
@@ -88,10 +89,10 @@ struct data_message {
     uint64_t sequence; /* APPLIED: of the log of who says so, where it stands.
                                   ASK: the log of who is asked must be there; 0: anywhere. */
 
-    struct slice
-        ranges; /* ASK: see data_range_next(). TOLD with DATA_NOT_OWNER, DATA_INCOMPLETE: of
-                            these ranges that holds, if there are any. */
+    struct slice ranges; /* ASK: see data_range_next(). TOLD with DATA_NOT_OWNER, DATA_INCOMPLETE,
+                            DATA_UNFILLED: of these ranges that holds, if there are any. */
     uint64_t range_count;
+    bool of_all;       /* ASK: all owners are asked, so that one which is not filled may answer. */
     bool with_dead;    /* ASK: tombstones and expired records too. TOLD: the entries may be such. */
     struct sum digest; /* TOLD of a count: over all current records of the ranges. */
 };

@@ -104,6 +104,7 @@ struct ask {
     uint64_t label;             /* Of the message that is to be answered. */
     uint64_t sent_ms, hedge_ms; /* When it is late enough to ask another node as well; 0: never. */
     size_t twin; /* Of the same asks: where the same is asked of another, plus one. */
+    bool of_all; /* All owners are asked. */
     bool answered;
     bool more;         /* It has entries after the last it told. */
     size_t shard;      /* The first one it is about. */
@@ -127,6 +128,7 @@ struct asks {
 struct avoided {
     node_id node;
     size_t first, end;
+    bool unfilled; /* Because it is not filled: as one of all owners it may be asked. */
 };
 
 /* Two steps: the owners' own lists; then, where those differ, each candidate at the owners that did
@@ -547,9 +549,12 @@ void replica_serve_hold(struct replica *replica, node_id from, const struct data
 
 /* What this node holds of the question, into message's entries (replica->entries); or what it may not
  * answer of it, into its ranges (replica->ranges). */
-enum data_verdict replica_tell(struct replica *replica, const struct request *request,
-                               bool with_dead, struct slice ranges, uint64_t range_count,
+enum data_verdict replica_tell(struct replica *replica, const struct data_message *asked,
                                struct data_message *told);
+
+/* Whether it may be asked about the shard here; `of_all`: as one of all its owners. */
+enum data_verdict replica_may_tell(const struct replica *replica, const struct shard *shard,
+                                   bool of_all);
 
 /* --- replica_write.c --- */
 

@@ -63,13 +63,17 @@ static struct ask *asks_add(struct replica *replica, struct asks *asks, node_id 
 }
 
 /* The newest ask of the node that has room, or one more. */
-static struct ask *ask_for(struct replica *replica, struct asks *asks, node_id node, bool own)
+static struct ask *ask_for(struct replica *replica, struct asks *asks, node_id node, bool of_all,
+                           bool own)
 {
     for (size_t i = asks->count; i > 0 && !own; i--) {
         struct ask *ask = &asks->list[i - 1];
-        if (ask->node == node && ask->range_count < DATA_RANGES_MAX) return ask;
+        bool has_room = ask->range_count < DATA_RANGES_MAX;
+        if (ask->node == node && ask->of_all == of_all && has_room) return ask;
     }
-    return asks_add(replica, asks, node);
+    struct ask *ask = asks_add(replica, asks, node);
+    if (ask != NULL) ask->of_all = of_all;
+    return ask;
 }
 
 /* A part of an answer that found no memory: nothing may be made of the rest. */
@@ -117,13 +121,21 @@ void replica_read_free(struct replica *replica, struct flow *flow)
 
 /* --- Plan --- */
 
-static bool is_avoided(const struct flow_read *read, node_id node, size_t shard)
+static const struct avoided *find_avoided(const struct flow_read *read, node_id node, size_t shard,
+                                          bool unfilled)
 {
     for (size_t i = 0; i < read->avoid_count; i++) {
         const struct avoided *avoided = &read->avoid[i];
-        if (avoided->node == node && shard >= avoided->first && shard < avoided->end) return true;
+        bool about = avoided->node == node && shard >= avoided->first && shard < avoided->end;
+        if (about && avoided->unfilled == unfilled) return avoided;
     }
-    return false;
+    return NULL;
+}
+
+static bool is_avoided(const struct flow_read *read, node_id node, size_t shard, bool of_all)
+{
+    if (find_avoided(read, node, shard, false) != NULL) return true;
+    return !of_all && find_avoided(read, node, shard, true) != NULL;
 }
 
 static void avoid(struct flow_read *read, const struct avoided *what)
@@ -139,16 +151,20 @@ static void avoid_everywhere(struct flow_read *read, node_id node)
 }
 
 /* Who refused may be well able to answer for other shards. */
-static void avoid_refused(struct flow_read *read, node_id node, const struct data_message *told)
+static void avoid_refused(struct flow_read *read, const struct ask *ask,
+                          const struct data_message *told)
 {
     struct slice rest = told->ranges;
     struct key_range range;
-    if (told->range_count == 0) avoid_everywhere(read, node);
+    bool unfilled = told->verdict == DATA_UNFILLED && !ask->of_all;
+    if (told->range_count == 0) avoid_everywhere(read, ask->node);
     while (data_range_next(&rest, &range)) {
-        struct avoided part = {.node = node};
+        struct avoided part = {.node = ask->node, .unfilled = unfilled};
         rangemap_find_range(read->map, range.low, range.high, &part.first, &part.end);
         struct avoided *last = read->avoid_count == 0 ? NULL : &read->avoid[read->avoid_count - 1];
-        if (last != NULL && last->node == node && last->end == part.first)
+        bool joins = last != NULL && last->node == part.node && last->unfilled == unfilled &&
+                     last->end == part.first;
+        if (joins)
             last->end = part.end;
         else
             avoid(read, &part);
@@ -184,12 +200,12 @@ static void move_to_front(node_id *ids, unsigned from, unsigned to)
 
 /* Owners of the shard in the order in which to ask them; how many are up. */
 static unsigned rank(struct replica *replica, const struct flow_read *read, size_t shard,
-                     const struct owners *owners, node_id ids[RANGEMAP_OWNERS_MAX])
+                     const struct owners *owners, bool of_all, node_id ids[RANGEMAP_OWNERS_MAX])
 {
     unsigned count = 0, front = 0;
     for (size_t i = 0; i < owners->count; i++) {
         node_id id = owners->ids[i];
-        if (id != replica->self.id && !is_avoided(read, id, shard)) ids[count++] = id;
+        if (id != replica->self.id && !is_avoided(read, id, shard, of_all)) ids[count++] = id;
     }
     const struct health_table *cache = health_cache(replica->health);
     count = (unsigned)health_rank(cache, replica->zone, ids, count, &replica->prng);
@@ -200,9 +216,10 @@ static unsigned rank(struct replica *replica, const struct flow_read *read, size
         move_to_front(ids, i, front++);
     }
     node_id self = replica->self.id;
-    if (!owners_contain(owners, self) || is_avoided(read, self, shard)) return count;
+    if (!owners_contain(owners, self) || is_avoided(read, self, shard, of_all)) return count;
     struct shard own = rangemap_shard(read->map, shard);
-    if (read->map == replica->map && !replica_is_complete(replica, &own)) return count;
+    if (read->map == replica->map && replica_may_tell(replica, &own, of_all) != DATA_OK)
+        return count;
     ids[count] = replica->self.id;
     move_to_front(ids, count, 0);
     return count + 1;
@@ -230,33 +247,52 @@ static void add_word(struct replica *replica, struct ask *ask, struct slice key)
     buf_deinit(&end);
 }
 
-/* Whom the read is about. In the middle of a move some of those that come may not be filled yet, which at
- * `all` would keep a read waiting for as long as that takes: those that go still get each write. */
-static const struct owners *owners_for(const struct replica *replica, const struct flow *flow,
-                                       const struct shard *shard)
+/* Whom to ask about a shard, in order, and how many of them have to answer. */
+struct choice {
+    node_id ids[RANGEMAP_OWNERS_MAX];
+    unsigned need;
+    bool of_all;
+};
+
+static bool is_unfilled(const struct replica *replica, const struct flow_read *read, node_id id,
+                        size_t index)
 {
-    const struct owners *next = shard_read_owners(shard);
-    if (flow->consistency != CONSISTENCY_ALL) return next;
-    for (size_t i = 0; i < shard->owners.count; i++)
-        if (replica_is_down(replica, shard->owners.ids[i])) return next;
-    return &shard->owners;
+    struct shard shard = rangemap_shard(read->map, index);
+    if (id == replica->self.id && read->map == replica->map)
+        return replica_may_tell(replica, &shard, false) == DATA_UNFILLED;
+    return find_avoided(read, id, index, true) != NULL;
 }
 
-/* The owners to ask about a shard, in order, and how many answers are needed; false: too few are up.
- * At `one` a node that has all that the client's token tells of; else as many as see it together. */
-static bool choose_owners(struct replica *replica, const struct flow *flow, size_t shard,
-                          const struct owners *owners, node_id ids[RANGEMAP_OWNERS_MAX],
-                          unsigned *need)
+/* Whom the read is about. When readers have been switched some of the next owners may not be filled yet, which
+ * at `all` would keep a read waiting for as long as that takes. But as long as one is not no map can be in
+ * use by which the others alone take writes: each that was acknowledged before the read is with those that
+ * own it still. */
+static const struct owners *owners_for(const struct replica *replica, const struct flow *flow,
+                                       size_t index, const struct shard *shard, bool *of_all)
+{
+    const struct owners *next = shard_read_owners(shard);
+    *of_all = false;
+    if (flow->consistency != CONSISTENCY_ALL || next == &shard->owners) return next;
+    for (size_t i = 0; i < next->count; i++)
+        *of_all = *of_all || is_unfilled(replica, &flow->read, next->ids[i], index);
+    return *of_all ? &shard->owners : next;
+}
+
+/* False: too few are up. At `one` a node that has all that the client's token tells of; else as many as
+ * see it together. */
+static bool choose_owners(struct replica *replica, const struct flow *flow, size_t index,
+                          const struct shard *shard, struct choice *choice)
 {
     struct token token = {0};
-    unsigned count = rank(replica, &flow->read, shard, owners, ids);
-    *need = need_of(flow, owners);
+    const struct owners *owners = owners_for(replica, flow, index, shard, &choice->of_all);
+    unsigned count = rank(replica, &flow->read, index, owners, choice->of_all, choice->ids);
+    choice->need = need_of(flow, owners);
     if (flow->consistency == CONSISTENCY_ONE && flow->request.token.size > 0) {
         enum status status = token_decode(flow->request.token, &token);
         CHECK(status == STATUS_OK);
-        if (token_fit(&token, owners, ids, count) == 0) *need = owners->read_quorum;
+        if (token_fit(&token, owners, choice->ids, count) == 0) choice->need = owners->read_quorum;
     }
-    return count >= *need;
+    return count >= choice->need;
 }
 
 static uint64_t needed_sequence(const struct flow *flow, node_id node)
@@ -268,12 +304,12 @@ static uint64_t needed_sequence(const struct flow *flow, node_id node)
     return token_sequence(&token, node);
 }
 
-static void ask_about(struct replica *replica, struct flow_read *read, node_id node, size_t index,
-                      const struct shard *shard)
+static void ask_about(struct replica *replica, struct flow_read *read, node_id node, bool of_all,
+                      size_t index, const struct shard *shard)
 {
     /* Counts are compared shard by shard. */
     bool own = read->compare && read->question.kind == REQUEST_COUNT;
-    struct ask *ask = ask_for(replica, &read->lists, node, own);
+    struct ask *ask = ask_for(replica, &read->lists, node, of_all, own);
     check_ask(read, ask);
     if (read->no_memory) return;
     if (ask->range_count == 0) ask->shard = index;
@@ -288,20 +324,18 @@ static void ask_about(struct replica *replica, struct flow_read *read, node_id n
 static bool plan_lists(struct replica *replica, struct flow *flow)
 {
     struct flow_read *read = &flow->read;
-    node_id ids[RANGEMAP_OWNERS_MAX];
-    unsigned need;
+    struct choice choice;
     read->compare = false;
     for (size_t i = read->piece_first; i < read->piece_end && !read->compare; i++) {
         struct shard shard = rangemap_shard(read->map, i);
-        const struct owners *owners = owners_for(replica, flow, &shard);
-        if (!choose_owners(replica, flow, i, owners, ids, &need)) return false;
-        read->compare = need > 1;
+        if (!choose_owners(replica, flow, i, &shard, &choice)) return false;
+        read->compare = choice.need > 1;
     }
     for (size_t i = read->piece_first; i < read->piece_end; i++) {
         struct shard shard = rangemap_shard(read->map, i);
-        const struct owners *owners = owners_for(replica, flow, &shard);
-        if (!choose_owners(replica, flow, i, owners, ids, &need)) return false;
-        for (unsigned j = 0; j < need; j++) ask_about(replica, read, ids[j], i, &shard);
+        if (!choose_owners(replica, flow, i, &shard, &choice)) return false;
+        for (unsigned j = 0; j < choice.need; j++)
+            ask_about(replica, read, choice.ids[j], choice.of_all, i, &shard);
     }
     return true;
 }
@@ -350,29 +384,29 @@ static void put_question(struct replica *replica, struct flow *flow, struct ask 
     ask->sent_ms = replica->time.now_ms;
     ask->hedge_ms = 0;
     ask->sequence = needed_sequence(flow, ask->node);
-    if (ask->node == replica->self.id) {
-        struct data_message told = {.verdict = DATA_BUSY};
-        if (ask->sequence <= store_visible_sequence(replica->store))
-            told.verdict = replica_tell(replica, request, with_dead, buf_slice(&ask->ranges),
-                                        ask->range_count, &told);
-        if (told.verdict == DATA_OK) absorb(read, ask, &told);
-        /* What this node cannot answer is found out at the next tick. */
-        if (told.verdict != DATA_OK) avoid_refused(read, ask->node, &told);
-        return;
-    }
     struct data_message message = {
         .kind = DATA_ASK,
         .flow = ask->label,
         .request = *request,
+        .of_all = ask->of_all,
         .with_dead = with_dead,
         .sequence = ask->sequence,
         .ranges = buf_slice(&ask->ranges),
         .range_count = ask->range_count,
     };
+    if (ask->node == replica->self.id) {
+        struct data_message told = {.verdict = DATA_BUSY};
+        if (ask->sequence <= store_visible_sequence(replica->store))
+            told.verdict = replica_tell(replica, &message, &told);
+        if (told.verdict == DATA_OK) absorb(read, ask, &told);
+        /* What this node cannot answer is found out at the next tick. */
+        if (told.verdict != DATA_OK) avoid_refused(read, ask, &told);
+        return;
+    }
     replica_send(replica, ask->node, false, &message);
     replica->hedge_tokens = (uint32_t)u64_min(replica->hedge_tokens + 1, TOKENS_MAX);
-    /* A list that is continued is the node's own. */
-    if (ask->entry_count > 0 || ask->twin != 0 || ask->sequence != 0) return;
+    /* A list that is continued is the node's own, and nobody stands in for one of all owners. */
+    if (ask->entry_count > 0 || ask->twin != 0 || ask->sequence != 0 || ask->of_all) return;
     ask->hedge_ms = ask->sent_ms + health_hedge_after_ms(health_cache(replica->health), ask->node);
     read->hedge_ms = u64_min(read->hedge_ms, ask->hedge_ms);
 }
@@ -557,7 +591,7 @@ void replica_read_told(struct replica *replica, node_id from, const struct data_
     measure(replica, from, ask->sent_ms);
     if (message->verdict != DATA_OK) {
         replica->stats.refused_count++;
-        avoid_refused(read, from, message);
+        avoid_refused(read, ask, message);
         TRACE(replica->trace, "flow %llu: n%u refuses, verdict %d",
               (unsigned long long)flow->number, from, (int)message->verdict);
         if (ask->twin != 0)
@@ -590,7 +624,7 @@ static void keep_fit(const struct flow_read *read, const struct ask *ask, node_i
             const struct owners *owners = shard_read_owners(&shard);
             unsigned kept = 0;
             for (unsigned i = 0; i < *count; i++)
-                if (owners_contain(owners, ids[i]) && !is_avoided(read, ids[i], first))
+                if (owners_contain(owners, ids[i]) && !is_avoided(read, ids[i], first, false))
                     ids[kept++] = ids[i];
             *count = kept;
         }
@@ -615,7 +649,7 @@ static node_id choose_twin(struct replica *replica, const struct flow_read *read
     CHECK(data_range_next(&rest, &range));
     size_t first = rangemap_find(read->map, range.low);
     struct shard shard = rangemap_shard(read->map, first);
-    unsigned count = rank(replica, read, first, shard_read_owners(&shard), ids);
+    unsigned count = rank(replica, read, first, shard_read_owners(&shard), false, ids);
     keep_fit(read, ask, ids, &count);
     for (unsigned i = 0; i < count; i++)
         if (ids[i] != replica->self.id) return ids[i];
@@ -704,10 +738,10 @@ static bool has_reported(const struct merge *merge, const struct candidate *cand
     return false;
 }
 
-static void confirm_at(struct replica *replica, struct flow_read *read, node_id node,
+static void confirm_at(struct replica *replica, struct flow_read *read, const struct ask *list,
                        struct slice key)
 {
-    struct ask *ask = ask_for(replica, &read->confirms, node, false);
+    struct ask *ask = ask_for(replica, &read->confirms, list->node, list->of_all, false);
     if (ask != NULL) add_word(replica, ask, key);
     check_ask(read, ask);
 }
@@ -724,7 +758,7 @@ static bool confirm(struct replica *replica, struct flow *flow, const struct mer
             const struct ask *ask = &read->lists.list[j];
             if (!ask_covers(ask, candidate->key)) continue;
             if (!has_reported(merge, candidate, ask->node))
-                confirm_at(replica, read, ask->node, candidate->key);
+                confirm_at(replica, read, ask, candidate->key);
         }
     }
     if (read->confirms.count == 0 || read->no_memory) return false;

@@ -216,20 +216,31 @@ static void clip(struct key_range *range)
     if (slice_compare(range->low, REPLICA_KEY_FIRST) < 0) range->low = REPLICA_KEY_FIRST;
 }
 
-/* As long as it takes writes it holds what a reader who goes by an older map wants. */
-static enum data_verdict may_answer_shard(const struct replica *replica, const struct shard *shard)
+/* As long as it takes writes it holds what a reader who goes by an older map wants. Who owned it already
+ * has its part of what all owners have together, filled or not. */
+enum data_verdict replica_may_tell(const struct replica *replica, const struct shard *shard,
+                                   bool of_all)
 {
     struct owners sets[2];
     size_t count = shard_write_owners(shard, sets);
     bool owns = false;
     for (size_t i = 0; i < count; i++) owns = owns || owners_contain(&sets[i], replica->self.id);
     if (!owns) return DATA_NOT_OWNER;
-    return replica_is_complete(replica, shard) ? DATA_OK : DATA_INCOMPLETE;
+    bool has_part = of_all && owners_contain(&shard->owners, replica->self.id);
+    if (!has_part && !replica_is_filled(replica, shard)) return DATA_UNFILLED;
+    return replica_purge_is_complete(replica, shard) ? DATA_OK : DATA_INCOMPLETE;
+}
+
+/* That a part is not filled says less than the others. */
+static enum data_verdict worse_of(enum data_verdict a, enum data_verdict b)
+{
+    bool second = a == DATA_OK || (a == DATA_UNFILLED && b != DATA_OK);
+    return second ? b : a;
 }
 
 /* What it may not answer is added to `told`, or the reader would look for all of it elsewhere. */
 static enum data_verdict may_answer(struct replica *replica, const struct key_range *range,
-                                    struct data_message *told)
+                                    bool of_all, struct data_message *told)
 {
     enum data_verdict refused = DATA_OK;
     size_t first, end;
@@ -237,9 +248,9 @@ static enum data_verdict may_answer(struct replica *replica, const struct key_ra
     if (planted(BUG_ACCEPTED_BY_SHARD)) end = first + 1;
     for (; first < end; first++) {
         struct shard shard = rangemap_shard(replica->map, first);
-        enum data_verdict verdict = may_answer_shard(replica, &shard);
+        enum data_verdict verdict = replica_may_tell(replica, &shard, of_all);
         if (verdict == DATA_OK) continue;
-        refused = verdict;
+        refused = worse_of(refused, verdict);
         if (told->range_count == DATA_RANGES_MAX) return refused;
         struct key_range part = {.low = shard.low, .high = shard.high};
         if (slice_compare(part.low, range->low) < 0) part.low = range->low;
@@ -259,23 +270,22 @@ enum replica_role replica_role(const struct replica *replica, struct slice key)
     return replica_is_complete(replica, &shard) ? REPLICA_ANSWERS : REPLICA_FILLS;
 }
 
-enum data_verdict replica_tell(struct replica *replica, const struct request *request,
-                               bool with_dead, struct slice ranges, uint64_t range_count,
+enum data_verdict replica_tell(struct replica *replica, const struct data_message *asked,
                                struct data_message *told)
 {
+    struct slice ranges = asked->ranges;
     struct key_range list[DATA_RANGES_MAX] = {0};
     struct query query = replica_query(replica);
     query.ranges = list;
     enum data_verdict refused = DATA_OK;
-    CHECK(range_count <= DATA_RANGES_MAX);
+    CHECK(asked->range_count <= DATA_RANGES_MAX);
     if (!replica_serves(replica)) return DATA_INCOMPLETE;
     buf_clear(&replica->ranges);
-    while (query.range_count < range_count) {
+    while (query.range_count < asked->range_count) {
         struct key_range *range = &list[query.range_count++];
         CHECK(data_range_next(&ranges, range));
         clip(range);
-        enum data_verdict verdict = may_answer(replica, range, told);
-        if (verdict != DATA_OK) refused = verdict;
+        refused = worse_of(refused, may_answer(replica, range, asked->of_all, told));
     }
     if (refused != DATA_OK) {
         told->ranges = buf_slice(&replica->ranges);
@@ -283,11 +293,11 @@ enum data_verdict replica_tell(struct replica *replica, const struct request *re
         return refused;
     }
     told->kind = DATA_TOLD;
-    told->with_dead = with_dead;
+    told->with_dead = asked->with_dead;
     buf_clear(&replica->entries);
     struct telling telling = {.replica = replica, .told = told, .limit = DATA_ENTRIES_MAX};
     buf_init(&telling.encoded, replica->heap);
-    enum status status = tell(&telling, &query, request, with_dead);
+    enum status status = tell(&telling, &query, &asked->request, asked->with_dead);
     buf_deinit(&telling.encoded);
     if (status != STATUS_OK) return verdict_of(status);
     told->entries = buf_slice(&replica->entries);
@@ -299,8 +309,7 @@ void replica_serve_ask(struct replica *replica, node_id from, const struct data_
     struct data_message told = {0};
     enum data_verdict verdict = DATA_BUSY;
     if (message->sequence <= store_visible_sequence(replica->store))
-        verdict = replica_tell(replica, &message->request, message->with_dead, message->ranges,
-                               message->range_count, &told);
+        verdict = replica_tell(replica, message, &told);
     if (verdict != DATA_OK)
         told = (struct data_message){
             .verdict = verdict, .ranges = told.ranges, .range_count = told.range_count};

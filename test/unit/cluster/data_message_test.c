@@ -191,6 +191,7 @@ static struct data_message message_of(enum data_kind kind, unsigned shape, struc
             fill_refusals(&message, prng, list);
         break;
     case DATA_ASK:
+        message.of_all = prng_one_in(prng, 2);
         message.with_dead = prng_one_in(prng, 2);
         message.sequence = prng_below(prng, 1000);
         fill_request(&message.request, (enum request_kind)(REQUEST_GET + shape % 4), prng);
@@ -200,7 +201,8 @@ static struct data_message message_of(enum data_kind kind, unsigned shape, struc
         message.verdict = (enum data_verdict)(shape % DATA_VERDICT_END);
         message.with_dead = prng_one_in(prng, 2);
         message.digest = (struct sum){prng_u64(prng), prng_u64(prng)};
-        if (message.verdict == DATA_NOT_OWNER || message.verdict == DATA_INCOMPLETE)
+        if (message.verdict == DATA_NOT_OWNER || message.verdict == DATA_INCOMPLETE ||
+            message.verdict == DATA_UNFILLED)
             fill_ranges(&message, prng, list);
         else
             fill_entries(&message, prng, list);
@@ -251,8 +253,8 @@ static bool same_message(const struct data_message *a, const struct data_message
            (!carries || record_equal(&a->record, &b->record)) && a->verdict == b->verdict &&
            a->was_live == b->was_live && a->sequence == b->sequence &&
            version_equal(a->version, b->version) && slice_equal(a->ranges, b->ranges) &&
-           a->range_count == b->range_count && a->with_dead == b->with_dead &&
-           sum_equal(a->digest, b->digest);
+           a->range_count == b->range_count && a->of_all == b->of_all &&
+           a->with_dead == b->with_dead && sum_equal(a->digest, b->digest);
 }
 
 /* --- Tests --- */

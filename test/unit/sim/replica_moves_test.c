@@ -199,6 +199,40 @@ TEST_CASE(who_stays_as_the_only_owner_has_what_the_others_acknowledged)
     bench_destroy(bench);
 }
 
+/* Readers ask the next owners when two of them are filled, here node 2, which has all it needs, and node 6.
+ * The third is not, be it one that comes or, where one owner answers alone, one that stays. */
+static void read_at_all(node_id third, uint8_t read_quorum)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, read_quorum);
+    struct bench *bench = bench_prepare(6, &settings, NULL);
+    begin_move(bench, 2, third, 6);
+    bench->mute[third][PROTOCOL_REPAIR] = bench->deaf[third][PROTOCOL_REPAIR] = true;
+    bench_start_all(bench);
+    EXPECT(bench_put(bench, 4, "w", 5)->reply.outcome == REQUEST_DONE);
+    EXPECT(pass_until_stage(bench, 4, SHARD_SWITCHED));
+    bench_pass(bench, 5000);
+    EXPECT(stage_at(bench, 4) == SHARD_SWITCHED);
+    struct shard shard = rangemap_shard(replica_map(replica_of(bench, third)), 0);
+    EXPECT(replica_may_tell(replica_of(bench, third), &shard, false) == DATA_UNFILLED);
+    for (node_id id = 1; id <= 6; id++) {
+        uint64_t before = bench->now_ms;
+        const struct bench_reply *reply = bench_get(bench, id, "w", CONSISTENCY_ALL);
+        EXPECT(reply->reply.outcome == REQUEST_DONE && reply->scores[0] == 5);
+        EXPECT(bench->now_ms - before < READ_PATIENCE_MS);
+    }
+    bench_destroy(bench);
+}
+
+TEST_CASE(a_read_at_all_asks_those_that_go_while_one_that_comes_is_not_filled)
+{
+    read_at_all(5, 2);
+}
+
+TEST_CASE(a_read_at_all_asks_who_stays_although_it_is_not_filled)
+{
+    read_at_all(3, 1);
+}
+
 /* What one owner alone holds was acknowledged to somebody who asked for no more: it does not go with
  * the owner. */
 TEST_CASE(who_goes_leaves_nothing_behind)
@@ -632,6 +666,8 @@ TEST_MAIN(TEST(a_comparison_goes_on_over_maps_that_change_nothing_that_is_shared
           TEST(a_start_knows_what_it_owned_under_older_maps),
           TEST(a_next_owner_gets_what_others_are_owed_before_it_counts_as_filled),
           TEST(who_stays_as_the_only_owner_has_what_the_others_acknowledged),
+          TEST(a_read_at_all_asks_those_that_go_while_one_that_comes_is_not_filled),
+          TEST(a_read_at_all_asks_who_stays_although_it_is_not_filled),
           TEST(who_goes_leaves_nothing_behind),
           TEST(a_member_that_leaves_stays_until_its_hints_are_delivered),
           TEST(directories_that_never_come_keep_no_others_out),
