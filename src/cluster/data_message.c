@@ -101,6 +101,7 @@ static void put_reply(struct buf *out, const struct data_message *message)
     buf_append_u8(out, (uint8_t)(reply->was_live + 2 * reply->sloppy));
     buf_append_u8(out, reply->ack_count);
     put_slice(out, reply->token);
+    buf_append_varint(out, reply->count);
     buf_append_varint(out, message->version_count);
     buf_append_slice(out, message->versions);
 }
@@ -108,7 +109,6 @@ static void put_reply(struct buf *out, const struct data_message *message)
 static void put_entries(struct buf *out, const struct data_message *message)
 {
     buf_append_u8(out, message->reply.more);
-    buf_append_varint(out, message->reply.count);
     buf_append_varint(out, message->entry_count);
     buf_append_slice(out, message->entries);
 }
@@ -185,8 +185,8 @@ void data_message_encode(const struct data_message *message, struct buf *out)
     case DATA_TOLD:
         buf_append_u8(out, (uint8_t)message->verdict);
         buf_append_u8(out, message->with_dead);
-        buf_append_u64le(out, message->digest.low);
-        buf_append_u64le(out, message->digest.high);
+        buf_append_varint(out, message->count_count);
+        buf_append_slice(out, message->counts);
         if (has_ranges(message->verdict))
             put_ranges(out, message);
         else
@@ -454,6 +454,31 @@ bool data_version_next(struct slice *rest, struct version *version)
     return true;
 }
 
+static struct data_count get_count(struct reader *reader)
+{
+    struct data_count count = {.live = reader_varint(reader)};
+    count.sum.low = reader_u64le(reader);
+    count.sum.high = reader_u64le(reader);
+    return count;
+}
+
+void data_count_append(struct buf *out, const struct data_count *count)
+{
+    buf_append_varint(out, count->live);
+    buf_append_u64le(out, count->sum.low);
+    buf_append_u64le(out, count->sum.high);
+}
+
+bool data_count_next(struct slice *rest, struct data_count *count)
+{
+    struct reader reader = reader_of(*rest);
+    if (reader_left(&reader) == 0) return false;
+    *count = get_count(&reader);
+    if (reader.failed) return false;
+    *rest = slice_of(reader.at, reader_left(&reader));
+    return true;
+}
+
 bool data_refusal_next(struct slice *rest, struct data_refusal *refusal)
 {
     struct reader reader = reader_of(*rest);
@@ -480,6 +505,17 @@ static void get_versions(struct reader *reader, struct data_message *message)
     while (data_version_next(&rest, &version)) {
     }
     if (rest.size != 0) reader->failed = true;
+}
+
+static void get_counts(struct reader *reader, struct data_message *message)
+{
+    const uint8_t *begin = NULL;
+    message->count_count = reader_varint(reader);
+    if (message->count_count > DATA_RANGES_MAX) reader->failed = true;
+    if (reader->failed) return;
+    begin = reader->at;
+    for (uint64_t i = 0; i < message->count_count; i++) get_count(reader);
+    if (!reader->failed) message->counts = slice_of(begin, (size_t)(reader->at - begin));
 }
 
 /* By ascending places; the last thing in a message. */
@@ -520,7 +556,6 @@ static void get_records(struct reader *reader, struct data_message *message)
 static void get_entries(struct reader *reader, struct data_message *message)
 {
     message->reply.more = get_bool(reader);
-    message->reply.count = reader_varint(reader);
     message->entry_count = reader_varint(reader);
     if (message->entry_count > DATA_ENTRIES_MAX) reader->failed = true;
     /* More than nothing would be asked for without end. */
@@ -570,6 +605,7 @@ static void get_reply(struct reader *reader, struct data_message *message)
     reply->ack_count = reader_u8(reader);
     struct token token;
     reply->token = get_slice(reader, TOKEN_BYTES_MAX);
+    reply->count = reader_varint(reader);
     get_versions(reader, message);
     if (reader->failed || reply->token.size == 0) return;
     if (token_decode(reply->token, &token) != STATUS_OK) reader->failed = true;
@@ -617,8 +653,7 @@ static void get_body(struct reader *reader, struct data_message *message)
     case DATA_TOLD:
         message->verdict = (enum data_verdict)get_choice(reader, DATA_VERDICT_END);
         message->with_dead = get_bool(reader);
-        message->digest.low = reader_u64le(reader);
-        message->digest.high = reader_u64le(reader);
+        get_counts(reader, message);
         if (has_ranges(message->verdict))
             get_ranges(reader, message);
         else

@@ -92,9 +92,10 @@ struct data_message {
     struct slice ranges; /* ASK: see data_range_next(). TOLD with DATA_NOT_OWNER, DATA_INCOMPLETE,
                             DATA_UNFILLED: of these ranges that holds, if there are any. */
     uint64_t range_count;
-    bool of_all;       /* ASK: all owners are asked, so that one which is not filled may answer. */
-    bool with_dead;    /* ASK: tombstones and expired records too. TOLD: the entries may be such. */
-    struct sum digest; /* TOLD of a count: over all current records of the ranges. */
+    bool of_all;    /* ASK: all owners are asked, so that one which is not filled may answer. */
+    bool with_dead; /* ASK: tombstones and expired records too. TOLD: the entries may be such. */
+    struct slice counts; /* TOLD of a COUNT, one for each range: see data_count_next(). */
+    uint64_t count_count;
 };
 
 /* Appends without the protocol's byte. `entries` and `ranges` must be as the appenders below
@@ -128,4 +129,12 @@ bool data_set_next(struct slice *rest, struct request *set);
 
 /* Whether a LOAD may hold them: STATUS_INVALID unless there are `count` by ascending keys, 1 to
  * REQUEST_SETS_MAX, in REQUEST_SETS_BYTES_MAX at most, and each is well-formed. */
+/* What a range holds: its live words and, if asked for (`with_dead`), the sum of all its current records. */
+struct data_count {
+    uint64_t live;
+    struct sum sum;
+};
+void data_count_append(struct buf *out, const struct data_count *count);
+bool data_count_next(struct slice *rest, struct data_count *count);
+
 enum status data_sets_check(struct slice sets, uint64_t count);

@@ -93,6 +93,7 @@ enum status replica_create(const struct replica_options *options, struct replica
     buf_init(&replica->key, replica->heap);
     buf_init(&replica->value, replica->heap);
     buf_init(&replica->entries, replica->heap);
+    buf_init(&replica->counts, replica->heap);
     buf_init(&replica->ranges, replica->heap);
     buf_init(&replica->token, replica->heap);
 
@@ -144,6 +145,7 @@ void replica_destroy(struct replica *replica)
     buf_deinit(&replica->key);
     buf_deinit(&replica->value);
     buf_deinit(&replica->entries);
+    buf_deinit(&replica->counts);
     buf_deinit(&replica->ranges);
     buf_deinit(&replica->token);
     query_scratch_destroy(replica->scratch);

@@ -107,7 +107,6 @@ struct ask {
     bool of_all; /* All owners are asked. */
     bool answered;
     bool more;         /* It has entries after the last it told. */
-    size_t shard;      /* The first one it is about. */
     uint64_t sequence; /* Its log must be there. */
     struct buf ranges; /* Packed. */
     uint64_t range_count;
@@ -115,8 +114,7 @@ struct ask {
     uint64_t entry_count;
     struct buf end; /* Key of the last entry told; empty: none was. */
     struct best end_best;
-    uint64_t count;
-    struct sum digest;
+    struct buf counts; /* Packed, one for each range. */
 };
 
 struct asks {
@@ -150,9 +148,11 @@ struct flow_read {
     uint32_t patience_ms;
     struct buf result; /* Packed entries of the pieces before this one. */
     uint64_t result_count;
-    uint64_t total;      /* COUNT: of the shards that are done. */
-    bool counting_pages; /* COUNT: the owners of this shard differ, so it is walked. */
-    struct buf from;     /* Key of question.from. */
+    uint64_t total;        /* COUNT: of the shards that are done. */
+    struct buf differing;  /* COUNT: shards whose owners differ, u32 each: they are walked, ... */
+    size_t differing_next; /* ... from this place on, ... */
+    bool counting_pages;   /* ... and one of them is. */
+    struct buf from;       /* Key of question.from. */
 };
 
 /* A question whose answer is not waited for any more, but still measured. */
@@ -423,7 +423,7 @@ struct replica {
 
     struct outbox outbox; /* Of a protocol's step, until replica_take_outbox(). */
     struct buf to_self;   /* Messages, each after its size in four bytes. */
-    struct buf envelope, message, key, value, entries, ranges, token; /* Scratch. */
+    struct buf envelope, message, key, value, entries, counts, ranges, token; /* Scratch. */
     struct replica_stats stats;
 };
 

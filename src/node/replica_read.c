@@ -16,6 +16,7 @@
  * shards at a time, and go on while the page is not full.
  *
  * docs/design/coordinating.md has the reasons. */
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/math.h"
 #include "base/planted.h"
@@ -35,6 +36,7 @@ static void ask_free(struct ask *ask)
     buf_deinit(&ask->ranges);
     buf_deinit(&ask->entries);
     buf_deinit(&ask->end);
+    buf_deinit(&ask->counts);
 }
 
 static void asks_clear(struct asks *asks)
@@ -58,15 +60,15 @@ static struct ask *asks_add(struct replica *replica, struct asks *asks, node_id 
         .ranges = {.heap = replica->heap},
         .entries = {.heap = replica->heap},
         .end = {.heap = replica->heap},
+        .counts = {.heap = replica->heap},
     };
     return ask;
 }
 
 /* The newest ask of the node that has room, or one more. */
-static struct ask *ask_for(struct replica *replica, struct asks *asks, node_id node, bool of_all,
-                           bool own)
+static struct ask *ask_for(struct replica *replica, struct asks *asks, node_id node, bool of_all)
 {
-    for (size_t i = asks->count; i > 0 && !own; i--) {
+    for (size_t i = asks->count; i > 0; i--) {
         struct ask *ask = &asks->list[i - 1];
         bool has_room = ask->range_count < DATA_RANGES_MAX;
         if (ask->node == node && ask->of_all == of_all && has_room) return ask;
@@ -79,8 +81,10 @@ static struct ask *ask_for(struct replica *replica, struct asks *asks, node_id n
 /* A part of an answer that found no memory: nothing may be made of the rest. */
 static bool asks_failed(const struct asks *asks)
 {
-    for (size_t i = 0; i < asks->count; i++)
-        if (asks->list[i].entries.failed || asks->list[i].end.failed) return true;
+    for (size_t i = 0; i < asks->count; i++) {
+        const struct ask *ask = &asks->list[i];
+        if (ask->entries.failed || ask->end.failed || ask->counts.failed) return true;
+    }
     return false;
 }
 
@@ -115,6 +119,7 @@ void replica_read_free(struct replica *replica, struct flow *flow)
     read->lists = read->confirms = (struct asks){0};
     buf_deinit(&read->result);
     buf_deinit(&read->from);
+    buf_deinit(&read->differing);
     rangemap_unref(read->map);
     read->map = NULL;
 }
@@ -305,14 +310,11 @@ static uint64_t needed_sequence(const struct flow *flow, node_id node)
 }
 
 static void ask_about(struct replica *replica, struct flow_read *read, node_id node, bool of_all,
-                      size_t index, const struct shard *shard)
+                      const struct shard *shard)
 {
-    /* Counts are compared shard by shard. */
-    bool own = read->compare && read->question.kind == REQUEST_COUNT;
-    struct ask *ask = ask_for(replica, &read->lists, node, of_all, own);
+    struct ask *ask = ask_for(replica, &read->lists, node, of_all);
     check_ask(read, ask);
     if (read->no_memory) return;
-    if (ask->range_count == 0) ask->shard = index;
     if (read->question.kind == REQUEST_GET)
         add_word(replica, ask, read->question.key);
     else
@@ -335,7 +337,7 @@ static bool plan_lists(struct replica *replica, struct flow *flow)
         struct shard shard = rangemap_shard(read->map, i);
         if (!choose_owners(replica, flow, i, &shard, &choice)) return false;
         for (unsigned j = 0; j < choice.need; j++)
-            ask_about(replica, read, choice.ids[j], choice.of_all, i, &shard);
+            ask_about(replica, read, choice.ids[j], choice.of_all, &shard);
     }
     return true;
 }
@@ -346,8 +348,8 @@ static void absorb(struct flow_read *read, struct ask *ask, const struct data_me
     struct request_entry entry;
     ask->answered = true;
     ask->more = told->reply.more;
-    ask->count = told->reply.count;
-    ask->digest = told->digest;
+    buf_clear(&ask->counts);
+    buf_append_slice(&ask->counts, told->counts);
     ask->entry_count += told->entry_count;
     buf_append_slice(&ask->entries, told->entries);
     while (data_entry_next(&rest, &entry)) {
@@ -411,6 +413,12 @@ static void put_question(struct replica *replica, struct flow *flow, struct ask 
     read->hedge_ms = u64_min(read->hedge_ms, ask->hedge_ms);
 }
 
+/* What is dead counts where what owners hold is joined or, in sums, compared. */
+static bool asks_dead(const struct flow_read *read, const struct request *request)
+{
+    return request->kind == REQUEST_GET || (request->kind == REQUEST_COUNT && read->compare);
+}
+
 static void start_waiting(const struct replica *replica, struct flow_read *read)
 {
     read->pass_ms = replica->time.now_ms + read->patience_ms;
@@ -452,8 +460,7 @@ static void plan_around(struct replica *replica, struct flow *flow, bool ask_all
     }
     for (size_t i = 0; i < read->lists.count; i++) {
         struct request request = read->question;
-        put_question(replica, flow, &read->lists.list[i], &request,
-                     read->question.kind == REQUEST_GET);
+        put_question(replica, flow, &read->lists.list[i], &request, asks_dead(read, &request));
     }
     if (asks_done(&read->lists)) evaluate(replica, flow);
 }
@@ -511,7 +518,7 @@ void replica_read_begin(struct replica *replica, struct flow *flow)
 {
     struct flow_read *read = &flow->read;
     read->patience_ms = READ_PATIENCE_MS;
-    read->result.heap = read->from.heap = replica->heap;
+    read->result.heap = read->from.heap = read->differing.heap = replica->heap;
     begin(replica, flow);
 }
 
@@ -528,6 +535,8 @@ static void ask_others(struct replica *replica, struct flow *flow, bool ask_all)
     buf_clear(&read->result);
     read->result_count = read->total = 0;
     read->counting_pages = false;
+    buf_clear(&read->differing);
+    read->differing_next = 0;
     read->piece_first = read->piece_end = 0;
     read->avoid_count = 0;
     begin(replica, flow);
@@ -588,6 +597,11 @@ void replica_read_told(struct replica *replica, node_id from, const struct data_
     }
     struct flow_read *read = &flow->read;
     struct asks *asks = asks_now(read);
+    bool counts = read->question.kind == REQUEST_COUNT;
+    if (message->verdict == DATA_OK && message->count_count != (counts ? ask->range_count : 0)) {
+        replica->stats.invalid_count++; /* As if it were silent. */
+        return;
+    }
     measure(replica, from, ask->sent_ms);
     if (message->verdict != DATA_OK) {
         replica->stats.refused_count++;
@@ -674,7 +688,6 @@ static void hedge(struct replica *replica, struct flow *flow, size_t index)
         return;
     }
     twin->range_count = ask->range_count;
-    twin->shard = ask->shard;
     twin->twin = index + 1;
     ask->twin = asks->count;
     replica->hedge_tokens -= READ_HEDGE_COST;
@@ -686,7 +699,7 @@ static void hedge(struct replica *replica, struct flow *flow, size_t index)
     struct key_range first;
     CHECK(data_range_next(&rest, &first));
     if (read->confirming) request = (struct request){.kind = REQUEST_GET, .key = first.low};
-    put_question(replica, flow, twin, &request, request.kind == REQUEST_GET);
+    put_question(replica, flow, twin, &request, asks_dead(read, &request));
 }
 
 static void hedge_late(struct replica *replica, struct flow *flow)
@@ -741,7 +754,7 @@ static bool has_reported(const struct merge *merge, const struct candidate *cand
 static void confirm_at(struct replica *replica, struct flow_read *read, const struct ask *list,
                        struct slice key)
 {
-    struct ask *ask = ask_for(replica, &read->confirms, list->node, list->of_all, false);
+    struct ask *ask = ask_for(replica, &read->confirms, list->node, list->of_all);
     if (ask != NULL) add_word(replica, ask, key);
     check_ask(read, ask);
 }
@@ -911,62 +924,79 @@ static void next_piece(struct replica *replica, struct flow *flow)
 
 /* --- Counting --- */
 
-/* The shard's owners differ: its words are walked, a page at a time. */
-static void count_by_pages(struct replica *replica, struct flow *flow, size_t shard)
+/* What the owners of a shard told of it. */
+struct tally {
+    struct data_count count; /* The first one's. */
+    bool told, differs;
+};
+
+static void tally_ask(const struct flow_read *read, const struct ask *ask, struct tally *tallies)
+{
+    struct slice ranges = buf_slice(&ask->ranges), counts = buf_slice(&ask->counts);
+    struct key_range range;
+    struct data_count count;
+    while (data_range_next(&ranges, &range) && data_count_next(&counts, &count)) {
+        size_t shard = rangemap_find(read->map, range.low);
+        struct tally *tally = &tallies[shard - read->piece_first];
+        if (!tally->told) tally->count = count;
+        tally->differs = tally->differs || !sum_equal(tally->count.sum, count.sum);
+        tally->told = true;
+    }
+}
+
+/* The next shard whose owners differ is walked, a page at a time; after the last one all is counted. */
+static void count_next_by_pages(struct replica *replica, struct flow *flow)
 {
     struct flow_read *read = &flow->read;
+    if (read->differing_next == read->differing.size) {
+        reply_count(replica, flow);
+        return;
+    }
     read->counting_pages = true;
-    read->piece_first = shard;
-    read->piece_end = shard + 1;
+    read->piece_first = load_u32le(read->differing.data + read->differing_next);
+    read->piece_end = read->piece_first + 1;
+    read->differing_next += sizeof(uint32_t);
     read->question.kind = REQUEST_SCAN;
     read->question.limit = REQUEST_LIMIT_MAX;
     read->question.from = (struct query_from){0};
     plan_around(replica, flow, true);
 }
 
-/* Adds up the shards whose owners agree, up to the first whose owners do not. */
+/* Adds up the shards whose owners agree. */
 static void evaluate_count(struct replica *replica, struct flow *flow)
 {
     struct flow_read *read = &flow->read;
-    for (size_t i = 0; i < read->lists.count; i++) {
-        const struct ask *ask = &read->lists.list[i];
-        if (!read->compare) {
-            read->total += ask->count;
-            continue;
-        }
-        bool first = i == 0 || read->lists.list[i - 1].shard != ask->shard;
-        if (!first) continue;
-        for (size_t j = i; j < read->lists.count && read->lists.list[j].shard == ask->shard; j++) {
-            if (sum_equal(read->lists.list[j].digest, ask->digest)) continue;
-            read->next_shard = ask->shard + 1;
-            count_by_pages(replica, flow, ask->shard);
-            return;
-        }
-        read->total += ask->count;
+    size_t count = read->piece_end - read->piece_first;
+    struct tally *tallies = heap_zalloc(replica->heap, (count + 1) * sizeof *tallies);
+    for (size_t i = 0; tallies != NULL && i < read->lists.count; i++)
+        tally_ask(read, &read->lists.list[i], tallies);
+    for (size_t i = 0; tallies != NULL && i < count; i++) {
+        if (tallies[i].differs)
+            buf_append_u32le(&read->differing, (uint32_t)(read->piece_first + i));
+        else
+            read->total += tallies[i].count.live;
     }
-    reply_count(replica, flow);
+    bool failed = tallies == NULL || read->differing.failed;
+    heap_free(replica->heap, tallies);
+    if (failed)
+        replica_fail(replica, flow, REQUEST_REFUSED, STATUS_NOMEM);
+    else
+        count_next_by_pages(replica, flow);
 }
 
-/* A page of the shard whose owners differ is counted; on with the next one, or the next shards. */
+/* A page of the shard whose owners differ is counted; on with the next one, or the next shard. */
 static void counted_page(struct replica *replica, struct flow *flow, const struct merge *merge,
                          size_t count, bool more)
 {
     struct flow_read *read = &flow->read;
     read->total += count;
-    if (more && count > 0) {
-        buf_clear(&read->from);
-        buf_append_slice(&read->from, merge->candidates[count - 1].key);
-        read->question.from.key = buf_slice(&read->from);
-        plan_around(replica, flow, true);
+    if (!more || count == 0) {
+        count_next_by_pages(replica, flow);
         return;
     }
-    read->counting_pages = false;
-    read->question = flow->request;
-    if (read->next_shard >= read->end_shard) {
-        reply_count(replica, flow);
-        return;
-    }
-    take_piece(read);
+    buf_clear(&read->from);
+    buf_append_slice(&read->from, merge->candidates[count - 1].key);
+    read->question.from.key = buf_slice(&read->from);
     plan_around(replica, flow, true);
 }
 

@@ -169,12 +169,26 @@ static enum status tell_words(struct telling *telling, const struct query *query
     return status;
 }
 
-static enum status tell_count(const struct query *query, struct slice prefix,
-                              struct data_message *told)
+/* Range by range: a reader compares them with others' one by one. */
+static enum status tell_counts(const struct telling *telling, const struct query *query,
+                               struct slice prefix, bool with_sums)
 {
-    enum status status = query_count(query, prefix, &told->reply.count);
-    if (status == STATUS_OK) status = query_sum(query, prefix, &told->digest);
-    return status;
+    struct data_message *told = telling->told;
+    struct buf *counts = &telling->replica->counts;
+    struct query part = *query;
+    enum status status = STATUS_OK;
+    buf_clear(counts);
+    part.range_count = 1;
+    for (size_t i = 0; status == STATUS_OK && i < query->range_count; i++) {
+        struct data_count count = {0};
+        part.ranges = &query->ranges[i];
+        status = query_count(&part, prefix, &count.live);
+        if (status == STATUS_OK && with_sums) status = query_sum(&part, prefix, &count.sum);
+        data_count_append(counts, &count);
+    }
+    told->counts = buf_slice(counts);
+    told->count_count = query->range_count;
+    return status == STATUS_OK ? buf_status(counts) : status;
 }
 
 /* After the last word that was told; BUG_CURSOR_BY_SCORE: after its score. */
@@ -204,7 +218,7 @@ static enum status tell(struct telling *telling, const struct query *query,
         return query_scan(query, request->key, &request->from, request->limit + 1, tell_entry,
                           telling);
     case REQUEST_COUNT:
-        return tell_count(query, request->key, telling->told);
+        return tell_counts(telling, query, request->key, with_dead);
     default:
         return STATUS_INVALID;
     }

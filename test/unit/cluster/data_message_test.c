@@ -80,7 +80,6 @@ static void append_entry(struct buf *list, struct slice key, const struct record
 
 static void fill_entries(struct data_message *message, struct prng *prng, struct buf *list)
 {
-    message->reply.count = prng_u32(prng) >> prng_below(prng, 32);
     message->entry_count = prng_below(prng, KEY_COUNT + 1);
     message->reply.more = message->entry_count > 0 && prng_one_in(prng, 2);
     for (size_t i = 0; i < message->entry_count; i++) {
@@ -130,6 +129,14 @@ static void fill_ranges(struct data_message *message, struct prng *prng, struct 
     message->ranges = buf_slice(list);
 }
 
+static void fill_counts(struct data_message *message, struct prng *prng)
+{
+    enum { COUNT_BYTES = 17 };
+    static const uint8_t packed[2 * COUNT_BYTES] = {5, 1, 2, 3, [COUNT_BYTES] = 0, [33] = 9};
+    message->count_count = prng_below(prng, 3);
+    message->counts = slice_of(packed, (size_t)message->count_count * COUNT_BYTES);
+}
+
 /* `shape` counts the kinds of requests and verdicts up. `list` is what the message borrows. */
 static struct data_message message_of(enum data_kind kind, unsigned shape, struct prng *prng,
                                       struct buf *list)
@@ -159,6 +166,7 @@ static struct data_message message_of(enum data_kind kind, unsigned shape, struc
             .score = prng_below(prng, 100) - 50.5,
             .was_live = prng_one_in(prng, 2),
             .sloppy = prng_one_in(prng, 2),
+            .count = prng_u32(prng) >> prng_below(prng, 32),
             .ack_count = (uint8_t)prng_below(prng, 8),
             .token = prng_one_in(prng, 2) ? SLICE_LITERAL("\0\1\1\2\0\1\2\3\4\5\6\7\10\11")
                                           : (struct slice){0},
@@ -200,7 +208,7 @@ static struct data_message message_of(enum data_kind kind, unsigned shape, struc
     case DATA_TOLD:
         message.verdict = (enum data_verdict)(shape % DATA_VERDICT_END);
         message.with_dead = prng_one_in(prng, 2);
-        message.digest = (struct sum){prng_u64(prng), prng_u64(prng)};
+        fill_counts(&message, prng);
         if (message.verdict == DATA_NOT_OWNER || message.verdict == DATA_INCOMPLETE ||
             message.verdict == DATA_UNFILLED)
             fill_ranges(&message, prng, list);
@@ -254,7 +262,8 @@ static bool same_message(const struct data_message *a, const struct data_message
            a->was_live == b->was_live && a->sequence == b->sequence &&
            version_equal(a->version, b->version) && slice_equal(a->ranges, b->ranges) &&
            a->range_count == b->range_count && a->of_all == b->of_all &&
-           a->with_dead == b->with_dead && sum_equal(a->digest, b->digest);
+           a->with_dead == b->with_dead && slice_equal(a->counts, b->counts) &&
+           a->count_count == b->count_count;
 }
 
 /* --- Tests --- */
