@@ -44,7 +44,13 @@ enum {
     DATA_ENTRIES_MAX = REQUEST_LIMIT_MAX, /* Of one answer. */
 };
 
-enum data_apply { DATA_APPLY_SET = 0, DATA_APPLY_INCREMENT, DATA_APPLY_HINT, DATA_APPLY_END };
+enum data_apply {
+    DATA_APPLY_SET = 0,
+    DATA_APPLY_INCREMENT,
+    DATA_APPLY_HINT, /* Joined with what stands there. */
+    DATA_APPLY_JOIN, /* So is this, of a write under way: where nothing so old is promised it is refused. */
+    DATA_APPLY_END,
+};
 
 /* What an owner says of a write or of a question. */
 enum data_verdict {
@@ -123,12 +129,6 @@ struct data_refusal {
 void data_refusal_append(struct buf *out, const struct data_refusal *refusal);
 bool data_refusal_next(struct slice *rest, struct data_refusal *refusal);
 
-/* One set of a LOAD, as a request of its own: key, score, payload, tags, expiry count. */
-void data_set_append(struct buf *out, const struct request *set);
-bool data_set_next(struct slice *rest, struct request *set);
-
-/* Whether a LOAD may hold them: STATUS_INVALID unless there are `count` by ascending keys, 1 to
- * REQUEST_SETS_MAX, in REQUEST_SETS_BYTES_MAX at most, and each is well-formed. */
 /* What a range holds: its live words and, if asked for (`with_dead`), the sum of all its current records. */
 struct data_count {
     uint64_t live;
@@ -137,4 +137,10 @@ struct data_count {
 void data_count_append(struct buf *out, const struct data_count *count);
 bool data_count_next(struct slice *rest, struct data_count *count);
 
+/* One set of a LOAD, as a request of its own: key, score, payload, tags, expiry count. */
+void data_set_append(struct buf *out, const struct request *set);
+bool data_set_next(struct slice *rest, struct request *set);
+
+/* Whether a LOAD may hold them: STATUS_INVALID unless there are `count` by ascending keys, 1 to
+ * REQUEST_SETS_MAX, in REQUEST_SETS_BYTES_MAX at most, and each is well-formed. */
 enum status data_sets_check(struct slice sets, uint64_t count);

@@ -67,6 +67,7 @@ struct target {
     node_id stand_in;  /* Asked to keep a hint; 0: nobody. */
     bool asked;        /* It was sent the record, and may still answer. */
     bool again;        /* It said no for now: it is asked again soon. */
+    bool joins;        /* What it has is newer: it is asked to join the two. */
     bool hinted;       /* The hint is kept here. */
     uint64_t sequence; /* TARGET_ACKED: of its log, where the record stands. */
 };

@@ -53,7 +53,7 @@ static enum data_verdict apply(struct replica *replica, enum data_apply how,
         .record = &entry->record,
         .is_increment = how == DATA_APPLY_INCREMENT,
     };
-    if (how == DATA_APPLY_HINT)
+    if (how == DATA_APPLY_HINT || how == DATA_APPLY_JOIN)
         replica_merge(replica, entry->key, &entry->record, &outcome);
     else
         replica_store_write(replica, &write, &outcome);

@@ -4,7 +4,7 @@
  *     durable here      one acknowledgement, always needed
  *     APPLIED ok        one more
  *     APPLIED stale     a newer version stands there: stamp again above it, once; if it happens
- *                       again another write came at the same time, and ours counts as superseded.
+ *                       again another write came at the same time, and the owner joins the two.
  *                       An increment of an older value moves to the owner that knows the newer
  *     enough            in every set of owners: the reply
  *     no, for now       the owner lacks our map, or is busy: it is asked again soon
@@ -122,15 +122,18 @@ static void put_records(const struct flow *flow, struct data_message *message)
     CHECK(status == STATUS_OK);
 }
 
-static void send_apply(struct replica *replica, struct flow *flow, node_id to)
+static void send_apply(struct replica *replica, struct flow *flow, const struct target *target)
 {
+    bool increment = flow->request.kind == REQUEST_INCREMENT;
     struct data_message message = {
         .kind = DATA_APPLY,
         .flow = flow_label(flow, flow->write.stamp_count),
-        .apply = flow->request.kind == REQUEST_INCREMENT ? DATA_APPLY_INCREMENT : DATA_APPLY_SET,
+        .apply = target->joins ? DATA_APPLY_JOIN
+                 : increment   ? DATA_APPLY_INCREMENT
+                               : DATA_APPLY_SET,
     };
     put_records(flow, &message);
-    replica_send_with_batch(replica, to, &message);
+    replica_send_with_batch(replica, target->id, &message);
 }
 
 static void send_hold(struct replica *replica, struct flow *flow, const struct target *target)
@@ -200,7 +203,7 @@ static void send_all(struct replica *replica, struct flow *flow)
             send_hold(replica, flow, target);
         else if (target->state == TARGET_OWED)
             keep_hint(replica, flow, target);
-        if (target->asked) send_apply(replica, flow, target->id);
+        if (target->asked) send_apply(replica, flow, target);
     }
 }
 
@@ -551,6 +554,7 @@ static void stamp_again(struct replica *replica, struct flow *flow, struct slice
     replica->stats.restamp_count++;
     for (size_t i = 0; i < write->target_count; i++) {
         struct target *target = &write->targets[i];
+        target->joins = false;
         if (target->state == TARGET_STOOD_IN)
             target->state = TARGET_OWED; /* Until its stand-in has the new one as well. */
         else if (target->state != TARGET_OWED || target->asked)
@@ -558,6 +562,19 @@ static void stamp_again(struct replica *replica, struct flow *flow, struct slice
     }
     enum status status = stamp(replica, flow, refusals);
     if (status != STATUS_OK) abandon(replica, flow, false, status);
+}
+
+/* Whoever wrote what it has did so while we did: had we come first, that would stand as well. But of our
+ * record it lacks what the newer one says nothing of, as an increment says nothing of a removal. */
+static void join_there(struct replica *replica, struct flow *flow, struct target *target)
+{
+    replica->stats.superseded_count++;
+    if (target->joins) {
+        target->state = TARGET_ACKED;
+        return;
+    }
+    target->joins = true;
+    send_apply(replica, flow, target);
 }
 
 static void refused_as_stale(struct replica *replica, struct flow *flow, struct target *target,
@@ -581,9 +598,7 @@ static void refused_as_stale(struct replica *replica, struct flow *flow, struct 
     }
     write->above = version_max(write->above, version);
     if (write->replied || write->stamp_count > REPLICA_RESTAMPS_MAX) {
-        /* Whoever wrote that did so while we did: had we come first, it would stand as well. */
-        replica->stats.superseded_count++;
-        target->state = TARGET_ACKED;
+        join_there(replica, flow, target);
         return;
     }
     TRACE(replica->trace, "flow %llu: n%u has newer, stamp again", (unsigned long long)flow->number,
@@ -650,8 +665,7 @@ static void refused_partly(struct replica *replica, struct flow *flow, struct ta
         refused(replica, flow, target, message);
         return;
     }
-    replica->stats.superseded_count++; /* As refused_as_stale() says. */
-    target->state = TARGET_ACKED;
+    join_there(replica, flow, target);
 }
 
 void replica_write_applied(struct replica *replica, node_id from,
@@ -722,7 +736,7 @@ static void ask_again(struct replica *replica, struct flow *flow)
         struct target *target = &write->targets[i];
         if (!target->again || target->state == TARGET_ACKED) continue;
         target->again = false;
-        send_apply(replica, flow, target->id);
+        send_apply(replica, flow, target);
     }
 }
 

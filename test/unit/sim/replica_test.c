@@ -355,6 +355,46 @@ TEST_CASE(a_stand_in_keeps_the_hint_of_a_write_that_is_stamped_again)
     bench_destroy(bench);
 }
 
+/* The removal meets an increment that is newer, both times: of the value that it removes. */
+TEST_CASE(a_removal_that_meets_newer_increments_is_joined_with_them)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    struct request add = {.kind = REQUEST_INCREMENT,
+                          .key = SLICE_LITERAL("w"),
+                          .score = 7,
+                          .has_consistency = true,
+                          .consistency = CONSISTENCY_ONE};
+    EXPECT(bench_put(bench, 1, "w", 100)->reply.outcome == REQUEST_DONE);
+    bench_settle(bench);
+    bench->skew_ms[2] = 400;
+    bench->mute[2][PROTOCOL_DATA] = true;
+    EXPECT(bench_do(bench, 2, &add)->reply.outcome == REQUEST_DONE &&
+           bench_peek(bench, 2, "w") == 107);
+
+    bench->deaf[2][PROTOCOL_DATA] = bench->deaf[3][PROTOCOL_DATA] = true;
+    struct request remove = {.kind = REQUEST_REMOVE, .key = SLICE_LITERAL("w")};
+    uint64_t number = bench_ask(bench, 1, &remove);
+    struct replica *replica = bench->nodes[1].replica;
+    const struct flow *flow = replica->flows;
+    while (flow->kind != FLOW_WRITE) flow++;
+    for (unsigned stamp = 1; stamp <= 2; stamp++) {
+        struct data_message stale = {
+            .kind = DATA_APPLIED,
+            .flow = flow_label(flow, stamp),
+            .verdict = DATA_STALE,
+            .version = {(1000000 + bench->now_ms + 100 * stamp) << HLC_COUNTER_BITS, 2},
+        };
+        EXPECT(bench_reply(bench, number) == NULL);
+        bench->deaf[2][PROTOCOL_DATA] = bench->mute[2][PROTOCOL_DATA] = stamp == 1;
+        bench_hear(bench, 2, 1, &stale);
+    }
+    bench_settle(bench);
+    EXPECT(bench_reply(bench, number)->reply.outcome == REQUEST_DONE);
+    EXPECT(bench_peek(bench, 2, "w") == -1);
+    bench_destroy(bench);
+}
+
 /* Given the same seed, as after a crash of the whole machine. */
 TEST_CASE(each_start_numbers_its_sessions_anew)
 {
@@ -987,6 +1027,7 @@ TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
           TEST(what_went_out_leaves_no_bytes_behind),
           TEST(requests_go_on_when_their_numbers_are_used_up),
           TEST(a_stand_in_keeps_the_hint_of_a_write_that_is_stamped_again),
+          TEST(a_removal_that_meets_newer_increments_is_joined_with_them),
           TEST(each_start_numbers_its_sessions_anew), TEST(increments_of_all_nodes_add_up),
           TEST(every_node_gives_the_same_order_page_by_page),
           TEST(a_quorum_sees_what_was_acknowledged_though_one_owner_does_not),
