@@ -80,6 +80,7 @@ struct replica_options {
     struct identity self;
     struct rangemap *map; /* NULL: there is none yet, this directory has to join first. */
     bool map_stays;       /* This node proposes no maps: for looking at what lies beneath. */
+    uint32_t repair_ms;   /* From one comparison with a peer to the next; 0: REPLICA_REPAIR_MS. */
 };
 
 /* Reads what the node knew, and counts this start. The caller lets the store sync what this wrote, and

@@ -381,6 +381,7 @@ struct replica {
     struct rangemap *map;
     struct shares shares; /* Of `map`. */
     bool map_stays;
+    uint32_t repair_every_ms;
     struct health *health;
     struct replica_topology topology;
     struct replica_moves moves;

@@ -114,7 +114,7 @@ void replica_repair_init(struct replica *replica)
     };
     repair_init(&replica->repair, &env);
     /* The first one soon: it also brings what time it is. */
-    replica->repair_ms = replica->time.now_ms + prng_below(&replica->prng, REPLICA_REPAIR_MS / 10);
+    replica->repair_ms = replica->time.now_ms + prng_below(&replica->prng, replica->repair_every_ms / 10);
 }
 
 /* The next one after the last that is up and not excluded. */
@@ -147,8 +147,8 @@ void replica_repair_tick(struct replica *replica)
     repair_tick(&replica->repair, now_ms, &replica->outbox);
     if (now_ms >= replica->repair_ms) {
         /* Not all at once: pairs would drive each other. */
-        replica->repair_ms = now_ms + REPLICA_REPAIR_MS / 2 +
-                             prng_below(&replica->prng, REPLICA_REPAIR_MS);
+        replica->repair_ms = now_ms + replica->repair_every_ms / 2 +
+                             prng_below(&replica->prng, replica->repair_every_ms);
         node_id peer = next_peer(replica);
         if (peer != 0) replica_repair_begin(replica, peer);
     }

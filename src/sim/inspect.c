@@ -467,6 +467,23 @@ void inspect_node(struct sim *sim, uint32_t node)
     }
 }
 
+void inspect_new_map(struct sim *sim, uint32_t node, const struct rangemap *before,
+                     const struct rangemap *map)
+{
+    note_maps_in_use(sim, false);
+    for (uint32_t index = 0; index < sim->options.word_count; index++) {
+        const struct word *word = &sim->checker.words[index];
+        if (before != NULL) {
+            struct shard old = shard_of(before, word), shard = shard_of(map, word);
+            bool same = old.stage == shard.stage && owners_equal(&old.owners, &shard.owners) &&
+                        owners_equal(&old.next, &shard.next);
+            if (same) continue;
+        }
+        look(sim, index, node);
+        check_newest_held(sim, index);
+    }
+}
+
 void inspect_forget_node(struct sim *sim, uint32_t node)
 {
     for (uint32_t word = 0; word < sim->options.word_count; word++)

@@ -66,6 +66,11 @@ void inspect_settle(struct sim *sim, uint32_t index, uint64_t before_us);
 /* All words on one node: before it ends, and once it started. */
 void inspect_node(struct sim *sim, uint32_t node);
 
+/* The same of the words whose owners are others by the map that it goes by now than by the one `before`,
+ * which may be NULL. */
+void inspect_new_map(struct sim *sim, uint32_t node, const struct rangemap *before,
+                     const struct rangemap *map);
+
 /* Its disk is not the one it had, or it is no node any more. */
 void inspect_forget_node(struct sim *sim, uint32_t node);
 

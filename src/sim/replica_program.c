@@ -68,6 +68,7 @@ static enum status create(struct replica_program *program, struct rangemap *map,
         .self = {.id = id, .incarnation = machine->incarnation, .boot = 1},
         .map = map,
         .map_stays = machine->sim->options.map_stays,
+        .repair_ms = machine->sim->options.repair_ms,
     };
     /* It may send before it is all there. */
     if (id != 0) sim_machine_is(machine, id);

@@ -7,6 +7,7 @@
 
 #include "cluster/rangemap_delta.h"
 #include "core/key.h"
+#include "node/replica.h"
 #include "sim/store_world.h"
 #include "sim/world_private.h"
 
@@ -94,6 +95,7 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
     };
     if (prng_one_in(&prng, 2)) options->faults.kinds &= prng_u32(&prng);
     options->faults.kinds |= FAULTS_OF_MEMBERS;
+    options->repair_ms = REPLICA_REPAIR_MS << prng_below(&prng, 3);
 }
 
 void sim_options_keep_map(struct sim_options *options)

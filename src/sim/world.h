@@ -34,6 +34,7 @@ struct sim_options {
     uint32_t spare_count; /* Machines that may become nodes during the run. */
     uint32_t shard_count; /* At first. */
     bool map_stays;       /* Nobody proposes another map. */
+    uint32_t repair_ms;   /* From one comparison with a peer to the next; 0: as always. */
     struct rangemap_settings settings;
     struct store_options store;
     struct network_options network;

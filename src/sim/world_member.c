@@ -119,13 +119,17 @@ void sim_watch_map(struct sim *sim, uint32_t node)
     const struct rangemap *map = process->ops->map(process->program, &oldest);
     if (map == NULL || rangemap_identity(map)->number == machine->map_number) return;
     uint64_t newest = rangemap_identity(sim_newest_map(sim))->number;
+    const struct rangemap *before = sim_map_of(sim, machine->map_number);
     bool forgot = rangemap_identity(map)->number < machine->map_number;
     machine->map_number = rangemap_identity(map)->number;
-    if (forgot) drop_forgotten(sim);
+    if (forgot) {
+        before = NULL;
+        drop_forgotten(sim);
+    }
     keep_map(sim, map);
     inspect_map(sim, node, map);
     /* Before it drops what it owns no more. */
-    inspect_node(sim, node);
+    inspect_new_map(sim, node, before, map);
     if (machine->map_number > newest) end_former_members(sim);
 }
 
