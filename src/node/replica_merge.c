@@ -118,14 +118,23 @@ static int compare_candidates(const void *a, const void *b, void *request)
                          record_best(&right->record), right->key);
 }
 
+/* Whether the candidate belongs to the page. What one owner told of it may come after the page before this
+ * one, and what is newer at another no more. */
+static bool belongs(const struct candidate *candidate, const struct request *request,
+                    uint64_t now_ms)
+{
+    const struct record *record = &candidate->record;
+    if (!record_is_present(record) || record_is_expired(record, now_ms)) return false;
+    return !request->has_after || merge_compare(request, request->after.best, request->after.key,
+                                                record_best(record), candidate->key) < 0;
+}
+
 void merge_order(struct merge *merge, const struct request *request, uint64_t now_ms)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < merge->candidate_count; i++) {
-        const struct record *record = &merge->candidates[i].record;
-        if (record_is_present(record) && !record_is_expired(record, now_ms))
+    for (size_t i = 0; i < merge->candidate_count; i++)
+        if (belongs(&merge->candidates[i], request, now_ms))
             merge->candidates[kept++] = merge->candidates[i];
-    }
     merge->candidate_count = kept;
     struct request order = *request;
     qsort_r(merge->candidates, kept, sizeof *merge->candidates, compare_candidates, &order);

@@ -225,6 +225,33 @@ static const struct ask *ask_of(const struct flow *flow, node_id id)
     return NULL;
 }
 
+/* One owner has not heard that the word is better than the last one of the page before: it was there, or will be
+ * on no page that begins here. */
+TEST_CASE(a_page_has_nothing_that_comes_before_it_by_what_is_newer)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    EXPECT(bench_put(bench, 1, "w", 5)->reply.outcome == REQUEST_DONE);
+    bench_settle(bench);
+    bench->deaf[2][PROTOCOL_DATA] = true;
+    EXPECT(bench_put(bench, 1, "w", 9)->reply.outcome == REQUEST_DONE);
+    bench->deaf[2][PROTOCOL_DATA] = false;
+    bench->deaf[3][PROTOCOL_DATA] = true;
+    EXPECT(bench_peek(bench, 1, "w") == 9 && bench_peek(bench, 2, "w") == 5);
+    struct request best = {.kind = REQUEST_BEST,
+                           .limit = 10,
+                           .has_consistency = true,
+                           .consistency = CONSISTENCY_QUORUM,
+                           .has_after = true,
+                           .after = {{.score_order = score_order_of(7)}, SLICE_LITERAL("u")}};
+    const struct bench_reply *reply = bench_do(bench, 1, &best);
+    EXPECT(reply->reply.outcome == REQUEST_DONE && reply->reply.entry_count == 0);
+    best.after.best.score_order = score_order_of(10);
+    reply = bench_do(bench, 1, &best);
+    EXPECT(reply->reply.entry_count == 1 && reply->scores[0] == 9);
+    bench_destroy(bench);
+}
+
 /* Owners of the first shard are 1, 2 and 3, of the second 2, 3 and 4; what is asked for lies in both. */
 TEST_CASE(who_refuses_for_one_shard_is_asked_for_another)
 {
@@ -383,6 +410,7 @@ TEST_MAIN(TEST(who_is_late_has_a_twin_and_the_first_answer_is_believed),
           TEST(the_healthiest_owner_is_asked_and_the_least_busy_one_forwarded_to),
           TEST(a_read_fails_at_once_when_no_owner_is_up),
           TEST(a_node_answers_only_if_it_owns_all_that_is_asked_for),
+          TEST(a_page_has_nothing_that_comes_before_it_by_what_is_newer),
           TEST(who_refuses_for_one_shard_is_asked_for_another), TEST(a_read_goes_on_by_a_newer_map),
           TEST(a_client_reads_at_one_what_it_has_written),
           TEST(a_node_that_has_not_come_so_far_is_passed_over),
