@@ -375,6 +375,12 @@ static void look_at_record(struct checker *checker, uint64_t by_us, uint32_t ind
     checker->checked_count++;
     if (record->tombstone) return;
     double score = record_score(record);
+    /* It began to be a word again after the newest of its removals. */
+    if (!version_is_none(record->created) && version_compare(record->created, record->since) <= 0)
+        sim_find(&checker->finding, SIM_CHECK_INVENTED, by_us,
+                 "%.*s: created at " VERSION_FORMAT ", before it was removed at " VERSION_FORMAT,
+                 WORD_ARGUMENTS(word), VERSION_ARGUMENTS(record->created),
+                 VERSION_ARGUMENTS(record->since));
     if (record->has_payload) {
         look_at_value(checker, by_us, index, record, read);
     } else if (word->class == WORD_VALUE || word->class == WORD_EXPIRING) {
@@ -498,6 +504,14 @@ static int compare_best(const struct request_entry *a, const struct request_entr
 static void check_order(struct checker *checker, uint64_t now_us, const struct request *request,
                         const struct request_reply *reply)
 {
+    if (request->has_after && reply->entry_count > 0) {
+        const struct request_entry *first = &reply->entries[0];
+        int order = best_compare(request->after.best, record_best(&first->record));
+        if (order == 0) order = slice_compare(request->after.key, first->key);
+        if (order >= 0)
+            sim_find(&checker->finding, SIM_CHECK_ORDER, now_us,
+                     "a page does not begin after the one before it");
+    }
     for (size_t i = 1; i < reply->entry_count; i++) {
         const struct request_entry *before = &reply->entries[i - 1], *entry = &reply->entries[i];
         int order = request->kind == REQUEST_BEST ? compare_best(before, entry)
@@ -601,14 +615,23 @@ void checker_reply(struct checker *checker, uint64_t now_us, uint32_t index,
     }
 }
 
+/* Every word that had its place throughout. */
+static bool must_be_met(const struct checker *checker, const struct word *word, uint64_t since_us,
+                        enum request_kind walk)
+{
+    double score;
+    if (walk == REQUEST_BEST) return score_is_known(checker, word, since_us, &score);
+    return checker_is_there(checker, word, since_us);
+}
+
 void checker_walked(struct checker *checker, uint64_t now_us, uint64_t since_us,
-                    struct slice prefix, const bool *seen)
+                    const struct request *walk, const bool *seen)
 {
     for (uint32_t i = 0; i < checker->options.word_count; i++) {
         const struct word *word = &checker->words[i];
-        if (!slice_starts_with(word->key, prefix)) continue;
+        if (!slice_starts_with(word->key, walk->key)) continue;
         checker->checked_count++;
-        if (!seen[i] && checker_is_there(checker, word, since_us))
+        if (!seen[i] && must_be_met(checker, word, since_us, walk->kind))
             sim_find(&checker->finding, SIM_CHECK_SCAN, now_us,
                      "%.*s: was there throughout a walk that did not give it",
                      WORD_ARGUMENTS(word));

@@ -138,7 +138,7 @@ bool checker_is_there(const struct checker *checker, const struct word *word, ui
 void checker_look_at(struct checker *checker, uint64_t by_us, uint32_t word,
                      const struct record *record);
 
-/* A walk over all pages ended: `seen[word]` says whether it gave the word. Words with the prefix that
- * were there all the time must be among them. */
+/* A walk over all pages of `walk`, a SCAN or BEST, ended: `seen[word]` says whether it gave the word. Words
+ * with the prefix that were there, or had this one place, all the time must be among them. */
 void checker_walked(struct checker *checker, uint64_t now_us, uint64_t since_us,
-                    struct slice prefix, const bool *seen);
+                    const struct request *walk, const bool *seen);

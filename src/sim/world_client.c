@@ -248,7 +248,8 @@ static void draw_of_prefix(struct sim *sim, struct sim_client *client, struct re
     uint32_t drawn = prng_below(prng, 10);
     request->kind = drawn < 4 ? REQUEST_BEST : drawn < 8 ? REQUEST_SCAN : REQUEST_COUNT;
     if (request->kind != REQUEST_COUNT) request->limit = 1 + prng_below(prng, PAGE_MAX);
-    client->walking = request->kind == REQUEST_SCAN;
+    client->walking = request->kind == REQUEST_SCAN ||
+                      (request->kind == REQUEST_BEST && prng_one_in(prng, 3));
     if (request->kind == REQUEST_SCAN) request->from.descending = prng_one_in(prng, 4);
 }
 
@@ -416,7 +417,8 @@ static void take_page(struct sim *sim, struct sim_client *client, const struct r
     for (size_t i = 0; i < reply->entry_count; i++) {
         uint32_t word = checker_find(&sim->checker, reply->entries[i].key);
         if (word == NO_WORD) continue;
-        if (client->seen[word])
+        /* Who gets another score during a walk by scores has another place, before or behind. */
+        if (client->seen[word] && client->request.kind == REQUEST_SCAN)
             sim_find(&sim->checker.finding, SIM_CHECK_SCAN, sim->schedule.now_us,
                      "a walk gave %.*s twice", (int)sim->checker.words[word].text.size,
                      (const char *)sim->checker.words[word].text.data);
@@ -432,15 +434,21 @@ static void walk_on(struct sim *sim, uint32_t index, const struct request_reply 
     if (!reply->more || reply->entry_count == 0) {
         if (client->walk_strict)
             checker_walked(&sim->checker, sim->schedule.now_us, client->walk_since_us,
-                           client->request.key, client->seen);
+                           &client->request, client->seen);
         end(sim, index, reply->outcome);
         return;
     }
-    struct slice last = reply->entries[reply->entry_count - 1].key;
-    CHECK(last.size <= sizeof client->key);
-    memcpy(client->key, last.data, last.size);
-    client->request.from.key = slice_of(client->key, last.size);
-    client->request.from.inclusive = false;
+    const struct request_entry *last = &reply->entries[reply->entry_count - 1];
+    CHECK(last->key.size <= sizeof client->key);
+    memcpy(client->key, last->key.data, last->key.size);
+    struct slice key = slice_of(client->key, last->key.size);
+    if (client->request.kind == REQUEST_SCAN) {
+        client->request.from.key = key;
+        client->request.from.inclusive = false;
+    } else {
+        client->request.has_after = true;
+        client->request.after = (struct query_position){record_best(&last->record), key};
+    }
     client->operation = NOTHING;
     ask(sim, index, client->walk_node);
 }

@@ -176,6 +176,8 @@ TEST_CASE(a_word_is_absent_only_if_somebody_may_have_removed_it)
     history_deinit(&history);
 }
 
+static const struct request scan = {.kind = REQUEST_SCAN, .key = {(const uint8_t *)"w", 1}};
+
 /* A removal that may have happened is settled by a set after it: the walk that began before that set
  * may do without the word. */
 TEST_CASE(a_removal_nobody_knows_of_leaves_a_doubt_about_what_was_before)
@@ -189,7 +191,7 @@ TEST_CASE(a_removal_nobody_knows_of_leaves_a_doubt_about_what_was_before)
     uint64_t since_us = history.now_us++;
     write_done(&history, REQUEST_SET, VALUE, 6, 12);
     checker_settle(&history.checker, VALUE, history.now_us);
-    checker_walked(&history.checker, history.now_us, since_us, SLICE_LITERAL("w"), seen);
+    checker_walked(&history.checker, history.now_us, since_us, &scan, seen);
     EXPECT(found(&history, SIM_CHECK_NONE));
     history_deinit(&history);
 
@@ -198,7 +200,7 @@ TEST_CASE(a_removal_nobody_knows_of_leaves_a_doubt_about_what_was_before)
     write_done(&history, REQUEST_SET, VALUE, 5, 10);
     since_us = history.now_us++;
     write_done(&history, REQUEST_SET, VALUE, 6, 12);
-    checker_walked(&history.checker, history.now_us, since_us, SLICE_LITERAL("w"), seen);
+    checker_walked(&history.checker, history.now_us, since_us, &scan, seen);
     EXPECT(found(&history, SIM_CHECK_SCAN));
     history_deinit(&history);
 }
@@ -365,12 +367,59 @@ TEST_CASE(a_walk_gives_each_word_that_was_there_throughout)
     uint64_t since_us = history.now_us++;
     write_done(&history, REQUEST_REMOVE, OTHER, 0, 11);
     bool seen[WORDS] = {[VALUE] = true};
-    checker_walked(&history.checker, history.now_us, since_us, SLICE_LITERAL("w"), seen);
+    checker_walked(&history.checker, history.now_us, since_us, &scan, seen);
     EXPECT(found(&history, SIM_CHECK_NONE));
     seen[VALUE] = false;
-    checker_walked(&history.checker, history.now_us, since_us, SLICE_LITERAL("w"), seen);
+    checker_walked(&history.checker, history.now_us, since_us, &scan, seen);
     EXPECT(found(&history, SIM_CHECK_SCAN));
     history_deinit(&history);
+}
+
+/* One that gets another score meanwhile may be met once, twice or never. */
+TEST_CASE(a_walk_by_scores_gives_each_word_that_kept_its_place)
+{
+    struct request best = {.kind = REQUEST_BEST, .key = SLICE_LITERAL("w")};
+    struct history history;
+    history_init(&history);
+    write_done(&history, REQUEST_SET, VALUE, 5, 10);
+    write_done(&history, REQUEST_SET, OTHER, 5, 10);
+    uint64_t since_us = history.now_us++;
+    write_done(&history, REQUEST_SET, OTHER, 7, 11);
+    bool seen[WORDS] = {[VALUE] = true};
+    checker_walked(&history.checker, history.now_us, since_us, &best, seen);
+    EXPECT(found(&history, SIM_CHECK_NONE));
+    checker_walked(&history.checker, history.now_us, since_us, &scan, seen);
+    EXPECT(found(&history, SIM_CHECK_SCAN));
+    history_deinit(&history);
+
+    history_init(&history);
+    write_done(&history, REQUEST_SET, VALUE, 5, 10);
+    seen[VALUE] = false;
+    since_us = history.now_us++;
+    checker_walked(&history.checker, history.now_us, since_us, &best, seen);
+    EXPECT(found(&history, SIM_CHECK_SCAN));
+    history_deinit(&history);
+}
+
+TEST_CASE(a_page_begins_after_the_one_before_it)
+{
+    for (unsigned first = 0; first < 2; first++) {
+        struct pages pages;
+        pages_init(&pages);
+        const struct request_entry *before = &pages.entries[0];
+        struct request request = {.kind = REQUEST_BEST,
+                                  .key = SLICE_LITERAL("w"),
+                                  .limit = 10,
+                                  .has_after = true,
+                                  .after = {record_best(&before->record), before->key}};
+        struct request_reply reply = {
+            .outcome = REQUEST_DONE, .entries = &pages.entries[first], .entry_count = 2 - first};
+        uint32_t read = invoke(&pages.history, REQUEST_BEST, NO_WORD, 0);
+        checker_reply(&pages.history.checker, pages.history.now_us++, read, &request, &reply);
+        EXPECT(found(&pages.history, first == 0 ? SIM_CHECK_ORDER : SIM_CHECK_NONE));
+        buf_deinit(&pages.bytes);
+        history_deinit(&pages.history);
+    }
 }
 
 TEST_CASE(a_walk_gives_no_word_that_was_never_there)
@@ -378,7 +427,7 @@ TEST_CASE(a_walk_gives_no_word_that_was_never_there)
     struct history history;
     history_init(&history);
     bool seen[WORDS] = {[OTHER] = true};
-    checker_walked(&history.checker, history.now_us, history.now_us, SLICE_LITERAL("w"), seen);
+    checker_walked(&history.checker, history.now_us, history.now_us, &scan, seen);
     EXPECT(found(&history, SIM_CHECK_SCAN));
     history_deinit(&history);
 }
@@ -396,4 +445,6 @@ TEST_MAIN(TEST(words_are_found_by_their_keys_and_are_prefixes_of_others),
           TEST(the_best_come_in_order_and_none_is_left_out),
           TEST(a_count_lies_between_what_was_and_what_may_have_been_there),
           TEST(a_walk_gives_each_word_that_was_there_throughout),
+          TEST(a_walk_by_scores_gives_each_word_that_kept_its_place),
+          TEST(a_page_begins_after_the_one_before_it),
           TEST(a_walk_gives_no_word_that_was_never_there))

@@ -313,7 +313,8 @@ static void toy_request_page(struct toy *toy, uint64_t id, const struct request 
         CHECK(query_count(&query, request->key, &reply.count) == STATUS_OK);
         if (toy_bug == TOY_MISCOUNTS && reply.count > 0) reply.count--;
     } else if (request->kind == REQUEST_BEST) {
-        CHECK(query_best(&query, request->key, limit + 1, NULL, toy_page_add, &page) == STATUS_OK);
+        const struct query_position *after = request->has_after ? &request->after : NULL;
+        CHECK(query_best(&query, request->key, limit + 1, after, toy_page_add, &page) == STATUS_OK);
     } else {
         CHECK(query_scan(&query, request->key, &request->from, limit + 1, toy_page_add, &page) ==
               STATUS_OK);
