@@ -113,10 +113,16 @@ static void meet_anew(struct purge *purge, struct purge_met *met)
     *met = (struct purge_met){.since = ++purge->number};
 }
 
+static void sources_anew(struct purge *purge)
+{
+    meet_anew(purge, &purge->sources);
+    meet_anew(purge, &purge->settled);
+}
+
 static void fill_anew(struct purge *purge)
 {
     meet_anew(purge, &purge->filling);
-    meet_anew(purge, &purge->sources);
+    sources_anew(purge);
 }
 
 static void meet_all_anew(struct purge *purge)
@@ -214,6 +220,18 @@ static bool is_settled(const struct purge_look *look, const struct shard *shard)
     return look->retired >= shard->began;
 }
 
+static bool both_own(const struct purge *purge, const struct shard *shard, node_id id)
+{
+    return owners_contain(&shard->owners, purge->env.self) && owners_contain(&shard->owners, id);
+}
+
+/* Was met about this shard, and complete itself. */
+static bool is_source(const struct purge *purge, const struct shard *shard, node_id id)
+{
+    if (nodes_have(&purge->sources.nodes, id)) return true;
+    return both_own(purge, shard, id) && nodes_have(&purge->settled.nodes, id);
+}
+
 /* Of the owners that reads ask, other than this node, those that it met; `*need`: how many of them have
  * what every write left at a quorum. */
 static unsigned count_met(const struct purge *purge, const struct shard *shard, unsigned *need)
@@ -222,8 +240,7 @@ static unsigned count_met(const struct purge *purge, const struct shard *shard, 
     unsigned met = 0;
     *need = (unsigned)(owners->count - owners->write_quorum + 1);
     for (size_t i = 0; i < owners->count; i++)
-        met += owners->ids[i] != purge->env.self &&
-               nodes_have(&purge->sources.nodes, owners->ids[i]);
+        met += owners->ids[i] != purge->env.self && is_source(purge, shard, owners->ids[i]);
     return met;
 }
 
@@ -261,14 +278,26 @@ static void take_stock(struct purge *purge, const struct purge_look *look)
     }
 }
 
-void purge_compared(struct purge *purge, const struct purge_look *look, node_id peer,
-                    uint64_t number, bool peer_is_complete)
+void purge_compared(struct purge *purge, const struct purge_look *look,
+                    const struct repair_completed *session)
 {
-    struct purge_met *met[] = {&purge->round, &purge->filling, &purge->sources};
-    size_t count = peer_is_complete ? 3 : 2;
-    for (size_t i = 0; i < count; i++)
-        if (number >= met[i]->since) nodes_add(&met[i]->nodes, peer);
+    bool all = session->scope == REPAIR_ALL, complete = session->peer_is_complete;
+    const struct {
+        struct purge_met *met;
+        bool counts;
+    } list[] = {{&purge->round, all},
+                {&purge->filling, all},
+                {&purge->sources, all && complete},
+                {&purge->settled, complete}};
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        if (list[i].counts && session->mark >= list[i].met->since)
+            nodes_add(&list[i].met->nodes, session->peer);
     take_stock(purge, look);
+}
+
+bool purge_wants_settled(const struct purge *purge, node_id peer)
+{
+    return !nodes_have(&purge->settled.nodes, peer);
 }
 
 void purge_filled(struct purge *purge, const struct shard *shard)
@@ -330,9 +359,12 @@ static void forget_new_sources(struct purge *purge, const struct shard *old,
 {
     struct takers takers = takers_of(shard);
     bool shared = takes(old, purge->env.self);
-    for (size_t i = 0; i < takers.count; i++)
-        if (!shared || !takes(old, takers.ids[i]))
-            nodes_remove(&purge->sources.nodes, takers.ids[i]);
+    for (size_t i = 0; i < takers.count; i++) {
+        node_id id = takers.ids[i];
+        if (!shared || !takes(old, id)) nodes_remove(&purge->sources.nodes, id);
+        if (both_own(purge, shard, id) && !both_own(purge, old, id))
+            nodes_remove(&purge->settled.nodes, id);
+    }
 }
 
 /* Where this node takes writes now and took none by the map before, it has nothing. */
@@ -367,7 +399,7 @@ void purge_map_changed(struct purge *purge, const struct rangemap *before,
     meet_anew(purge, &purge->filling);
     bool recovered = before == NULL || rangemap_identity(before)->generation_id !=
                                            rangemap_identity(map)->generation_id;
-    if (recovered) meet_anew(purge, &purge->sources);
+    if (recovered) sources_anew(purge);
 }
 
 /* --- A member's side --- */

@@ -37,6 +37,7 @@
 #include "cluster/purge_message.h"
 #include "cluster/purge_ranges.h"
 #include "cluster/rangemap.h"
+#include "cluster/repair.h"
 #include "cluster/trace.h"
 
 enum {
@@ -108,6 +109,7 @@ struct purge {
         filling; /* Since something here was last known to be incomplete, by this map. */
     struct purge_met sources; /* Of these who were complete themselves, by whatever map: what each
                                  shares with this node has not grown since. */
+    struct purge_met settled; /* The same of what both own, whatever else is on its way. */
     uint64_t number;          /* Goes into sessions at their start: what they were begun after. */
     bool unsaved;             /* `ranges` differ from what was kept last. */
     struct purge_round driver;
@@ -138,10 +140,12 @@ hlc_time purge_promised(const struct purge *purge);
  * there is none. */
 node_id purge_next_peer(const struct purge *purge, const struct purge_look *look, node_id after);
 
-/* A session with `peer` that began when `number` was what it was ended complete; the peer said, or
- * not, that it is complete in all that is shared. */
-void purge_compared(struct purge *purge, const struct purge_look *look, node_id peer,
-                    uint64_t number, bool peer_is_complete);
+/* A session ended complete. Its `mark` is what `number` was when it began. */
+void purge_compared(struct purge *purge, const struct purge_look *look,
+                    const struct repair_completed *session);
+
+/* Whether a session over what this node and the peer own could tell anything new. */
+bool purge_wants_settled(const struct purge *purge, node_id peer);
 
 /* What the sessions joined may not be there: it is as `kept`, what is durable, says. */
 void purge_lost(struct purge *purge, const struct purge_ranges *kept);

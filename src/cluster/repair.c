@@ -316,24 +316,25 @@ static void go_on(struct repair *repair, struct repair_session *session, uint64_
     }
 }
 
-static bool is_driven_by(const struct repair *repair, node_id peer, uint64_t now_ms)
+static bool pauses_have(const struct repair_pauses *pauses, node_id peer, uint64_t now_ms)
 {
     for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++)
-        if (repair->drivers[i].peer == peer && now_ms < repair->drivers[i].until_ms) return true;
+        if (pauses->list[i].peer == peer && now_ms < pauses->list[i].until_ms) return true;
     return false;
 }
 
-static void note_driver(struct repair *repair, node_id peer, uint64_t now_ms)
+static void pauses_note(struct repair_pauses *pauses, node_id peer, uint64_t until_ms)
 {
     size_t at = 0;
-    while (at < REPAIR_SESSIONS_MAX && repair->drivers[at].peer != peer) at++;
-    if (at == REPAIR_SESSIONS_MAX) at = repair->driver_next++ % REPAIR_SESSIONS_MAX;
-    repair->drivers[at] = (struct repair_driver){peer, now_ms + 2 * REPAIR_AGAIN_MS};
+    while (at < REPAIR_SESSIONS_MAX && pauses->list[at].peer != peer) at++;
+    if (at == REPAIR_SESSIONS_MAX) at = pauses->next++ % REPAIR_SESSIONS_MAX;
+    pauses->list[at] = (struct repair_pause){peer, until_ms};
 }
 
-static bool is_ready(const struct repair *repair, node_id peer, enum repair_scope scope)
+bool repair_is_ready(const struct repair *repair, node_id peer, uint64_t now_ms)
 {
-    return scope != REPAIR_ALL || repair->env.ready(repair->env.context, peer);
+    return repair->env.ready(repair->env.context, peer) &&
+           !pauses_have(&repair->unready, peer, now_ms);
 }
 
 bool repair_begin(struct repair *repair, node_id peer, enum repair_scope scope, uint64_t now_ms,
@@ -344,7 +345,8 @@ bool repair_begin(struct repair *repair, node_id peer, enum repair_scope scope, 
         if (repair->sessions[i].peer == peer) return false;
         if (repair->sessions[i].peer == 0) session = &repair->sessions[i];
     }
-    if (is_driven_by(repair, peer, now_ms) || !is_ready(repair, peer, scope)) return false;
+    if (pauses_have(&repair->drivers, peer, now_ms)) return false;
+    if (scope == REPAIR_ALL && !repair_is_ready(repair, peer, now_ms)) return false;
     struct repair_message message = {.kind = REPAIR_ROOT, .scope = scope};
     if (session == NULL || shared_sum(repair, peer, scope, &message.sum) != STATUS_OK) return false;
     if (repair->ranges.size == 0) return false; /* Nothing is shared. */
@@ -366,12 +368,14 @@ bool repair_begin(struct repair *repair, node_id peer, enum repair_scope scope, 
 /* --- The driver's side --- */
 
 static bool rooted(struct repair *repair, struct repair_session *session,
-                   const struct repair_message *message)
+                   const struct repair_message *message, uint64_t now_ms)
 {
     session->peer_is_complete = message->complete;
     if (message->verdict == REPAIR_OTHER_PURGE)
         repair->env.tell_purged(repair->env.context, session->peer);
     if (message->verdict == REPAIR_OK) return true;
+    if (message->verdict == REPAIR_UNREADY)
+        pauses_note(&repair->unready, session->peer, now_ms + REPAIR_UNREADY_MS);
     if (message->verdict != REPAIR_DIFFERS) return false;
     struct key_range range;
     uint64_t ignored;
@@ -576,7 +580,7 @@ static void answered(struct repair *repair, node_id from, const struct repair_me
 
     bool good = false;
     if (message->kind == REPAIR_ROOTED)
-        good = rooted(repair, session, message);
+        good = rooted(repair, session, message, now_ms);
     else if (message->kind == REPAIR_COMPARED)
         good = compared(repair, session, message);
     else if (message->kind == REPAIR_PUSHED)
@@ -618,7 +622,8 @@ static enum repair_verdict answer_root(struct repair *repair, node_id from,
     uint64_t purged = shared_purged(repair, from, message->scope);
     if (buf_status(&repair->ranges) != STATUS_OK) return REPAIR_REFUSED;
     if (!hash128_equal(message->shared, hash_of_shared(repair))) return REPAIR_OTHER_MAP;
-    if (!is_ready(repair, from, message->scope)) return REPAIR_REFUSED;
+    if (message->scope == REPAIR_ALL && !repair->env.ready(repair->env.context, from))
+        return REPAIR_UNREADY;
     if (purged != message->purged) {
         repair->env.tell_purged(repair->env.context, from);
         return REPAIR_OTHER_PURGE;
@@ -650,7 +655,10 @@ static enum status list_keys(struct repair *repair, node_id from, const struct k
     query_iterator_close(iterator);
     *listed = status == STATUS_END && count <= REPAIR_LEAF_MAX;
     if (*listed) {
-        bool all = repair->env.is_complete(repair->env.context, from, range);
+        struct buf one = {.heap = repair->env.heap};
+        repair_range_append(&one, range, 0);
+        bool all = !one.failed && repair->env.is_complete(repair->env.context, buf_slice(&one));
+        buf_deinit(&one);
         repair_finding_append(list, all ? REPAIR_LISTED_ALL : REPAIR_LISTED, count);
         buf_append_slice(list, buf_slice(&parts));
         if (parts.failed) list->failed = true;
@@ -803,6 +811,14 @@ static enum repair_verdict answer_fetch(struct repair *repair, node_id from,
     return buf_status(&repair->list) == STATUS_OK ? REPAIR_OK : REPAIR_REFUSED;
 }
 
+static bool is_complete(struct repair *repair, node_id peer, enum repair_scope scope)
+{
+    buf_clear(&repair->ranges);
+    repair->env.shared(repair->env.context, peer, scope, &repair->ranges);
+    return buf_status(&repair->ranges) == STATUS_OK &&
+           repair->env.is_complete(repair->env.context, buf_slice(&repair->ranges));
+}
+
 static void answer(struct repair *repair, node_id from, const struct repair_message *message,
                    struct outbox *outbox)
 {
@@ -812,7 +828,7 @@ static void answer(struct repair *repair, node_id from, const struct repair_mess
     case REPAIR_ROOT:
         out.kind = REPAIR_ROOTED;
         out.verdict = answer_root(repair, from, message);
-        out.complete = repair->env.is_complete(repair->env.context, from, NULL);
+        out.complete = is_complete(repair, from, message->scope);
         break;
     case REPAIR_COMPARE:
         out.kind = REPAIR_COMPARED;
@@ -849,7 +865,8 @@ enum status repair_receive(struct repair *repair, node_id from, struct slice byt
     }
     bool is_question = message.kind == REPAIR_ROOT || message.kind == REPAIR_COMPARE ||
                        message.kind == REPAIR_PUSH || message.kind == REPAIR_FETCH;
-    if (is_question && message.kind != REPAIR_ROOT) note_driver(repair, from, now_ms);
+    if (is_question && message.kind != REPAIR_ROOT)
+        pauses_note(&repair->drivers, from, now_ms + 2 * REPAIR_AGAIN_MS);
     if (is_question)
         answer(repair, from, &message, outbox);
     else

@@ -45,6 +45,7 @@ enum {
     REPAIR_SESSIONS_MAX = 4, /* That this node drives at a time. */
     REPAIR_AGAIN_MS = 1000,
     REPAIR_TRIES_MAX = 5,
+    REPAIR_UNREADY_MS = 500, /* Before a peer that was not ready is asked again. */
     REPAIR_STACK_BYTES_MAX = 4 << 20,
 };
 
@@ -80,8 +81,8 @@ struct repair_env {
     /* It does at `peer`: it is to be told. */
     void (*tell_purged)(void *context, node_id peer);
 
-    /* Whether what is lacking here, of a range or, NULL, of what `peer` shares, is known to be deleted. */
-    bool (*is_complete)(void *context, node_id peer, const struct key_range *range);
+    /* Whether what is lacking here of the ranges (repair_range_next()) is known to be deleted. */
+    bool (*is_complete)(void *context, struct slice ranges);
 
     /* A record that an owner which is complete lacks: forgets it, in the batch under way, if that
      * owner knows better than this node; else false. */
@@ -113,10 +114,15 @@ struct repair_session {
     uint64_t push_count, fetch_count;
 };
 
-/* A peer that drives a session with us: the other way round would find the same once more. */
-struct repair_driver {
+struct repair_pause {
     node_id peer;
     uint64_t until_ms;
+};
+
+/* Peers with whom to begin no session for a while; of more than this some are forgotten. */
+struct repair_pauses {
+    struct repair_pause list[REPAIR_SESSIONS_MAX];
+    size_t next;
 };
 
 /* A session that ended complete. */
@@ -129,8 +135,8 @@ struct repair_completed {
 
 struct repair {
     struct repair_env env;
-    struct repair_driver drivers[REPAIR_SESSIONS_MAX];
-    size_t driver_next;
+    struct repair_pauses drivers; /* Drive one with us: the other way round would find the same. */
+    struct repair_pauses unready; /* Said that a part of REPAIR_ALL is on its way to them. */
     struct repair_session sessions[REPAIR_SESSIONS_MAX];
     uint64_t number;
     uint64_t epoch, mark; /* Set by the node; come back with what was complete. */
@@ -143,10 +149,13 @@ struct repair {
 void repair_init(struct repair *repair, const struct repair_env *env);
 void repair_deinit(struct repair *repair);
 
-/* Begins a session, unless there is one with that peer, driven by whichever of us, or no room, or it
- * is not ready. True if it began. */
+/* Begins a session, unless there is one with that peer, driven by whichever of us, or no room, or one of
+ * us is not ready for it. True if it began. */
 bool repair_begin(struct repair *repair, node_id peer, enum repair_scope scope, uint64_t now_ms,
                   struct outbox *outbox);
+
+/* Whether neither of us is known not to be ready for REPAIR_ALL with the peer. */
+bool repair_is_ready(const struct repair *repair, node_id peer, uint64_t now_ms);
 
 /* A message from `from`. An answer that does not fit the question ends the session, and nothing
  * of it is joined. Errors: STATUS_INVALID: it breaks a rule, nothing changed. */

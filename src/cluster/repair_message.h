@@ -66,6 +66,7 @@ enum repair_verdict {
     REPAIR_OTHER_MAP,   /* We do not mean the same ranges. */
     REPAIR_REFUSED,     /* Full, damaged, or not an owner. */
     REPAIR_OTHER_PURGE, /* One of us has forgotten deletions that the other has not. */
+    REPAIR_UNREADY,     /* ROOTED: a part is on its way here by other means. */
     REPAIR_VERDICT_END,
 };
 

@@ -418,8 +418,7 @@ void replica_moves_tick(struct replica *replica)
     uint64_t now_ms = replica->time.now_ms;
     struct repair_completed completed;
     while (repair_next_complete(&replica->repair, &completed)) {
-        if (completed.scope != REPAIR_ALL) continue;
-        compared_with(replica, completed.peer, completed.epoch);
+        if (completed.scope == REPAIR_ALL) compared_with(replica, completed.peer, completed.epoch);
         replica_purge_compared(replica, &completed);
     }
     replica->repair.epoch = topology->retired;

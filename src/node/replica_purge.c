@@ -196,8 +196,7 @@ bool replica_purge_forget(struct replica *replica, struct slice key, const struc
 void replica_purge_compared(struct replica *replica, const struct repair_completed *completed)
 {
     struct purge_look now = look(replica);
-    purge_compared(&replica->purge.purge, &now, completed->peer, completed->mark,
-                   completed->peer_is_complete);
+    purge_compared(&replica->purge.purge, &now, completed);
 }
 
 void replica_purge_filled(struct replica *replica, const struct shard *shard)
@@ -321,8 +320,12 @@ static bool compare(struct replica *replica, const struct purge_look *now)
     for (node_id peer = purge_next_peer(purge, now, 0); peer != 0;
          peer = purge_next_peer(purge, now, peer)) {
         wanted = true;
-        if (!replica_is_down(replica, peer))
-            repair_begin(&replica->repair, peer, REPAIR_ALL, now->now_ms, &replica->outbox);
+        bool ready = repair_is_ready(&replica->repair, peer, now->now_ms);
+        if (replica_is_down(replica, peer) || !(ready || purge_wants_settled(purge, peer)))
+            continue;
+        /* What is on its way need not keep anybody from being complete in what it has had all along. */
+        repair_begin(&replica->repair, peer, ready ? REPAIR_ALL : REPAIR_SETTLED, now->now_ms,
+                     &replica->outbox);
     }
     return wanted;
 }

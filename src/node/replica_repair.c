@@ -72,19 +72,14 @@ static void env_tell_purged(void *context, node_id peer)
     buf_deinit(&ranges);
 }
 
-static bool env_is_complete(void *context, node_id peer, const struct key_range *range)
+static bool env_is_complete(void *context, struct slice ranges)
 {
     const struct replica *replica = context;
-    if (range != NULL) return purge_is_complete(&replica->purge.purge, range);
-    struct buf ranges = {.heap = replica->heap};
-    env_shared(context, peer, REPAIR_ALL, &ranges);
-    bool complete = buf_status(&ranges) == STATUS_OK;
-    struct slice rest = buf_slice(&ranges);
-    struct key_range shared;
+    struct key_range range;
     uint64_t ignored;
-    while (complete && repair_range_next(&rest, &shared, &ignored))
-        complete = purge_is_complete(&replica->purge.purge, &shared);
-    buf_deinit(&ranges);
+    bool complete = true;
+    while (complete && repair_range_next(&ranges, &range, &ignored))
+        complete = purge_is_complete(&replica->purge.purge, &range);
     return complete;
 }
 
@@ -114,7 +109,8 @@ void replica_repair_init(struct replica *replica)
     };
     repair_init(&replica->repair, &env);
     /* The first one soon: it also brings what time it is. */
-    replica->repair_ms = replica->time.now_ms + prng_below(&replica->prng, replica->repair_every_ms / 10);
+    replica->repair_ms = replica->time.now_ms +
+                         prng_below(&replica->prng, replica->repair_every_ms / 10);
 }
 
 /* The next one after the last that is up and not excluded. */
@@ -137,8 +133,10 @@ static node_id next_peer(struct replica *replica)
 /* What is on its way here is compared once it was moved, and not before. */
 void replica_repair_begin(struct replica *replica, node_id peer)
 {
-    enum repair_scope scope = replica_transfer_waits(replica, peer) ? REPAIR_SETTLED : REPAIR_ALL;
-    repair_begin(&replica->repair, peer, scope, replica->time.now_ms, &replica->outbox);
+    uint64_t now_ms = replica->time.now_ms;
+    enum repair_scope scope = repair_is_ready(&replica->repair, peer, now_ms) ? REPAIR_ALL
+                                                                              : REPAIR_SETTLED;
+    repair_begin(&replica->repair, peer, scope, now_ms, &replica->outbox);
 }
 
 void replica_repair_tick(struct replica *replica)

@@ -163,6 +163,15 @@ static void pass(struct world *world, uint64_t ms)
     }
 }
 
+/* A session of all that both take writes for. */
+static void compared(struct purge *purge, const struct purge_look *now, node_id peer,
+                     uint64_t number, bool peer_is_complete)
+{
+    struct repair_completed session = {
+        .peer = peer, .scope = REPAIR_ALL, .mark = number, .peer_is_complete = peer_is_complete};
+    purge_compared(purge, now, &session);
+}
+
 /* The sessions of `id` with all that it wants to compare with. */
 static void meet(struct world *world, node_id id, bool peers_are_complete)
 {
@@ -170,7 +179,7 @@ static void meet(struct world *world, node_id id, bool peers_are_complete)
     struct purge *purge = &world->peers[id].purge;
     for (node_id peer = purge_next_peer(purge, &now, 0); peer != 0;
          peer = purge_next_peer(purge, &now, peer))
-        purge_compared(purge, &now, peer, purge->number, peers_are_complete);
+        compared(purge, &now, peer, purge->number, peers_are_complete);
     keep(&world->peers[id]);
 }
 
@@ -281,7 +290,7 @@ TEST_CASE(sessions_that_began_before_the_promises_count_for_nothing)
     EXPECT(world->peers[1].purge.driver.phase == PURGE_COMPARING);
     struct purge_look now = look(world, 2);
     for (node_id peer = 1; peer <= 3; peer += 2)
-        purge_compared(&world->peers[2].purge, &now, peer, number, true);
+        compared(&world->peers[2].purge, &now, peer, number, true);
     EXPECT(times_of(world, 2, "w").at[PURGE_COMPLETE] == 0);
     meet(world, 2, true);
     EXPECT(times_of(world, 2, "w").at[PURGE_COMPLETE] != 0);
@@ -395,14 +404,14 @@ TEST_CASE(a_disk_that_was_set_back_is_complete_again_after_enough_others_that_ar
     purge_rolled_back(purge);
     EXPECT(!purge_is_complete(purge, &all) && purge->unsaved);
     struct purge_look now = look(world, 3);
-    purge_compared(purge, &now, 1, number, true); /* Begun before. */
-    purge_compared(purge, &now, 2, number, true);
+    compared(purge, &now, 1, number, true); /* Begun before. */
+    compared(purge, &now, 2, number, true);
     EXPECT(!purge_is_complete(purge, &all));
     /* RF - W + 1 = 2 others, and who is not complete is none. */
-    purge_compared(purge, &now, 1, purge->number, true);
+    compared(purge, &now, 1, purge->number, true);
     EXPECT(!purge_is_complete(purge, &all));
     EXPECT(purge_next_peer(purge, &now, 0) == 2);
-    purge_compared(purge, &now, 2, purge->number, true);
+    compared(purge, &now, 2, purge->number, true);
     EXPECT(purge_is_complete(purge, &all) && purge_next_peer(purge, &now, 0) == 0);
 
     /* What is kept counts when a batch is lost. */
@@ -424,9 +433,9 @@ TEST_CASE(sessions_with_complete_owners_count_over_maps_that_share_no_more_with_
     struct purge *purge = &world->peers[3].purge;
     purge_rolled_back(purge);
     struct purge_look now = look(world, 3);
-    purge_compared(purge, &now, 1, purge->number, true);
+    compared(purge, &now, 1, purge->number, true);
     uint64_t number = purge->number;
-    purge_compared(purge, &now, 4, number, true); /* It shares nothing yet. */
+    compared(purge, &now, 4, number, true); /* It shares nothing yet. */
 
     /* The second half begins to go from 1 to 4. Nothing more is shared with 1 and 2. */
     struct rangemap *before = rangemap_ref(world->maker.map);
@@ -437,12 +446,12 @@ TEST_CASE(sessions_with_complete_owners_count_over_maps_that_share_no_more_with_
     purge_map_changed(purge, before, world->maker.map);
     rangemap_unref(before);
     now = look(world, 3);
-    purge_compared(purge, &now, 2, number, true); /* As before: it went on over the change. */
+    compared(purge, &now, 2, number, true); /* As before: it went on over the change. */
     EXPECT(purge_is_complete(purge, &all));
 
     /* The first half comes to 4 as well, which shares it from then on: sessions before were not about it. */
     purge_rolled_back(purge);
-    purge_compared(purge, &now, 4, purge->number, true);
+    compared(purge, &now, 4, purge->number, true);
     number = purge->number;
     before = rangemap_ref(world->maker.map);
     maker_begin(&world->maker, "", (const node_id[]){2, 3, 4, 0});
@@ -452,10 +461,62 @@ TEST_CASE(sessions_with_complete_owners_count_over_maps_that_share_no_more_with_
     purge_map_changed(purge, before, world->maker.map);
     rangemap_unref(before);
     now = look(world, 3);
-    purge_compared(purge, &now, 2, number, true);
+    compared(purge, &now, 2, number, true);
     EXPECT(!purge_is_complete(purge, &(struct key_range){.high = SLICE_LITERAL("m")}));
-    purge_compared(purge, &now, 4, purge->number, true);
+    compared(purge, &now, 4, purge->number, true);
     EXPECT(purge_is_complete(purge, &(struct key_range){.high = SLICE_LITERAL("m")}));
+    world_destroy(world);
+}
+
+/* What is on its way to or from one of the two keeps neither from being complete in what both have owned all along. */
+TEST_CASE(sessions_about_what_both_own_count_for_that_alone)
+{
+    struct world *world = world_create(4, 0);
+    struct key_range first = {.high = SLICE_LITERAL("m")}, second = {.low = SLICE_LITERAL("m")};
+    round_of(world);
+    maker_at(&world->maker, CHANGE_SPLIT, "m");
+    EXPECT(maker_commit(&world->maker) == STATUS_OK);
+    struct rangemap *before = rangemap_ref(world->maker.map);
+    maker_begin(&world->maker, "m", (const node_id[]){2, 3, 4, 0});
+    EXPECT(maker_commit(&world->maker) == STATUS_OK);
+    for (node_id id = 1; id <= 4; id++)
+        purge_map_changed(&world->peers[id].purge, before, world->maker.map);
+    rangemap_unref(before);
+
+    struct purge *purge = &world->peers[3].purge;
+    purge_rolled_back(purge);
+    struct purge_look now = look(world, 3);
+    struct repair_completed session = {
+        .peer = 1, .scope = REPAIR_SETTLED, .mark = purge->number, .peer_is_complete = true};
+    EXPECT(purge_wants_settled(purge, 1));
+    purge_compared(purge, &now, &session);
+    EXPECT(!purge_wants_settled(purge, 1) && !purge_is_complete(purge, &first));
+    session.peer = 2;
+    purge_compared(purge, &now, &session);
+    EXPECT(purge_is_complete(purge, &first) && purge_is_complete(purge, &second));
+
+    /* By the next map node 4 owns the second half as well: it was not met about that. */
+    purge_rolled_back(purge);
+    session.mark = purge->number;
+    purge_compared(purge, &now, &session);
+    session.peer = 4;
+    purge_compared(purge, &now, &session);
+    EXPECT(!purge_is_complete(purge, &second));
+    before = rangemap_ref(world->maker.map);
+    maker_at(&world->maker, CHANGE_SWITCH, "m");
+    EXPECT(maker_commit(&world->maker) == STATUS_OK);
+    maker_at(&world->maker, CHANGE_FINISH, "m");
+    EXPECT(maker_commit(&world->maker) == STATUS_OK);
+    purge_map_changed(purge, before, world->maker.map);
+    rangemap_unref(before);
+    now = look(world, 3);
+    session.peer = 2;
+    session.mark = purge->number;
+    purge_compared(purge, &now, &session);
+    EXPECT(!purge_is_complete(purge, &second));
+    session.peer = 4;
+    purge_compared(purge, &now, &session);
+    EXPECT(purge_is_complete(purge, &second) && !purge_is_complete(purge, &first));
     world_destroy(world);
 }
 
@@ -497,4 +558,5 @@ TEST_MAIN(TEST(a_round_goes_from_promises_to_comparisons_to_what_may_go),
           TEST(a_former_owner_blocks_what_it_owned_until_its_map_is_retired),
           TEST(a_disk_that_was_set_back_is_complete_again_after_enough_others_that_are),
           TEST(sessions_with_complete_owners_count_over_maps_that_share_no_more_with_them),
+          TEST(sessions_about_what_both_own_count_for_that_alone),
           TEST(a_promise_of_the_future_is_not_given))

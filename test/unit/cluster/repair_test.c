@@ -142,11 +142,10 @@ static void env_tell_purged(void *context, node_id peer)
     store->tell_count++;
 }
 
-static bool env_is_complete(void *context, node_id peer, const struct key_range *range)
+static bool env_is_complete(void *context, struct slice ranges)
 {
     struct store *store = context;
-    (void)peer;
-    (void)range;
+    (void)ranges;
     return store->complete;
 }
 
