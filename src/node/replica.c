@@ -982,7 +982,11 @@ void replica_message(struct replica *replica, struct replica_time time, node_id 
     }
     replica_clock_heard(replica, from, load_u64le(bytes.data));
     bool serves = !replica_is_kept_out(replica) || planted(BUG_EXCLUDED_SERVES);
-    if (!serves && bytes.data[ENVELOPE_BYTES] != PROTOCOL_TOPOLOGY) return;
+    if (!serves && bytes.data[ENVELOPE_BYTES] != PROTOCOL_TOPOLOGY) {
+        /* Who still talks to this node may not know why not to: it may be the only one that does. */
+        replica_map_offer(replica, from);
+        return;
+    }
     dispatch(replica, from, slice_from(bytes, ENVELOPE_BYTES));
 }
 

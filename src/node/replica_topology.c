@@ -239,8 +239,11 @@ enum status replica_topology_start(struct replica *replica)
 {
     struct replica_topology *topology = &replica->topology;
     struct register_map map = register_map_of(replica->map);
-    struct member self;
-    if (!rangemap_member_find(replica->map, replica->self.id, &self)) return STATUS_FOREIGN;
+    struct member self = {0};
+    /* Who is none any more may be the only one to know: the others cannot vote without it when they have
+     * started since, and learn from it that they need not. */
+    if (!rangemap_member_find(replica->map, replica->self.id, &self))
+        TRACE(replica->trace, "start: no member any more");
 
     struct health_options options = {
         .self = replica->self,

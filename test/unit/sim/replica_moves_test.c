@@ -437,6 +437,39 @@ static uint64_t sent_to(const struct bench *bench, node_id id)
     return count;
 }
 
+/* It heard alone of the map by which it has left, and died. Where others need it to be allowed to vote after
+ * their own starts nobody else could ever find out. */
+TEST_CASE(who_has_left_tells_it_to_those_that_still_count_on_it)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    struct change leave = {.kind = CHANGE_MEMBER_LEAVING, .member = {.id = 4, .leaving = true}};
+    struct change remove = {.kind = CHANGE_MEMBER_REMOVE, .member = {.id = 4}};
+    bench_change(bench, &leave);
+    bench_change(bench, &remove);
+    struct buf map = {.heap = &bench->heap}, bytes = {.heap = &bench->heap};
+    rangemap_encode(bench->map, &map);
+    buf_append_u64le(&bytes, bench_time(bench, 1).wall_ms);
+    buf_append_u8(&bytes, PROTOCOL_TOPOLOGY);
+    topology_message_encode(
+        &(struct topology_message){.kind = TOPOLOGY_MAP, .map = buf_slice(&map)}, &bytes);
+    replica_message(replica_of(bench, 4), bench_time(bench, 4), 1, buf_slice(&bytes));
+    bench_settle(bench);
+    uint64_t left = rangemap_identity(bench->map)->number;
+    EXPECT(number_at(bench, 4) == left && number_at(bench, 1) < left);
+    EXPECT(store_world_sync(&bench->nodes[4].world) == STATUS_OK);
+    bench_kill(bench, 4, SIM_DISK_KILLED);
+    bench_restart(bench, 4);
+    EXPECT(number_at(bench, 4) == left);
+    bench_pass(bench, 5000);
+    for (node_id id = 1; id <= 3; id++) EXPECT(number_at(bench, id) >= left);
+    struct request get = {.kind = REQUEST_GET, .key = SLICE_LITERAL("w")};
+    EXPECT(bench_do(bench, 4, &get)->reply.outcome == REQUEST_NO_HEALTHY_OWNER);
+    buf_deinit(&map);
+    buf_deinit(&bytes);
+    bench_destroy(bench);
+}
+
 TEST_CASE(an_excluded_node_does_nothing_once_it_knows)
 {
     struct rangemap_settings settings = bench_settings(3, 2, 2);
@@ -676,6 +709,7 @@ TEST_MAIN(TEST(a_comparison_goes_on_over_maps_that_change_nothing_that_is_shared
           TEST(a_node_that_may_have_been_left_behind_serves_nothing),
           TEST(a_stage_waits_for_a_silent_owner_that_could_answer_alone),
           TEST(a_move_to_a_node_that_falls_silent_is_taken_back),
+          TEST(who_has_left_tells_it_to_those_that_still_count_on_it),
           TEST(an_excluded_node_does_nothing_once_it_knows),
           TEST(an_excluded_node_that_does_not_know_is_told_so_and_gets_no_answer),
           TEST(too_many_owners_are_excluded_by_force_only),
