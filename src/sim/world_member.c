@@ -7,7 +7,8 @@
 
 enum {
     OPERATOR_LOOKS_US = 1000000,
-    END_AFTER_US = 5000000, /* At most so long a node goes on that is a member no more. */
+    END_AFTER_US = 5000000, /* At most so long a node goes on that is a member no more, ... */
+    END_LOOKS_US = 1000000, /* ... and until all others have known that for so long. */
 };
 
 /* Ids */
@@ -230,13 +231,37 @@ void sim_operator_looks(struct sim *sim)
     if (more) operator_looks_later(sim);
 }
 
+/* Whether all members are up and know that `id` is none any more. */
+static bool others_know(struct sim *sim, node_id id)
+{
+    const struct rangemap *newest = sim_newest_map(sim);
+    for (size_t i = 0; i < rangemap_member_count(newest); i++) {
+        uint32_t node = sim_machine_of(sim, rangemap_member(newest, i).id);
+        const struct sim_process *process = node == NOTHING ? NULL : process_of(sim, node);
+        struct member member;
+        uint64_t oldest;
+        if (process == NULL || !is_up(process)) return false;
+        const struct rangemap *map = process->ops->map(process->program, &oldest);
+        if (map == NULL || rangemap_member_find(map, id, &member)) return false;
+    }
+    return true;
+}
+
 void sim_member_ends(struct sim *sim, uint32_t node, node_id id)
 {
     struct sim_machine *machine = &sim->machines[node];
     if (machine->id != id) return;
+    /* Of three registrars two that have started anew cannot vote without the third. It goes when the others
+     * have known of it for a while, so that they know it after a power cut as well. */
+    bool known_before = machine->end_known;
+    machine->end_known = others_know(sim, id);
+    if (!known_before || !machine->end_known) {
+        sim_add_event(sim, SIM_END, node, END_LOOKS_US, id);
+        return;
+    }
     sim_note(sim, node, "has left");
     sim_crash(sim, node, false);
     machine->id = 0;
-    machine->in_use = machine->end_planned = false;
+    machine->in_use = machine->end_planned = machine->end_known = false;
     inspect_forget_node(sim, node);
 }
