@@ -1050,13 +1050,15 @@ uint64_t replica_wake_ms(const struct replica *replica)
     uint64_t due = u64_min(replica_repair_due_ms(replica), replica_topology_due_ms(replica));
     due = u64_min(due, replica_purge_due_ms(replica));
     due = u64_min(due, replica_transfer_due_ms(replica));
-    if (replica_is_kept_out(replica)) due = UINT64_MAX;
+    bool kept_out = replica_is_kept_out(replica);
+    if (kept_out) due = UINT64_MAX;
     for (size_t i = 0; i < replica->flow_capacity && replica->flow_count > 0; i++) {
         const struct flow *flow = &replica->flows[i];
         if (flow->kind == FLOW_NONE) continue;
         due = u64_min(due, flow->deadline_ms);
         if (flow->kind == FLOW_WRITE) due = u64_min(due, replica_write_due_ms(flow));
-        if (flow->kind == FLOW_READ) due = u64_min(due, replica_read_due_ms(flow));
+        if (flow->kind == FLOW_READ)
+            due = u64_min(due, kept_out ? replica->time.now_ms : replica_read_due_ms(flow));
     }
     for (size_t i = 0; i < replica->hint_peer_count; i++)
         if (replica->hints[i].count > 0) due = u64_min(due, replica->hints[i].retry_ms);

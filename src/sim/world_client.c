@@ -453,11 +453,13 @@ static void walk_on(struct sim *sim, uint32_t index, const struct request_reply 
     ask(sim, index, client->walk_node);
 }
 
-/* A node that goes by an older map than the client has heard of does no increment with a name. */
+/* A node that goes by an older map than the client has heard of does no increment with a name, and one that is
+ * no member any more does nothing. */
 static bool may_refuse(const struct sim *sim, const struct sim_client *client,
                        const struct operation *operation)
 {
     const struct request_operation *name = &client->request.operation;
+    if (!sim_is_member(sim, operation->node)) return true;
     return name->client != 0 && name->map_number > sim->machines[operation->node].map_number;
 }
 

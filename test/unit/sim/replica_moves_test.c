@@ -453,8 +453,12 @@ TEST_CASE(who_has_left_tells_it_to_those_that_still_count_on_it)
     buf_append_u8(&bytes, PROTOCOL_TOPOLOGY);
     topology_message_encode(
         &(struct topology_message){.kind = TOPOLOGY_MAP, .map = buf_slice(&map)}, &bytes);
+    for (node_id id = 1; id <= 3; id++) bench->deaf[id][PROTOCOL_DATA] = true;
+    struct request get = {.kind = REQUEST_GET, .key = SLICE_LITERAL("w")};
+    uint64_t asked = bench_ask(bench, 4, &get);
     replica_message(replica_of(bench, 4), bench_time(bench, 4), 1, buf_slice(&bytes));
-    bench_settle(bench);
+    bench_pass(bench, 20);
+    EXPECT(bench_reply(bench, asked)->reply.outcome == REQUEST_NO_HEALTHY_OWNER);
     uint64_t left = rangemap_identity(bench->map)->number;
     EXPECT(number_at(bench, 4) == left && number_at(bench, 1) < left);
     EXPECT(store_world_sync(&bench->nodes[4].world) == STATUS_OK);
@@ -463,7 +467,6 @@ TEST_CASE(who_has_left_tells_it_to_those_that_still_count_on_it)
     EXPECT(number_at(bench, 4) == left);
     bench_pass(bench, 5000);
     for (node_id id = 1; id <= 3; id++) EXPECT(number_at(bench, id) >= left);
-    struct request get = {.kind = REQUEST_GET, .key = SLICE_LITERAL("w")};
     EXPECT(bench_do(bench, 4, &get)->reply.outcome == REQUEST_NO_HEALTHY_OWNER);
     buf_deinit(&map);
     buf_deinit(&bytes);
