@@ -76,54 +76,6 @@ void repair_abandon(struct repair *repair)
         if (repair->sessions[i].peer != 0) finish(repair, &repair->sessions[i], false);
 }
 
-/* --- Pauses --- */
-
-static bool pauses_have(const struct repair_pauses *pauses, node_id peer, uint64_t now_ms)
-{
-    for (size_t i = 0; i < REPAIR_PAUSES_MAX; i++)
-        if (pauses->list[i].peer == peer && now_ms < pauses->list[i].until_ms) return true;
-    return false;
-}
-
-/* The peer's pause; there was none: an empty one in the place of another. */
-static struct repair_pause *pauses_find(struct repair_pauses *pauses, node_id peer)
-{
-    size_t at = 0;
-    while (at < REPAIR_PAUSES_MAX && pauses->list[at].peer != peer) at++;
-    if (at == REPAIR_PAUSES_MAX) {
-        at = pauses->next++ % REPAIR_PAUSES_MAX;
-        pauses->list[at] = (struct repair_pause){.peer = peer};
-    }
-    return &pauses->list[at];
-}
-
-static void pauses_note(struct repair_pauses *pauses, node_id peer, uint64_t until_ms)
-{
-    pauses_find(pauses, peer)->until_ms = until_ms;
-}
-
-/* The peer refused again: twice as long as the last time, but no longer than `most_ms`. */
-static void pauses_refused(struct repair_pauses *pauses, node_id peer, uint64_t now_ms,
-                           uint64_t first_ms, uint64_t most_ms)
-{
-    struct repair_pause *pause = pauses_find(pauses, peer);
-    pause->wait_ms = pause->wait_ms == 0 ? first_ms : u64_min(2 * pause->wait_ms, most_ms);
-    pause->until_ms = now_ms + pause->wait_ms;
-}
-
-static void pauses_forget(struct repair_pauses *pauses, node_id peer)
-{
-    for (size_t i = 0; i < REPAIR_PAUSES_MAX; i++)
-        if (pauses->list[i].peer == peer) pauses->list[i] = (struct repair_pause){0};
-}
-
-/* The peer means the same ranges by `scope`, and is ready for them. */
-static void peer_agrees(struct repair *repair, node_id peer, enum repair_scope scope)
-{
-    pauses_forget(&repair->other_map[scope], peer);
-    if (scope == REPAIR_ALL) pauses_forget(&repair->unready, peer);
-}
-
 /* --- Digests --- */
 
 static struct query range_query(const struct repair *repair, const struct key_range *range)
@@ -211,7 +163,6 @@ void repair_map_changed(struct repair *repair)
                     hash128_equal(hash_of_shared(repair), session->shared);
         if (!same) finish(repair, session, false);
     }
-    for (size_t i = 0; i < REPAIR_SCOPE_END; i++) repair->other_map[i] = (struct repair_pauses){0};
     /* Who asks now would take what has ended for sessions by this map. */
     repair->completed_count = 0;
 }
@@ -365,6 +316,21 @@ static void go_on(struct repair *repair, struct repair_session *session, uint64_
     }
 }
 
+static bool pauses_have(const struct repair_pauses *pauses, node_id peer, uint64_t now_ms)
+{
+    for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++)
+        if (pauses->list[i].peer == peer && now_ms < pauses->list[i].until_ms) return true;
+    return false;
+}
+
+static void pauses_note(struct repair_pauses *pauses, node_id peer, uint64_t until_ms)
+{
+    size_t at = 0;
+    while (at < REPAIR_SESSIONS_MAX && pauses->list[at].peer != peer) at++;
+    if (at == REPAIR_SESSIONS_MAX) at = pauses->next++ % REPAIR_SESSIONS_MAX;
+    pauses->list[at] = (struct repair_pause){peer, until_ms};
+}
+
 bool repair_is_ready(const struct repair *repair, node_id peer, uint64_t now_ms)
 {
     return repair->env.ready(repair->env.context, peer) &&
@@ -380,7 +346,6 @@ bool repair_begin(struct repair *repair, node_id peer, enum repair_scope scope, 
         if (repair->sessions[i].peer == 0) session = &repair->sessions[i];
     }
     if (pauses_have(&repair->drivers, peer, now_ms)) return false;
-    if (pauses_have(&repair->other_map[scope], peer, now_ms)) return false;
     if (scope == REPAIR_ALL && !repair_is_ready(repair, peer, now_ms)) return false;
     struct repair_message message = {.kind = REPAIR_ROOT, .scope = scope};
     if (session == NULL || shared_sum(repair, peer, scope, &message.sum) != STATUS_OK) return false;
@@ -408,15 +373,9 @@ static bool rooted(struct repair *repair, struct repair_session *session,
     session->peer_is_complete = message->complete;
     if (message->verdict == REPAIR_OTHER_PURGE)
         repair->env.tell_purged(repair->env.context, session->peer);
-    if (message->verdict == REPAIR_UNREADY)
-        pauses_refused(&repair->unready, session->peer, now_ms, REPAIR_UNREADY_MS,
-                       REPAIR_UNREADY_MAX_MS);
-    else if (message->verdict == REPAIR_OTHER_MAP)
-        pauses_refused(&repair->other_map[session->scope], session->peer, now_ms,
-                       REPAIR_OTHER_MAP_MS, REPAIR_OTHER_MAP_MAX_MS);
-    else if (message->verdict != REPAIR_REFUSED)
-        peer_agrees(repair, session->peer, session->scope);
     if (message->verdict == REPAIR_OK) return true;
+    if (message->verdict == REPAIR_UNREADY)
+        pauses_note(&repair->unready, session->peer, now_ms + REPAIR_UNREADY_MS);
     if (message->verdict != REPAIR_DIFFERS) return false;
     struct key_range range;
     uint64_t ignored;
@@ -665,7 +624,6 @@ static enum repair_verdict answer_root(struct repair *repair, node_id from,
     if (!hash128_equal(message->shared, hash_of_shared(repair))) return REPAIR_OTHER_MAP;
     if (message->scope == REPAIR_ALL && !repair->env.ready(repair->env.context, from))
         return REPAIR_UNREADY;
-    peer_agrees(repair, from, message->scope);
     if (purged != message->purged) {
         repair->env.tell_purged(repair->env.context, from);
         return REPAIR_OTHER_PURGE;

@@ -45,12 +45,7 @@ enum {
     REPAIR_SESSIONS_MAX = 4, /* That this node drives at a time. */
     REPAIR_AGAIN_MS = 1000,
     REPAIR_TRIES_MAX = 5,
-    /* Before a peer that refused is asked again: first, and at most, for it doubles each time. */
-    REPAIR_UNREADY_MS = 500,
-    REPAIR_UNREADY_MAX_MS = 1000,
-    REPAIR_OTHER_MAP_MS = 100,
-    REPAIR_OTHER_MAP_MAX_MS = 800,
-    REPAIR_PAUSES_MAX = 16, /* Peers that are remembered of each kind. */
+    REPAIR_UNREADY_MS = 500, /* Before a peer that was not ready is asked again. */
     REPAIR_STACK_BYTES_MAX = 4 << 20,
 };
 
@@ -120,13 +115,13 @@ struct repair_session {
 };
 
 struct repair_pause {
-    node_id peer; /* 0: none. */
-    uint64_t until_ms, wait_ms;
+    node_id peer;
+    uint64_t until_ms;
 };
 
 /* Peers with whom to begin no session for a while; of more than this some are forgotten. */
 struct repair_pauses {
-    struct repair_pause list[REPAIR_PAUSES_MAX];
+    struct repair_pause list[REPAIR_SESSIONS_MAX];
     size_t next;
 };
 
@@ -142,7 +137,6 @@ struct repair {
     struct repair_env env;
     struct repair_pauses drivers; /* Drive one with us: the other way round would find the same. */
     struct repair_pauses unready; /* Said that a part of REPAIR_ALL is on its way to them. */
-    struct repair_pauses other_map[REPAIR_SCOPE_END]; /* Said that they mean other ranges by it. */
     struct repair_session sessions[REPAIR_SESSIONS_MAX];
     uint64_t number;
     uint64_t epoch, mark; /* Set by the node; come back with what was complete. */
@@ -156,7 +150,7 @@ void repair_init(struct repair *repair, const struct repair_env *env);
 void repair_deinit(struct repair *repair);
 
 /* Begins a session, unless there is one with that peer, driven by whichever of us, or no room, or one of
- * us is not ready for it, or it has just refused one. True if it began. */
+ * us is not ready for it. True if it began. */
 bool repair_begin(struct repair *repair, node_id peer, enum repair_scope scope, uint64_t now_ms,
                   struct outbox *outbox);
 
@@ -175,8 +169,8 @@ void repair_tick(struct repair *repair, uint64_t now_ms, struct outbox *outbox);
  * here is in a batch up to now. */
 bool repair_next_complete(struct repair *repair, struct repair_completed *completed);
 
-/* There is another map: who had another one may have this. Gives up the sessions with peers with whom
- * other ranges are shared now. The rest goes on, or a long one would never end where maps change often. */
+/* There is another map: gives up the sessions with peers with whom other ranges are shared now. The
+ * rest goes on, or a long one would never end where maps change often. */
 void repair_map_changed(struct repair *repair);
 
 /* Gives up all sessions. */

@@ -905,76 +905,6 @@ static bool store_has(struct store *store, struct slice key)
 }
 
 /* Absence is evidence if the peer knows all that was purged, this node does not, and the record is old. */
-/* A session that begins now, and that node 2 answers so. */
-static void stage_root(struct stage *stage, enum repair_scope scope, enum repair_verdict verdict,
-                       uint64_t now_ms)
-{
-    struct outbox *outbox = &stage->world->outbox;
-    struct buf bytes = {.heap = &stage->world->heap};
-    outbox_clear(outbox);
-    EXPECT(repair_begin(stage->repair, 2, scope, now_ms, outbox));
-    stage_hear(stage);
-    struct repair_message rooted = answer_to(stage, REPAIR_ROOTED, 0);
-    rooted.verdict = verdict;
-    repair_message_encode(&rooted, &bytes);
-    EXPECT(repair_receive(stage->repair, 2, buf_slice(&bytes), now_ms, outbox) == STATUS_OK);
-    buf_deinit(&bytes);
-    outbox_clear(outbox);
-}
-
-/* Refuses a session at each of its first moments; that they are the first is seen, too. */
-static uint64_t stage_refuse(struct stage *stage, enum repair_scope scope,
-                             enum repair_verdict verdict, const uint64_t *waits_ms, size_t count,
-                             uint64_t now_ms)
-{
-    for (size_t i = 0; i < count; i++) {
-        stage_root(stage, scope, verdict, now_ms);
-        now_ms += waits_ms[i];
-        EXPECT(!repair_begin(stage->repair, 2, scope, now_ms - 1, &stage->world->outbox));
-    }
-    return now_ms;
-}
-
-TEST_CASE(a_peer_that_refused_is_asked_later_and_later)
-{
-    static const uint64_t other_map[] = {100, 200, 400, 800, 800};
-    static const uint64_t unready[] = {500, 1000, 1000};
-    struct stage stage = stage_begin();
-    struct repair *repair = stage.repair;
-    repair_abandon(repair);
-    uint64_t now_ms = stage_refuse(&stage, REPAIR_ALL, REPAIR_OTHER_MAP, other_map, 5, 10);
-    /* It said nothing of what is settled. */
-    stage_root(&stage, REPAIR_SETTLED, REPAIR_OK, now_ms - 1);
-
-    /* It agrees: from the first wait again. */
-    stage_root(&stage, REPAIR_ALL, REPAIR_OK, now_ms);
-    now_ms = stage_refuse(&stage, REPAIR_ALL, REPAIR_OTHER_MAP, other_map, 5, now_ms);
-    stage_root(&stage, REPAIR_ALL, REPAIR_OTHER_MAP, now_ms);
-    /* So does a new map. */
-    repair_map_changed(repair);
-    now_ms = stage_refuse(&stage, REPAIR_ALL, REPAIR_OTHER_MAP, other_map, 5, now_ms);
-
-    /* And so does a question about the same ranges. */
-    stage_root(&stage, REPAIR_ALL, REPAIR_OTHER_MAP, now_ms);
-    struct outbox *outbox = &stage.world->outbox;
-    EXPECT(repair_begin(repair, 2, REPAIR_SETTLED, now_ms, outbox));
-    stage_hear(&stage);
-    struct repair_message root = stage.asked;
-    root.scope = REPAIR_ALL;
-    repair_abandon(repair);
-    EXPECT(stage_say(&stage, root) == STATUS_OK);
-    EXPECT(stage.asked.kind == REPAIR_ROOTED && stage.asked.verdict == REPAIR_OK);
-    now_ms = stage_refuse(&stage, REPAIR_ALL, REPAIR_OTHER_MAP, other_map, 5, now_ms);
-
-    now_ms = stage_refuse(&stage, REPAIR_ALL, REPAIR_UNREADY, unready, 3, now_ms);
-    stage_root(&stage, REPAIR_ALL, REPAIR_UNREADY, now_ms);
-    EXPECT(!repair_is_ready(repair, 2, now_ms));
-    EXPECT(stage_say(&stage, root) == STATUS_OK);
-    EXPECT(repair_is_ready(repair, 2, now_ms));
-    stage_refuse(&stage, REPAIR_ALL, REPAIR_UNREADY, unready, 3, now_ms);
-    stage_end(&stage);
-}
-
 TEST_CASE(what_a_peer_lacks_is_deleted_only_if_it_would_know)
 {
     enum { PURGED = 10 };
@@ -1038,6 +968,5 @@ TEST_MAIN(TEST(a_session_makes_two_stores_equal), TEST(complete_is_equal_whateve
           TEST(a_session_that_was_refused_anything_is_not_complete),
           TEST(a_range_with_the_sum_that_was_sent_is_equal),
           TEST(questions_about_what_is_not_shared_are_refused),
-          TEST(a_peer_that_refused_is_asked_later_and_later),
           TEST(what_a_peer_lacks_is_deleted_only_if_it_would_know),
           TEST(nothing_is_compared_where_not_the_same_is_purged))
