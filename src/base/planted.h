@@ -68,14 +68,17 @@ enum planted_bug {
     BUG_DIGEST_OF_THE_LIVING,     /* Replicas are compared without their tombstones. */
     BUG_OLD_RECORD_TAKEN,         /* What was purged is taken again, from whoever has it. */
     BUG_PURGE_WITHOUT_SILENT_OWNER, /* A round does not wait for the last one. */
-    BUG_SLOT_AFTER_SWEEP,   /* What was dropped and comes back is added to in the same slot. */
-    BUG_TIE_BY_ARRIVAL,     /* Of two values of one version the one that stands stays. */
-    BUG_CREATED_BY_MINIMUM, /* The least creation counts, whatever was removed since. */
-    BUG_SET_KEEPS_SLOTS,    /* Increments of a value live on in the one that replaced it. */
-    BUG_EXPIRY_IS_AN_EVENT, /* What comes after its expiry is taken for a removal. */
-    BUG_STAMPS_REUSED,      /* A start does not wait out the clock's ceiling. */
-    BUG_CURSOR_BY_SCORE,    /* The page after one begins at the next score, not word. */
-    BUG_ACCEPTED_BY_SHARD,  /* A question is answered by who owns the first of its shards. */
+    BUG_SLOT_AFTER_SWEEP,      /* What was dropped and comes back is added to in the same slot. */
+    BUG_TIE_BY_ARRIVAL,        /* Of two values of one version the one that stands stays. */
+    BUG_CREATED_BY_MINIMUM,    /* The least creation counts, whatever was removed since. */
+    BUG_SET_KEEPS_SLOTS,       /* Increments of a value live on in the one that replaced it. */
+    BUG_EXPIRY_IS_AN_EVENT,    /* What comes after its expiry is taken for a removal. */
+    BUG_STAMPS_REUSED,         /* A start does not wait out the clock's ceiling. */
+    BUG_CURSOR_BY_SCORE,       /* The page after one begins at the next score, not word. */
+    BUG_ACCEPTED_BY_SHARD,     /* A question is answered by who owns the first of its shards. */
+    BUG_SUPERSEDED_UNJOINED,   /* Who has something newer counts, and gets nothing of the older. */
+    BUG_PAGE_GOES_BACK,        /* A page keeps what newer records put before it. */
+    BUG_FILLED_BEFORE_DURABLE, /* A next owner answers before what it was given is durable. */
     BUG_COUNT,
 };
 

@@ -296,7 +296,8 @@ static void conclude(struct replica *replica)
         /* Reads see what is durable. */
         if (filling->joined == 0)
             filling->joined = store_next_sequence(replica->store) - !replica->batch_open;
-        if (store_visible_sequence(replica->store) < filling->joined) {
+        if (store_visible_sequence(replica->store) < filling->joined &&
+            !planted(BUG_FILLED_BEFORE_DURABLE)) {
             replica->topology.moves_ms = replica->time.now_ms + MOVES_AGAIN_MS;
             continue;
         }

@@ -569,7 +569,7 @@ static void stamp_again(struct replica *replica, struct flow *flow, struct slice
 static void join_there(struct replica *replica, struct flow *flow, struct target *target)
 {
     replica->stats.superseded_count++;
-    if (target->joins) {
+    if (target->joins || planted(BUG_SUPERSEDED_UNJOINED)) {
         target->state = TARGET_ACKED;
         return;
     }
