@@ -729,9 +729,8 @@ void replica_read_tick(struct replica *replica, struct flow *flow)
         replica_fail(replica, flow, REQUEST_TIMED_OUT, STATUS_TIMEOUT);
         return;
     }
-    if (replica_is_kept_out(replica)) {
-        replica_fail(replica, flow, REQUEST_NO_HEALTHY_OWNER,
-                     STATUS_FOREIGN); /* Nobody answers it now. */
+    if (replica_is_kept_out(replica)) { /* Nobody answers it now. */
+        replica_fail(replica, flow, REQUEST_NO_HEALTHY_OWNER, STATUS_FOREIGN);
         return;
     }
     if (replica->time.now_ms >= read->hedge_ms) hedge_late(replica, flow);
