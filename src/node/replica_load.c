@@ -8,6 +8,7 @@
  * An owner may take all but some: those are stamped again, the others are sent once more as they
  * are. docs/design/coordinating.md, "Loads". */
 #include "base/check.h"
+#include "base/math.h"
 #include "cluster/token.h"
 #include "node/replica_private.h"
 
@@ -106,7 +107,9 @@ static void begin_piece(struct replica *replica, struct flow *flow)
     piece.sets = slice_prefix(all, all.size - rest.size);
     piece.has_consistency = true;
     piece.consistency = flow->consistency;
-    piece.timeout_ms = (uint32_t)(flow->deadline_ms - replica->time.now_ms);
+    /* It may be too late by now, which the piece finds out itself. */
+    piece.timeout_ms =
+        (uint32_t)(u64_max(flow->deadline_ms, replica->time.now_ms + 1) - replica->time.now_ms);
     piece.token = (struct slice){0}; /* It is added to that of all. */
     load->at += piece.sets.size;
     load->begun += (size_t)piece.set_count;

@@ -1,4 +1,5 @@
 /* Sets of many words at once: cut where shards end, and acknowledged piece by piece. */
+#include "node/replica_private.h"
 #include "replica_bench.h"
 
 static const char *const no_cuts[] = {NULL};
@@ -150,6 +151,42 @@ TEST_CASE(a_shard_that_fails_is_told_of_and_the_others_are_done)
     bench_destroy(bench);
 }
 
+/* The first pieces end in time, and what comes next begins when it is too late. */
+TEST_CASE(a_piece_that_begins_too_late_ends_with_its_load)
+{
+    struct rangemap_settings settings = bench_settings(2, 2, 2);
+    struct bench *bench = bench_create(2, &settings, letters);
+    struct replica *replica = bench->nodes[1].replica;
+    struct buf sets = {.heap = &bench->heap};
+    for (unsigned i = 0; i < 52; i++) {
+        char name[3];
+        name_of(i, name);
+        data_set_append(&sets,
+                        &(struct request){.kind = REQUEST_SET, .key = slice_from_text(name)});
+    }
+    struct request request = {
+        .kind = REQUEST_LOAD, .sets = buf_slice(&sets), .set_count = 52, .timeout_ms = 1000};
+    bench->deaf[2][PROTOCOL_DATA] = true;
+    uint64_t asked = bench_ask(bench, 1, &request);
+    EXPECT(bench_reply(bench, asked) == NULL);
+    for (size_t i = 0; i < replica->flow_capacity; i++) {
+        const struct flow *flow = &replica->flows[i];
+        if (flow->kind != FLOW_WRITE) continue;
+        struct data_message applied = {.kind = DATA_APPLIED,
+                                       .flow = flow_label(flow, flow->write.stamp_count)};
+        bench_hear(bench, 2, 1, &applied);
+    }
+    bench->now_ms += 2000;
+    replica_commit(replica, bench_time(bench, 1));
+    for (size_t i = 0; i < replica->flow_capacity; i++)
+        EXPECT(replica->flows[i].kind == FLOW_NONE ||
+               replica->flows[i].deadline_ms <= bench->now_ms + 1);
+    bench_pass(bench, 20);
+    EXPECT(bench_reply(bench, asked) != NULL && replica->flow_count == 0);
+    buf_deinit(&sets);
+    bench_destroy(bench);
+}
+
 TEST_CASE(what_is_no_load_is_refused_and_nothing_done)
 {
     struct rangemap_settings settings = bench_settings(3, 2, 2);
@@ -169,4 +206,5 @@ TEST_MAIN(TEST(a_load_goes_to_the_owners_of_each_shard), TEST(a_piece_is_one_mes
           TEST(an_owner_that_is_down_is_owed_each_word),
           TEST(words_that_are_newer_elsewhere_are_stamped_again_and_others_not),
           TEST(a_shard_that_fails_is_told_of_and_the_others_are_done),
+          TEST(a_piece_that_begins_too_late_ends_with_its_load),
           TEST(what_is_no_load_is_refused_and_nothing_done))
