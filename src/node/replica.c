@@ -82,6 +82,7 @@ enum status replica_create(const struct replica_options *options, struct replica
     replica->hedge_tokens = READ_HEDGE_COST * READ_HEDGE_BURST;
     replica->self = options->self;
     replica->map_stays = options->map_stays;
+    replica->hints_max = options->hints_max == 0 ? REPLICA_HINTS_MAX : options->hints_max;
     replica->repair_every_ms = options->repair_ms == 0 ? REPLICA_REPAIR_MS : options->repair_ms;
     if (options->map != NULL) replica->map = rangemap_ref(options->map);
     outbox_init(&replica->ready, replica->heap);

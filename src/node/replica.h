@@ -81,6 +81,7 @@ struct replica_options {
     struct rangemap *map; /* NULL: there is none yet, this directory has to join first. */
     bool map_stays;       /* This node proposes no maps: for looking at what lies beneath. */
     uint32_t repair_ms;   /* From one comparison with a peer to the next; 0: REPLICA_REPAIR_MS. */
+    uint32_t hints_max;   /* Kept here for all peers together; 0: REPLICA_HINTS_MAX. */
 };
 
 /* Reads what the node knew, and counts this start. The caller lets the store sync what this wrote, and

@@ -88,12 +88,16 @@ void replica_hint_batch_done(struct replica *replica, bool kept)
     }
 }
 
-static bool has_room(const struct replica *replica, node_id peer)
+static bool is_excluded(const struct replica *replica, node_id peer)
 {
     struct member member;
-    bool there = rangemap_member_find(replica->map, peer, &member);
-    if (there && member.state == MEMBER_EXCLUDED) return false; /* It never comes back. */
-    return replica_hint_total(replica) < REPLICA_HINTS_MAX;
+    return rangemap_member_find(replica->map, peer, &member) && member.state == MEMBER_EXCLUDED;
+}
+
+static bool has_room(const struct replica *replica, node_id peer)
+{
+    if (is_excluded(replica, peer)) return false; /* It never comes back. */
+    return replica_hint_total(replica) < replica->hints_max;
 }
 
 /* Whatever there is already. */
@@ -180,13 +184,13 @@ static bool keep_for(struct replica *replica, node_id owner, struct slice key,
 {
     struct store_outcome outcome;
     if (owner != replica->self.id)
-        return has_room(replica, owner) && keep_hint(replica, owner, key, record);
+        return is_excluded(replica, owner) || keep_hint(replica, owner, key, record);
     replica_merge(replica, key, record, &outcome);
     return outcome.status == STATUS_OK;
 }
 
-/* The peer owns the key no more: all that do are owed the record instead, in the same batch. May move
- * replica->hints. */
+/* The peer owns the key no more: all that do are owed the record instead, in the same batch, however many
+ * hints there are: else nobody would ever be rid of those that fill the room. May move replica->hints. */
 static void reroute(struct replica *replica, size_t peer, struct slice name,
                     const struct data_message *message)
 {

@@ -131,7 +131,7 @@ void replica_moves_map_changed(struct replica *replica, const struct rangemap *b
     heap_free(replica->heap, moves->filling);
     moves->filling = list;
     moves->filling_count = count;
-    moves->swept = false;
+    moves->swept = moves->slot_is_anew = false;
     buf_clear(&moves->sweep_from);
     replica->topology.moves_ms = 0;
 }
@@ -405,8 +405,10 @@ static void sweep(struct replica *replica)
     }
     query_iterator_close(iterator);
     if (count == 0) return;
-    /* Some may come back here, and others know what was added to them. */
-    replica_next_slot(replica);
+    /* Some may come back here, and others know what was added to them. Once is enough for all that go by this
+     * map, and a record has room for so many slots only. */
+    if (!moves->slot_is_anew) replica_next_slot(replica);
+    moves->slot_is_anew = true;
     TRACE(replica->trace, "forgot %zu keys of others", count);
 }
 

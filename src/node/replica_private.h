@@ -298,7 +298,8 @@ struct replica_moves {
     size_t clear_count, clear_capacity;
     struct wish wishes[2 * REPLICA_WISHES_MAX];
     size_t wish_count;
-    bool swept; /* Nothing of others is left here. */
+    bool swept;        /* Nothing of others is left here. */
+    bool slot_is_anew; /* Increments go to another slot since this sweep has forgotten something. */
     struct buf sweep_from;
 };
 
@@ -382,6 +383,7 @@ struct replica {
     struct shares shares; /* Of `map`. */
     bool map_stays;
     uint32_t repair_every_ms;
+    uint32_t hints_max;
     struct health *health;
     struct replica_topology topology;
     struct replica_moves moves;

@@ -199,6 +199,44 @@ TEST_CASE(who_stays_as_the_only_owner_has_what_the_others_acknowledged)
     bench_destroy(bench);
 }
 
+/* A record has room for some slots only: many keys that go take no more than one. */
+TEST_CASE(what_is_swept_in_many_turns_takes_one_slot)
+{
+    enum { WORDS = 700 };
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_prepare(5, &settings, NULL);
+    begin_move(bench, 2, 3, 5);
+    bench_start_all(bench);
+    for (uint32_t i = 0; i < WORDS; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "w%03u", i);
+        EXPECT(bench_put(bench, 2, key, i)->reply.outcome == REQUEST_DONE);
+    }
+    EXPECT(pass_until_stage(bench, 2, SHARD_STABLE));
+    bench_pass(bench, 20000);
+    EXPECT(bench_peek(bench, 1, "w000") == -1 && bench_peek(bench, 1, "w699") == -1);
+    EXPECT(replica_of(bench, 1)->slot_count == 1);
+    bench_destroy(bench);
+}
+
+/* Hints for who owns the keys no more take all the room there is. They go to the owners all the same. */
+TEST_CASE(hints_that_fill_the_room_go_to_the_owners_of_their_keys)
+{
+    enum { ROOM = 8 };
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    struct replica *replica = replica_of(bench, 1);
+    struct record record = record_of_set((struct version){UINT64_C(1000000) << 16, 7}, 1);
+    replica->hints_max = ROOM;
+    for (uint32_t i = 0; i < ROOM; i++)
+        EXPECT(replica_hint_keep(replica, 4, slice_of(&"abcdefgh"[i], 1), &record));
+    EXPECT(!replica_hint_keep(replica, 2, SLICE_LITERAL("i"), &record));
+    bench_pass(bench, 3000);
+    EXPECT(bench_peek(bench, 2, "a") == 1 && bench_peek(bench, 3, "h") == 1);
+    EXPECT(replica_hint_total(replica) == 0);
+    bench_destroy(bench);
+}
+
 /* Readers ask the next owners when two of them are filled, here node 2, which has all it needs, and node 6.
  * The third is not, be it one that comes or, where one owner answers alone, one that stays. */
 static void read_at_all(node_id third, uint8_t read_quorum)
@@ -702,6 +740,8 @@ TEST_MAIN(TEST(a_comparison_goes_on_over_maps_that_change_nothing_that_is_shared
           TEST(a_start_knows_what_it_owned_under_older_maps),
           TEST(a_next_owner_gets_what_others_are_owed_before_it_counts_as_filled),
           TEST(who_stays_as_the_only_owner_has_what_the_others_acknowledged),
+          TEST(what_is_swept_in_many_turns_takes_one_slot),
+          TEST(hints_that_fill_the_room_go_to_the_owners_of_their_keys),
           TEST(a_read_at_all_asks_those_that_go_while_one_that_comes_is_not_filled),
           TEST(a_read_at_all_asks_who_stays_although_it_is_not_filled),
           TEST(who_goes_leaves_nothing_behind),
