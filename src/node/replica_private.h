@@ -139,10 +139,11 @@ struct flow_read {
     size_t piece_first, piece_end; /* Asked now. */
     bool compare;                  /* More than one owner of a shard is asked. */
     bool confirming;
-    bool no_memory; /* A part of a question found none. */
+    bool self_waits; /* There would be enough owners if this node could answer already. */
+    bool no_memory;  /* A part of a question found none. */
     struct asks lists, confirms;
-    unsigned serial;          /* Of the next label. */
-    struct avoided avoid[64]; /* Refused in this flow, or too slow. */
+    unsigned serial;           /* Of the next label. */
+    struct avoided avoid[256]; /* Refused in this flow, or too slow. */
     size_t avoid_count;
     uint64_t pass_ms;  /* When silent ones are passed over. */
     uint64_t hedge_ms; /* When the first of them is late enough for another to be asked as well. */

@@ -143,10 +143,20 @@ static bool is_avoided(const struct flow_read *read, node_id node, size_t shard,
     return !of_all && find_avoided(read, node, shard, true) != NULL;
 }
 
+/* All have another chance. Who is not filled keeps others from being asked in its place, and so it stays. */
+static void avoid_nobody(struct flow_read *read)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < read->avoid_count; i++)
+        if (read->avoid[i].unfilled) read->avoid[kept++] = read->avoid[i];
+    read->avoid_count = kept;
+}
+
 static void avoid(struct flow_read *read, const struct avoided *what)
 {
-    /* With so many out of the way the first may have another chance. */
-    if (read->avoid_count == sizeof read->avoid / sizeof *read->avoid) read->avoid_count = 0;
+    size_t room = sizeof read->avoid / sizeof *read->avoid;
+    if (read->avoid_count == room) avoid_nobody(read);
+    if (read->avoid_count == room) read->avoid_count = 0;
     read->avoid[read->avoid_count++] = *what;
 }
 
@@ -203,6 +213,15 @@ static void move_to_front(node_id *ids, unsigned from, unsigned to)
     ids[to] = id;
 }
 
+/* This node owns the shard, and cannot answer for it yet. */
+static bool is_not_ready(const struct replica *replica, const struct flow_read *read, size_t shard,
+                         const struct owners *owners, bool of_all)
+{
+    struct shard own = rangemap_shard(read->map, shard);
+    return owners_contain(owners, replica->self.id) && read->map == replica->map &&
+           replica_may_tell(replica, &own, of_all) != DATA_OK;
+}
+
 /* Owners of the shard in the order in which to ask them; how many are up. */
 static unsigned rank(struct replica *replica, const struct flow_read *read, size_t shard,
                      const struct owners *owners, bool of_all, node_id ids[RANGEMAP_OWNERS_MAX])
@@ -222,9 +241,7 @@ static unsigned rank(struct replica *replica, const struct flow_read *read, size
     }
     node_id self = replica->self.id;
     if (!owners_contain(owners, self) || is_avoided(read, self, shard, of_all)) return count;
-    struct shard own = rangemap_shard(read->map, shard);
-    if (read->map == replica->map && replica_may_tell(replica, &own, of_all) != DATA_OK)
-        return count;
+    if (is_not_ready(replica, read, shard, owners, of_all)) return count;
     ids[count] = replica->self.id;
     move_to_front(ids, count, 0);
     return count + 1;
@@ -285,7 +302,7 @@ static const struct owners *owners_for(const struct replica *replica, const stru
 
 /* False: too few are up. At `one` a node that has all that the client's token tells of; else as many as
  * see it together. */
-static bool choose_owners(struct replica *replica, const struct flow *flow, size_t index,
+static bool choose_owners(struct replica *replica, struct flow *flow, size_t index,
                           const struct shard *shard, struct choice *choice)
 {
     struct token token = {0};
@@ -297,7 +314,11 @@ static bool choose_owners(struct replica *replica, const struct flow *flow, size
         CHECK(status == STATUS_OK);
         if (token_fit(&token, owners, choice->ids, count) == 0) choice->need = owners->read_quorum;
     }
-    return count >= choice->need;
+    if (count >= choice->need) return true;
+    /* They are enough once this node can answer. */
+    flow->read.self_waits = count + 1 == choice->need &&
+                            is_not_ready(replica, &flow->read, index, owners, choice->of_all);
+    return false;
 }
 
 static uint64_t needed_sequence(const struct flow *flow, node_id node)
@@ -447,11 +468,14 @@ static void plan_around(struct replica *replica, struct flow *flow, bool ask_all
         bool again = read->avoid_count > 0;
         asks_clear(&read->lists);
         if (again && !ask_all) return;
-        read->avoid_count = 0;
-        if (!again || !plan_lists(replica, flow)) {
+        avoid_nobody(read);
+        bool planned = again && plan_lists(replica, flow);
+        if (!planned) asks_clear(&read->lists);
+        if (!planned && !read->self_waits) {
             fail(replica, flow);
             return;
         }
+        if (!planned) return;
         read->patience_ms = (uint32_t)u64_min(read->patience_ms * 2, READ_PATIENCE_MAX_MS);
     }
     if (read->no_memory) {
