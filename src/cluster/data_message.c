@@ -509,11 +509,10 @@ static void get_versions(struct reader *reader, struct data_message *message)
 
 static void get_counts(struct reader *reader, struct data_message *message)
 {
-    const uint8_t *begin = NULL;
     message->count_count = reader_varint(reader);
     if (message->count_count > DATA_RANGES_MAX) reader->failed = true;
     if (reader->failed) return;
-    begin = reader->at;
+    const uint8_t *begin = reader->at;
     for (uint64_t i = 0; i < message->count_count; i++) get_count(reader);
     if (!reader->failed) message->counts = slice_of(begin, (size_t)(reader->at - begin));
 }

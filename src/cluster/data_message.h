@@ -57,7 +57,7 @@ enum data_verdict {
     DATA_OK = 0,
     DATA_STALE,      /* `version` stands in the way. */
     DATA_NOT_OWNER,  /* By the map I have, whose number is in the message. */
-    DATA_INCOMPLETE, /* I own it, and what I have of it may be deleted. */
+    DATA_INCOMPLETE, /* What I have of it may be deleted, or I do not serve yet. */
     DATA_FULL,
     DATA_CLOCK_SKEW,
     DATA_BUSY,

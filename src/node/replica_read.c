@@ -315,8 +315,8 @@ static bool choose_owners(struct replica *replica, struct flow *flow, size_t ind
         if (token_fit(&token, owners, choice->ids, count) == 0) choice->need = owners->read_quorum;
     }
     if (count >= choice->need) return true;
-    /* They are enough once this node can answer. */
-    flow->read.self_waits = count + 1 == choice->need &&
+    /* All others are there: they are enough once this node can answer. */
+    flow->read.self_waits = count + 1 == owners->count &&
                             is_not_ready(replica, &flow->read, index, owners, choice->of_all);
     return false;
 }

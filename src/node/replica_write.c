@@ -442,6 +442,13 @@ static void reply_over(struct replica *replica, struct flow *flow,
     replica_flow_end(replica, flow);
 }
 
+/* It went from here to an owner with a newer value, and from there, or further on, comes back: here is a value
+ * that is newer still, in which it has not counted. Each move is a first attempt at where it goes to. */
+static bool comes_back(const struct flow *flow)
+{
+    return !flow->from_client && flow->request.operation.attempt == OPERATION_FIRST;
+}
+
 /* What became of it as far as is known here, or nothing did: false, it is to be done. */
 static bool answer_operation(struct replica *replica, struct flow *flow)
 {
@@ -454,6 +461,7 @@ static bool answer_operation(struct replica *replica, struct flow *flow)
             replica_fail(replica, flow, REQUEST_TIMED_OUT, STATUS_BUSY);
         return true;
     case OPERATION_ELSEWHERE:
+        if (comes_back(flow)) return false;
         move_once_durable(replica, flow, noted.moved_to);
         return true;
     case OPERATION_OVER:
@@ -515,7 +523,14 @@ static void progress(struct replica *replica, struct flow *flow)
  * and what was added here goes with the old value when they are joined. */
 static void move_increment(struct replica *replica, struct flow *flow, node_id to)
 {
-    replica_forward_to(replica, flow, to, 0x8000);
+    uint64_t now_ms = replica->time.now_ms;
+    uint64_t left_ms = u64_max(flow->deadline_ms, now_ms) - now_ms;
+    /* The way itself takes nothing off its time: notes that lead in a circle would have it go round for ever. */
+    flow->deadline_ms = now_ms + left_ms / 2;
+    if (left_ms < 2)
+        replica_fail(replica, flow, REQUEST_TIMED_OUT, STATUS_TIMEOUT);
+    else
+        replica_forward_to(replica, flow, to, 0x8000);
 }
 
 void replica_write_durable(struct replica *replica, uint64_t label)

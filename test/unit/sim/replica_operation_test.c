@@ -172,6 +172,49 @@ TEST_CASE(an_increment_that_moved_counts_where_it_went)
     }
 }
 
+/* It once moved from node 1 to node 2, which knew a newer value then. Now node 1 knows the newest: the retry goes to
+ * node 2, which finds that out and sends it back, to where the note says that it went to node 2. */
+TEST_CASE(an_increment_that_comes_back_counts_in_the_newest_value)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    uint64_t number = number_for(bench, 7, 1);
+    struct request request = increment(bench, 7, number, OPERATION_RETRY);
+    struct operation_note moved = {.state = OPERATION_MOVED, .moved_to = 2};
+    bench_put(bench, 1, "w", 50);
+    bench_settle(bench);
+    for (node_id id = 1; id <= 3; id++) bench->mute[id][PROTOCOL_REPAIR] = true;
+    EXPECT(replica_operation_note(bench->nodes[1].replica, &request, &moved) == STATUS_OK);
+    bench->cut[1][2] = bench->cut[3][2] = true;
+    bench_put(bench, 1, "w", 200);
+    bench->cut[1][2] = false; /* What node 3 says does not come first. */
+    EXPECT(bench_peek(bench, 1, "w") == 200 && bench_peek(bench, 2, "w") == 50);
+    EXPECT(add(bench, 4, 7, number, OPERATION_RETRY).score == 201);
+    EXPECT(add(bench, 4, 7, number, OPERATION_RETRY).score == 201);
+    bench_pass(bench, 5000);
+    for (node_id id = 1; id <= 3; id++) EXPECT(bench_stats(bench, id).flow_count == 0);
+    EXPECT(score_of(bench, 4) == 201);
+    bench_destroy(bench);
+}
+
+/* As after a crash that took what node 2 did last: nobody knows, and nobody asks for ever. */
+TEST_CASE(notes_that_lead_in_a_circle_end_a_retry)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    uint64_t number = number_for(bench, 7, 1);
+    struct request request = increment(bench, 7, number, OPERATION_RETRY);
+    bench_put(bench, 1, "w", 50);
+    for (node_id id = 1; id <= 2; id++) {
+        struct operation_note moved = {.state = OPERATION_MOVED, .moved_to = 3 - id};
+        EXPECT(replica_operation_note(bench->nodes[id].replica, &request, &moved) == STATUS_OK);
+    }
+    EXPECT(add(bench, 4, 7, number, OPERATION_RETRY).outcome == REQUEST_TIMED_OUT);
+    for (node_id id = 1; id <= 4; id++) EXPECT(bench_stats(bench, id).flow_count == 0);
+    EXPECT(score_of(bench, 4) == 50);
+    bench_destroy(bench);
+}
+
 TEST_CASE(what_is_not_known_for_sure_is_said_to_be_unknown)
 {
     struct rangemap_settings settings = bench_settings(3, 2, 2);
@@ -260,6 +303,8 @@ TEST_MAIN(TEST(a_retry_counts_once_through_whatever_node_it_comes),
           TEST(a_retry_while_the_first_attempt_waits_counts_once),
           TEST(an_increment_counts_once_in_each_value),
           TEST(an_increment_that_moved_counts_where_it_went),
+          TEST(an_increment_that_comes_back_counts_in_the_newest_value),
+          TEST(notes_that_lead_in_a_circle_end_a_retry),
           TEST(what_is_not_known_for_sure_is_said_to_be_unknown),
           TEST(clients_that_came_long_ago_are_forgotten_first_and_then_nothing_is_sure_of_them),
           TEST(a_retry_counts_once_when_memory_runs_out))
