@@ -9,6 +9,7 @@
  *   replica_operation.c  which increments were counted already
  *   replica_read.c    a coordinator's side of reads
  *   replica_merge.c   many owners' answers into one
+ *   replica_count.c   counts: of shards whose owners agree, and word by word of others
  *   replica_hint.c    what peers are owed
  *   replica_repair.c  whom to compare with, and about what
  *   replica_share.c   what this node owns, and with whom
@@ -151,9 +152,8 @@ struct flow_read {
     struct buf result; /* Packed entries of the pieces before this one. */
     uint64_t result_count;
     uint64_t total;        /* COUNT: of the shards that are done. */
-    struct buf differing;  /* COUNT: shards whose owners differ, u32 each: they are walked, ... */
-    size_t differing_next; /* ... from this place on, ... */
-    bool counting_pages;   /* ... and one of them is. */
+    struct buf differing;  /* COUNT: shards whose owners differ, u32 each: they are walked. */
+    size_t differing_next; /* From this place on they have yet to be. */
     struct buf from;       /* Key of question.from. */
 };
 
@@ -647,6 +647,9 @@ void replica_read_tick(struct replica *replica, struct flow *flow);
 uint64_t replica_read_due_ms(const struct flow *flow);
 void replica_read_free(struct replica *replica, struct flow *flow);
 
+/* Asks about the piece, of owners that are not to be avoided; with too few of these, of all. */
+void replica_read_plan(struct replica *replica, struct flow *flow);
+
 /* --- replica_merge.c --- */
 
 /* What the owners told of one word, joined. */
@@ -681,6 +684,15 @@ void merge_order(struct merge *merge, const struct request *request, uint64_t no
 /* <0 when `a` comes first in the order of the request. */
 int merge_compare(const struct request *request, struct best a, struct slice a_key, struct best b,
                   struct slice b_key);
+
+/* --- replica_count.c --- */
+
+/* All owners have told their counts. */
+void replica_count_evaluate(struct replica *replica, struct flow *flow);
+
+/* A page of a shard whose owners differ: its first `count` candidates are there, and there may be more. */
+void replica_count_page(struct replica *replica, struct flow *flow, const struct merge *merge,
+                        size_t count, bool more);
 
 /* --- replica_topology.c --- */
 

@@ -16,7 +16,6 @@
  * shards at a time, and go on while the page is not full.
  *
  * docs/design/coordinating.md has the reasons. */
-#include "base/bytes.h"
 #include "base/check.h"
 #include "base/math.h"
 #include "base/planted.h"
@@ -489,6 +488,11 @@ static void plan_around(struct replica *replica, struct flow *flow, bool ask_all
     if (asks_done(&read->lists)) evaluate(replica, flow);
 }
 
+void replica_read_plan(struct replica *replica, struct flow *flow)
+{
+    plan_around(replica, flow, true);
+}
+
 /* The next shards of a walk, or all. */
 static void take_piece(struct flow_read *read)
 {
@@ -535,7 +539,7 @@ static void begin(struct replica *replica, struct flow *flow)
     }
     skip_to_start(read);
     take_piece(read);
-    plan_around(replica, flow, true);
+    replica_read_plan(replica, flow);
 }
 
 void replica_read_begin(struct replica *replica, struct flow *flow)
@@ -558,7 +562,6 @@ static void ask_others(struct replica *replica, struct flow *flow, bool ask_all)
     rangemap_unref(read->map);
     buf_clear(&read->result);
     read->result_count = read->total = 0;
-    read->counting_pages = false;
     buf_clear(&read->differing);
     read->differing_next = 0;
     read->piece_first = read->piece_end = 0;
@@ -879,13 +882,6 @@ static void reply_entries(struct replica *replica, struct flow *flow, bool more)
     heap_free(replica->heap, entries);
 }
 
-static void reply_count(struct replica *replica, struct flow *flow)
-{
-    replica_reply(replica, flow,
-                  &(struct request_reply){.outcome = REQUEST_DONE, .count = flow->read.total});
-    replica_flow_end(replica, flow);
-}
-
 static void keep_results(struct replica *replica, struct flow_read *read, const struct merge *merge,
                          size_t count)
 {
@@ -947,85 +943,7 @@ static void next_piece(struct replica *replica, struct flow *flow)
     struct flow_read *read = &flow->read;
     read->question.limit = flow->request.limit - read->result_count;
     take_piece(read);
-    plan_around(replica, flow, true);
-}
-
-/* --- Counting --- */
-
-/* What the owners of a shard told of it. */
-struct tally {
-    struct data_count count; /* The first one's. */
-    bool told, differs;
-};
-
-static void tally_ask(const struct flow_read *read, const struct ask *ask, struct tally *tallies)
-{
-    struct slice ranges = buf_slice(&ask->ranges), counts = buf_slice(&ask->counts);
-    struct key_range range;
-    struct data_count count;
-    while (data_range_next(&ranges, &range) && data_count_next(&counts, &count)) {
-        size_t shard = rangemap_find(read->map, range.low);
-        struct tally *tally = &tallies[shard - read->piece_first];
-        if (!tally->told) tally->count = count;
-        tally->differs = tally->differs || !sum_equal(tally->count.sum, count.sum);
-        tally->told = true;
-    }
-}
-
-/* The next shard whose owners differ is walked, a page at a time; after the last one all is counted. */
-static void count_next_by_pages(struct replica *replica, struct flow *flow)
-{
-    struct flow_read *read = &flow->read;
-    if (read->differing_next == read->differing.size) {
-        reply_count(replica, flow);
-        return;
-    }
-    read->counting_pages = true;
-    read->piece_first = load_u32le(read->differing.data + read->differing_next);
-    read->piece_end = read->piece_first + 1;
-    read->differing_next += sizeof(uint32_t);
-    read->question.kind = REQUEST_SCAN;
-    read->question.limit = REQUEST_LIMIT_MAX;
-    read->question.from = (struct query_from){0};
-    plan_around(replica, flow, true);
-}
-
-/* Adds up the shards whose owners agree. */
-static void evaluate_count(struct replica *replica, struct flow *flow)
-{
-    struct flow_read *read = &flow->read;
-    size_t count = read->piece_end - read->piece_first;
-    struct tally *tallies = heap_zalloc(replica->heap, (count + 1) * sizeof *tallies);
-    for (size_t i = 0; tallies != NULL && i < read->lists.count; i++)
-        tally_ask(read, &read->lists.list[i], tallies);
-    for (size_t i = 0; tallies != NULL && i < count; i++) {
-        if (tallies[i].differs)
-            buf_append_u32le(&read->differing, (uint32_t)(read->piece_first + i));
-        else
-            read->total += tallies[i].count.live;
-    }
-    bool failed = tallies == NULL || read->differing.failed;
-    heap_free(replica->heap, tallies);
-    if (failed)
-        replica_fail(replica, flow, REQUEST_REFUSED, STATUS_NOMEM);
-    else
-        count_next_by_pages(replica, flow);
-}
-
-/* A page of the shard whose owners differ is counted; on with the next one, or the next shard. */
-static void counted_page(struct replica *replica, struct flow *flow, const struct merge *merge,
-                         size_t count, bool more)
-{
-    struct flow_read *read = &flow->read;
-    read->total += count;
-    if (!more || count == 0) {
-        count_next_by_pages(replica, flow);
-        return;
-    }
-    buf_clear(&read->from);
-    buf_append_slice(&read->from, merge->candidates[count - 1].key);
-    read->question.from.key = buf_slice(&read->from);
-    plan_around(replica, flow, true);
+    replica_read_plan(replica, flow);
 }
 
 /* --- All that was asked is answered --- */
@@ -1055,8 +973,8 @@ static void evaluate_merged(struct replica *replica, struct flow *flow, struct m
     }
     size_t count = size_min(wanted, certain);
     bool more = any_more(read) || merge->candidate_count > count;
-    if (read->counting_pages) {
-        counted_page(replica, flow, merge, count, more);
+    if (flow->request.kind == REQUEST_COUNT) { /* Word by word. */
+        replica_count_page(replica, flow, merge, count, more);
         return;
     }
     keep_results(replica, read, merge, count);
@@ -1075,7 +993,7 @@ static void evaluate(struct replica *replica, struct flow *flow)
         return;
     }
     if (flow->read.question.kind == REQUEST_COUNT) {
-        evaluate_count(replica, flow);
+        replica_count_evaluate(replica, flow);
         return;
     }
     enum status status = merge_build(&merge, replica->heap, &flow->read);
