@@ -38,7 +38,7 @@ struct store {
     struct repair repair;
     uint64_t merge_count, tell_count;
     hlc_time purged;
-    bool complete;
+    bool complete, unready;
 };
 
 struct packet {
@@ -111,7 +111,8 @@ static bool env_owns_with(void *context, node_id peer, struct slice key)
 
 static bool env_ready(void *context, node_id peer)
 {
-    return true;
+    struct store *store = context;
+    return !store->unready;
 }
 
 static void env_shared(void *context, node_id peer, enum repair_scope scope, struct buf *ranges)
@@ -855,6 +856,35 @@ TEST_CASE(a_range_with_the_sum_that_was_sent_is_equal)
     stage_end(&stage);
 }
 
+/* A part of all is on its way here. The rest is compared. */
+TEST_CASE(who_is_not_ready_for_all_says_so_and_is_asked_again_later)
+{
+    struct stage stage = stage_begin();
+    struct store *store = &stage.world->stores[1];
+    struct outbox *outbox = &stage.world->outbox;
+    repair_abandon(stage.repair);
+    outbox_clear(outbox);
+    EXPECT(repair_begin(stage.repair, 2, REPAIR_ALL, 1, outbox));
+    stage_hear(&stage);
+    struct repair_message asked = stage.asked, rooted = answer_to(&stage, REPAIR_ROOTED, 0);
+    rooted.verdict = REPAIR_UNREADY;
+    EXPECT(stage_say(&stage, rooted) == STATUS_OK && stage.repair->counts.given_up_count == 2);
+    EXPECT(!repair_is_ready(stage.repair, 2, REPAIR_UNREADY_MS));
+    EXPECT(!repair_begin(stage.repair, 2, REPAIR_ALL, REPAIR_UNREADY_MS, outbox));
+    EXPECT(repair_begin(stage.repair, 2, REPAIR_SETTLED, REPAIR_UNREADY_MS, outbox));
+    repair_abandon(stage.repair);
+    EXPECT(repair_begin(stage.repair, 2, REPAIR_ALL, REPAIR_UNREADY_MS + 1, outbox));
+    repair_abandon(stage.repair);
+
+    store->unready = true;
+    EXPECT(!repair_begin(stage.repair, 2, REPAIR_ALL, 2 * REPAIR_UNREADY_MS, outbox));
+    EXPECT(stage_say(&stage, asked) == STATUS_OK);
+    EXPECT(stage.asked.kind == REPAIR_ROOTED && stage.asked.verdict == REPAIR_UNREADY);
+    asked.scope = REPAIR_SETTLED;
+    EXPECT(stage_say(&stage, asked) == STATUS_OK && stage.asked.verdict == REPAIR_OK);
+    stage_end(&stage);
+}
+
 TEST_CASE(questions_about_what_is_not_shared_are_refused)
 {
     static const struct {
@@ -967,6 +997,7 @@ TEST_MAIN(TEST(a_session_makes_two_stores_equal), TEST(complete_is_equal_whateve
           TEST(records_that_were_not_asked_for_are_not_joined), TEST(records_come_in_parts),
           TEST(a_session_that_was_refused_anything_is_not_complete),
           TEST(a_range_with_the_sum_that_was_sent_is_equal),
+          TEST(who_is_not_ready_for_all_says_so_and_is_asked_again_later),
           TEST(questions_about_what_is_not_shared_are_refused),
           TEST(what_a_peer_lacks_is_deleted_only_if_it_would_know),
           TEST(nothing_is_compared_where_not_the_same_is_purged))

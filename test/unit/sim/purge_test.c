@@ -261,6 +261,43 @@ TEST_CASE(a_disk_that_was_set_back_brings_nothing_back)
     bench_destroy(bench);
 }
 
+/* Node 1 is to own the second half as well, which does not get there. Nodes 1 and 3 compare no more than the first half
+ * meanwhile, of which node 3 is as complete by that as it was. */
+TEST_CASE(what_is_on_its_way_keeps_nobody_from_being_complete_in_the_rest)
+{
+    static const char *const cuts[] = {"m", NULL};
+    struct rangemap_settings settings = settings_of(3, 0);
+    struct bench *bench = bench_create(4, &settings, cuts);
+    struct change leave = {.kind = CHANGE_MEMBER_LEAVING, .member = {.id = 4, .leaving = true}};
+    struct replica *replica = bench->nodes[3].replica;
+    EXPECT(bench_put(bench, 1, "a", 1)->reply.outcome == REQUEST_DONE);
+    EXPECT(bench_put(bench, 2, "z", 2)->reply.outcome == REQUEST_DONE);
+    remove_word(bench, 1, "a");
+    bench_pass(bench, 2 * ROUND_MS);
+    struct shard half = rangemap_shard(replica_map(replica), 0);
+    EXPECT(purge_purged_at(&replica->purge.purge, SLICE_LITERAL("a")) != 0);
+    for (node_id id = 1; id <= 4; id++) bench->mute[id][PROTOCOL_TRANSFER] = true;
+    replica_change(bench->nodes[1].replica, &leave);
+    bench_pass(bench, 5000);
+    EXPECT(replica_transfer_waits(bench->nodes[1].replica, 3));
+    replica_purge_rolled_back(replica);
+    EXPECT(!replica_is_complete(replica, &half));
+    /* A read at all waits for that, and for no other node. */
+    struct request get = {.kind = REQUEST_GET,
+                          .key = SLICE_LITERAL("b"),
+                          .has_consistency = true,
+                          .consistency = CONSISTENCY_ALL};
+    uint64_t asked = bench_ask(bench, 3, &get);
+    EXPECT(bench_reply(bench, asked) == NULL);
+    bench_pass(bench, 400); /* Less than to the second of the sessions that come by themselves. */
+    EXPECT(bench_reply(bench, asked) != NULL);
+    EXPECT(bench_reply(bench, asked)->reply.outcome == REQUEST_ABSENT);
+    EXPECT(replica_transfer_waits(bench->nodes[1].replica, 3));
+    half = rangemap_shard(replica_map(replica), 0);
+    EXPECT(replica_is_complete(replica, &half));
+    bench_destroy(bench);
+}
+
 TEST_CASE(an_empty_disk_is_no_evidence)
 {
     struct rangemap_settings settings = settings_of(3, 0);
@@ -367,4 +404,5 @@ TEST_MAIN(TEST(a_deletion_that_all_owners_know_is_forgotten),
           TEST(a_write_that_meets_a_promise_is_stamped_again_above_it),
           TEST(what_was_purged_is_taken_from_nobody),
           TEST(a_disk_that_was_set_back_brings_nothing_back), TEST(an_empty_disk_is_no_evidence),
+          TEST(what_is_on_its_way_keeps_nobody_from_being_complete_in_the_rest),
           TEST(a_sweep_goes_on_after_a_crash), TEST(a_node_that_joins_learns_what_was_purged))

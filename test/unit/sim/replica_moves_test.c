@@ -75,6 +75,26 @@ TEST_CASE(a_comparison_goes_on_over_maps_that_change_nothing_that_is_shared)
     bench_destroy(bench);
 }
 
+/* What a map changes is nothing to these two. */
+TEST_CASE(nodes_compare_what_both_share_by_different_maps)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    struct replica *replica = replica_of(bench, 1);
+    struct change change = stranger(2000);
+    bench->deaf[3][PROTOCOL_TOPOLOGY] = bench->deaf[3][PROTOCOL_REGISTER] = true;
+    replica_change(replica, &change);
+    for (int turn = 0; turn < 100 && number_at(bench, 1) == number_at(bench, 3); turn++)
+        bench_pass(bench, 20);
+    EXPECT(number_at(bench, 1) > number_at(bench, 3));
+    bench->mute[2][PROTOCOL_REPAIR] = bench->deaf[2][PROTOCOL_REPAIR] = true;
+    uint64_t complete = replica->repair.counts.complete_count;
+    bench_pass(bench, 5000);
+    EXPECT(number_at(bench, 1) > number_at(bench, 3));
+    EXPECT(replica->repair.counts.complete_count > complete);
+    bench_destroy(bench);
+}
+
 /* A shard has gone to another node, and not everybody has said that they know. */
 TEST_CASE(a_start_knows_what_it_owned_under_older_maps)
 {
@@ -258,6 +278,19 @@ static void read_at_all(node_id third, uint8_t read_quorum)
         EXPECT(reply->reply.outcome == REQUEST_DONE && reply->scores[0] == 5);
         EXPECT(bench->now_ms - before < READ_PATIENCE_MS);
     }
+    /* One that goes is silent for a while: over that it is not forgotten that the one that comes is not filled. */
+    bench->deaf[1][PROTOCOL_DATA] = true;
+    uint64_t before = bench->sent[4][5][PROTOCOL_DATA];
+    uint64_t asked = bench_ask(bench, 4,
+                               &(struct request){.kind = REQUEST_GET,
+                                                 .key = SLICE_LITERAL("w"),
+                                                 .has_consistency = true,
+                                                 .consistency = CONSISTENCY_ALL});
+    bench_pass(bench, 5 * READ_PATIENCE_MS);
+    if (third == 5) EXPECT(bench->sent[4][5][PROTOCOL_DATA] == before + 1);
+    bench->deaf[1][PROTOCOL_DATA] = false;
+    bench_pass(bench, 2000);
+    EXPECT(bench_reply(bench, asked)->reply.outcome == REQUEST_DONE);
     bench_destroy(bench);
 }
 
@@ -737,6 +770,7 @@ TEST_CASE(a_generation_begins_with_nothing_acknowledged)
 }
 
 TEST_MAIN(TEST(a_comparison_goes_on_over_maps_that_change_nothing_that_is_shared),
+          TEST(nodes_compare_what_both_share_by_different_maps),
           TEST(a_start_knows_what_it_owned_under_older_maps),
           TEST(a_next_owner_gets_what_others_are_owed_before_it_counts_as_filled),
           TEST(who_stays_as_the_only_owner_has_what_the_others_acknowledged),

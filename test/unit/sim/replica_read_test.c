@@ -225,6 +225,61 @@ static const struct ask *ask_of(const struct flow *flow, node_id id)
     return NULL;
 }
 
+static uint64_t asked_by(const struct bench *bench, node_id id)
+{
+    uint64_t count = 0;
+    for (node_id to = 1; to <= bench->node_count; to++) count += bench->sent[id][to][PROTOCOL_DATA];
+    return count;
+}
+
+/* Of 26 shards; then of two of them one owner knows less than the others. */
+TEST_CASE(a_count_asks_each_owner_once_and_walks_where_they_differ)
+{
+    static const char *const cuts[] = {"b", "c", "d", "e", "f", "g", "h", "i", "j",
+                                       "k", "l", "m", "n", "o", "p", "q", "r", "s",
+                                       "t", "u", "v", "w", "x", "y", "z", NULL};
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_create(5, &settings, cuts);
+    struct request count = {.kind = REQUEST_COUNT};
+    count.has_consistency = true;
+    count.consistency = CONSISTENCY_QUORUM;
+    for (int i = 0; i < 26; i++) bench_put(bench, 1, (char[]){(char)('a' + i), 0}, i);
+    bench_settle(bench);
+    uint64_t before = asked_by(bench, 1);
+    EXPECT(bench_do(bench, 1, &count)->reply.count == 26);
+    EXPECT(asked_by(bench, 1) - before <= 4);
+
+    for (node_id id = 1; id <= 5; id++) bench->mute[id][PROTOCOL_REPAIR] = true;
+    bench->deaf[2][PROTOCOL_DATA] = true;
+    EXPECT(bench_put(bench, 1, "bb", 1)->reply.outcome == REQUEST_DONE);
+    EXPECT(bench_put(bench, 1, "gg", 1)->reply.outcome == REQUEST_DONE);
+    EXPECT(bench_put(bench, 1, "bc", 1)->reply.outcome == REQUEST_DONE);
+    bench->deaf[2][PROTOCOL_DATA] = false;
+    EXPECT(bench_peek(bench, 2, "bb") == -1 && bench_peek(bench, 2, "gg") == -1);
+    for (node_id id = 1; id <= 5; id++) EXPECT(bench_do(bench, id, &count)->reply.count == 29);
+    count.consistency = CONSISTENCY_ALL;
+    EXPECT(bench_do(bench, 5, &count)->reply.count == 29);
+    bench_destroy(bench);
+}
+
+/* Whoever tells other than it was asked is as good as silent. */
+TEST_CASE(an_answer_with_too_few_counts_is_none)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    for (node_id id = 1; id <= 3; id++) bench->deaf[id][PROTOCOL_DATA] = true;
+    bench_ask(bench, 4, &(struct request){.kind = REQUEST_COUNT});
+    const struct flow *flow = read_at(bench, 4);
+    EXPECT(flow != NULL && flow->read.lists.count > 0);
+    const struct ask *ask = &flow->read.lists.list[0];
+    struct data_message told = {.kind = DATA_TOLD, .flow = ask->label};
+    uint64_t invalid = bench_stats(bench, 4).invalid_count;
+    bench_hear(bench, ask->node, 4, &told);
+    EXPECT(bench_stats(bench, 4).invalid_count == invalid + 1 && read_at(bench, 4) != NULL);
+    EXPECT(!read_at(bench, 4)->read.lists.list[0].answered);
+    bench_destroy(bench);
+}
+
 /* One owner has not heard that the word is better than the last one of the page before: it was there, or will be
  * on no page that begins here. */
 TEST_CASE(a_page_has_nothing_that_comes_before_it_by_what_is_newer)
@@ -410,6 +465,8 @@ TEST_MAIN(TEST(who_is_late_has_a_twin_and_the_first_answer_is_believed),
           TEST(the_healthiest_owner_is_asked_and_the_least_busy_one_forwarded_to),
           TEST(a_read_fails_at_once_when_no_owner_is_up),
           TEST(a_node_answers_only_if_it_owns_all_that_is_asked_for),
+          TEST(a_count_asks_each_owner_once_and_walks_where_they_differ),
+          TEST(an_answer_with_too_few_counts_is_none),
           TEST(a_page_has_nothing_that_comes_before_it_by_what_is_newer),
           TEST(who_refuses_for_one_shard_is_asked_for_another), TEST(a_read_goes_on_by_a_newer_map),
           TEST(a_client_reads_at_one_what_it_has_written),
