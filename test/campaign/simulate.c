@@ -231,6 +231,11 @@ int main(int argc, char **argv)
         for (uint64_t seed = arguments.first; processor_seconds() - start < arguments.seconds &&
                                               seed - arguments.first < arguments.count;
              seed++) {
+            if (arguments.stop) {
+                printf("at seed %llu\n",
+                       (unsigned long long)seed); /* Should it be the last word. */
+                fflush(stdout);
+            }
             run(&arguments, seed, &sums);
             if (arguments.stop && sums.failed > 0) break;
         }
