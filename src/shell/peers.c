@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "base/math.h"
 #include "shell/clock.h"
 #include "shell/log_line.h"
@@ -47,7 +48,8 @@ struct peers {
     bool dirty; /* Something may have to be written. */
     uint16_t port;
     struct link *links;
-    struct link *by_id[UINT16_MAX + 1]; /* Greeted, or being dialled. */
+    struct link *by_id[UINT16_MAX + 1]; /* Greeted, or being dialled; at 0: whoever lets us join. */
+    struct link *speaker;               /* Whose message is being given out. */
     struct pause pauses[UINT16_MAX + 1];
     struct peers_stats stats;
     char read_bytes[READ_BYTES];
@@ -255,9 +257,12 @@ static void greeted(struct link *link)
         }
         link_close(other);
     }
-    link->id = peer->id;
     link->greeted = true;
     peers->stats.connected_count++;
+    /* To a node without an id all are strangers as well, but for the one that it dialled. */
+    if (peers->options.hello.id == 0) return;
+    if (peers->by_id[0] == link) peers->by_id[0] = NULL;
+    link->id = peer->id;
     if (peer->id == 0) return;
     peers->by_id[peer->id] = link;
     peers->pauses[peer->id] = (struct pause){0};
@@ -290,8 +295,10 @@ static void give_out(struct link *link)
         if (event == PEER_READY) {
             greeted(link);
         } else if (event == PEER_MESSAGE) {
+            peers->speaker = link;
             peers->options.events.message(peers->options.events.context, &link->wire.peer, lane,
                                           message);
+            peers->speaker = NULL;
         } else {
             broken(link);
             break;
@@ -429,6 +436,27 @@ enum status peers_send(struct peers *peers, uint16_t to, enum peer_lane lane, st
     peers->dirty = true;
     if (status != STATUS_OK) peers->stats.lost_count++;
     return status;
+}
+
+enum status peers_answer(struct peers *peers, enum peer_lane lane, struct slice message)
+{
+    CHECK(peers->speaker != NULL);
+    enum status status = peer_link_send(&peers->speaker->wire, lane, message);
+    peers->dirty = true;
+    if (status != STATUS_OK) peers->stats.lost_count++;
+    return status;
+}
+
+void peers_hang_up(struct peers *peers, uint16_t id)
+{
+    if (peers->by_id[id] != NULL) link_close(peers->by_id[id]);
+}
+
+void peers_introduce(struct peers *peers, const struct peer_hello *hello)
+{
+    CHECK(peers->speaker == NULL);
+    peers->options.hello = *hello;
+    for (struct link *link = peers->links; link != NULL; link = link->next) link_close(link);
 }
 
 void peers_consumed(struct peers *peers, uint16_t from, size_t bytes)

@@ -9,6 +9,9 @@
  *
  * Who comes in has PEERS_GREETING_MS to say who it is, and PEERS_STRANGERS_MAX may be about to.
  *
+ * A node of no cluster yet has the id 0 and asks its way in: what it sends to 0 goes to the address that
+ * `address` gives for 0, whoever is there; what it is told comes by peers_answer() of the other side.
+ *
  * Threads: the one of the loop. The callbacks are called from within it; they may send, and must not
  * close. docs/design/peers.md. */
 #pragma once
@@ -75,6 +78,17 @@ uint16_t peers_port(const struct peers *peers);
 /* Errors: STATUS_BUSY (too much waits, or it is too early to dial again), STATUS_NOT_FOUND (no
  * address), STATUS_NOMEM: the message is lost and counted. */
 enum status peers_send(struct peers *peers, uint16_t to, enum peer_lane lane, struct slice message);
+
+/* Back over the connection that the message came by; from within its callback alone. It is the one way
+ * to reach a node without an id. Errors: as peers_send(). */
+enum status peers_answer(struct peers *peers, enum peer_lane lane, struct slice message);
+
+/* Closes the connection to a node, if there is one; what waits there is lost. Not from a callback. */
+void peers_hang_up(struct peers *peers, uint16_t id);
+
+/* Who this node is from now on. Closes every connection, for each was made as somebody else. Not from
+ * a callback. */
+void peers_introduce(struct peers *peers, const struct peer_hello *hello);
 
 /* So many bytes of bulk of that node are worked off. */
 void peers_consumed(struct peers *peers, uint16_t from, size_t bytes);

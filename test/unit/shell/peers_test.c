@@ -32,11 +32,13 @@ struct town {
     struct heap heap;
     uv_loop_t loop;
     struct node nodes[NODES + 1]; /* By id. */
+    unsigned seed;                /* Whom a node without an id dials. */
 };
 
 static bool address(void *context, uint16_t id, char *out)
 {
     struct node *node = context;
+    if (id == 0) id = (uint16_t)node->town->seed;
     if (id > NODES || node->town->nodes[id].port == 0) return false;
     snprintf(out, PEERS_ADDRESS_BYTES_MAX + 1, "127.0.0.1:%u", node->town->nodes[id].port);
     return true;
@@ -59,6 +61,10 @@ static void take(void *context, const struct peer_hello *from, enum peer_lane la
     node->got_bytes += message.size;
     node->heard[from->id]++;
     memcpy(node->last, message.data, message.size < 16 ? message.size : 16);
+    if (from->id == 0 && node->id != 0) {
+        EXPECT(peers_answer(node->peers, lane, SLICE_LITERAL("welcome")) == STATUS_OK);
+        return;
+    }
     if (lane != PEER_BULK) return;
     node->bulk_bytes += message.size;
     peers_consumed(node->peers, from->id, message.size);
@@ -345,6 +351,40 @@ TEST_CASE(nodes_of_another_cluster_and_nodes_kept_out_are_told_so)
     town_destroy(town);
 }
 
+/* Both ends of each connection of a stranger are told apart from those of a node. */
+TEST_CASE(who_has_no_id_asks_its_way_in_and_is_somebody_afterwards)
+{
+    struct town *town = town_create();
+    struct node *newcomer = &town->nodes[3];
+    newcomer->id = 0;
+    newcomer->cluster = 0;
+    for (unsigned id = 1; id <= 3; id++) node_open(town, id);
+    for (unsigned seed = 1; seed <= 2; seed++) {
+        town->seed = seed;
+        peers_hang_up(newcomer->peers, 0);
+        for (int i = 0; i < 2; i++) {
+            EXPECT(peers_send(newcomer->peers, 0, PEER_URGENT, SLICE_LITERAL("let me in")) ==
+                   STATUS_OK);
+            UNTIL(town, newcomer->heard[seed] == (size_t)i + 1);
+        }
+        EXPECT(memcmp(newcomer->last, "welcome", 7) == 0);
+        EXPECT(town->nodes[seed].heard[0] == 2);
+        EXPECT(stats_of(town, 3).dialled_count == seed);
+    }
+    newcomer->id = 3;
+    peers_introduce(newcomer->peers, &(struct peer_hello){.cluster = 7,
+                                                          .generation = 1,
+                                                          .id = 3,
+                                                          .incarnation = 103,
+                                                          .boot = 1,
+                                                          .window = PEER_WINDOW_BYTES});
+    make_heard(town, 3, 1);
+    make_heard(town, 1, 3);
+    make_heard(town, 2, 3);
+    UNTIL(town, stats_of(town, 3).connected_count == 2);
+    town_destroy(town);
+}
+
 TEST_CASE(an_address_that_is_none_fails_at_once)
 {
     struct town *town = town_create();
@@ -369,4 +409,5 @@ TEST_MAIN(TEST(messages_go_both_ways_over_one_connection),
           TEST(who_is_silent_or_speaks_something_else_is_shown_out),
           TEST(only_so_many_strangers_may_stand_at_the_door),
           TEST(nodes_of_another_cluster_and_nodes_kept_out_are_told_so),
+          TEST(who_has_no_id_asks_its_way_in_and_is_somebody_afterwards),
           TEST(an_address_that_is_none_fails_at_once))
