@@ -259,6 +259,22 @@ enum problem_code node_problem_of(enum status status)
     }
 }
 
+enum problem_code node_problem_of_outcome(enum request_outcome outcome, enum status status)
+{
+    switch (outcome) {
+    case REQUEST_ABSENT:
+        return PROBLEM_NOT_FOUND;
+    case REQUEST_NO_HEALTHY_OWNER:
+        return PROBLEM_NO_HEALTHY_OWNER;
+    case REQUEST_QUORUM_NOT_MET:
+        return PROBLEM_QUORUM_NOT_MET;
+    case REQUEST_TIMED_OUT:
+        return PROBLEM_TIMEOUT;
+    default:
+        return node_problem_of(status);
+    }
+}
+
 enum fold node_fold(struct slice name)
 {
     (void)name; /* Namespace settings come with the admin routes; until then all fold alike. */

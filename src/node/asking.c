@@ -5,8 +5,7 @@
 void asking_refuse(struct asking *asking, enum problem_code code, const char *detail,
                    const char *field)
 {
-    struct node_reply reply = node_reply_of(asking->request);
-    node_refuse(asking->reader, &reply, code, detail, field, asking->out);
+    node_refuse(asking->reader, &asking->reply, code, detail, field, asking->out);
 }
 
 void asking_refuse_status(struct asking *asking, enum status status)
@@ -43,12 +42,11 @@ enum status asking_read_prefix(struct asking *asking)
 void asking_answer(struct asking *asking, uint16_t http_status)
 {
     struct node_reader *reader = asking->reader;
-    struct node_reply reply = node_reply_of(asking->request);
     if (buf_status(&reader->body) != STATUS_OK)
         asking_refuse_status(asking, STATUS_NOMEM);
     else
-        node_answer(reader, &reply, http_status, "application/json", buf_slice(&reader->body),
-                    asking->out);
+        node_answer(reader, &asking->reply, http_status, "application/json",
+                    buf_slice(&reader->body), asking->out);
 }
 
 void asking_write_tags(struct json_writer *writer, struct slice tags)

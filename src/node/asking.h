@@ -5,9 +5,12 @@
 #include "node/params.h"
 #include "proto/json_write.h"
 
+struct node_question;
+
 struct asking {
     struct node_reader *reader;
-    const struct http_request *request;
+    const struct http_request *request; /* Until its parameters are read. */
+    struct node_reply reply;
     const struct view *view;
     uint64_t now_ms;
     struct buf *out;
@@ -35,6 +38,19 @@ void asking_answer(struct asking *asking, uint16_t http_status);
 void asking_write_tags(struct json_writer *writer, struct slice tags);
 void asking_write_payload(struct json_writer *writer, const struct record *record);
 
+/* --- read.c --- */
+
+/* The word to look up, as a key in `reader->key`. False when the request was refused. */
+bool asking_read_word(struct asking *asking);
+
+void asking_answer_word(struct asking *asking, struct slice word, const struct record *record);
+void asking_answer_count(struct asking *asking, uint64_t count);
+
 /* --- search.c --- */
 
 void asking_search(struct asking *asking, bool plain);
+
+/* The same of a cluster: what to ask, with slices of the reader, false when the request was refused;
+ * and what to say to the reply. */
+bool asking_search_ask(struct asking *asking, struct request *request);
+void asking_search_answer(struct asking *asking, const struct node_question *question);

@@ -21,6 +21,7 @@ void node_batch_deinit(struct node_batch *batch)
     heap_free(batch->heap, batch->items);
     heap_free(batch->heap, batch->writes);
     heap_free(batch->heap, batch->outcomes);
+    heap_free(batch->heap, batch->terms);
     node_batch_init(batch, batch->heap);
 }
 
@@ -47,6 +48,9 @@ static enum status make_room(struct node_batch *batch)
         heap_realloc(batch->heap, batch->outcomes, capacity * sizeof *outcomes);
     if (outcomes == NULL) return STATUS_NOMEM;
     batch->outcomes = outcomes;
+    struct node_terms *terms = heap_realloc(batch->heap, batch->terms, capacity * sizeof *terms);
+    if (terms == NULL) return STATUS_NOMEM;
+    batch->terms = terms;
     batch->capacity = capacity;
     return STATUS_OK;
 }
@@ -101,6 +105,11 @@ enum status node_batch_add(struct node_batch *batch, enum store_write_kind kind,
         return status;
     }
     batch->items[batch->item_count++] = item;
+    batch->terms[batch->write_count] = (struct node_terms){
+        .has_consistency = word->has_consistency,
+        .consistency = word->consistency,
+        .ack_count = 1,
+    };
     batch->writes[batch->write_count++] = (struct store_write){
         .kind = kind,
         .score = word->score,
@@ -170,7 +179,8 @@ void node_batch_seal(struct node_batch *batch)
 }
 
 static void write_outcome(struct node_reader *reader, const struct node_item *item,
-                          struct slice word, const struct store_outcome *outcome)
+                          struct slice word, const struct store_outcome *outcome,
+                          const struct node_terms *terms)
 {
     struct json_writer writer = json_writer_of(&reader->body);
     json_write_object_begin(&writer);
@@ -192,17 +202,41 @@ static void write_outcome(struct node_reader *reader, const struct node_item *it
     if (!version_is_none(outcome->version))
         node_write_version(&writer, "version", outcome->version);
     json_write_name(&writer, "acks");
-    json_write_u64(&writer, 1);
+    json_write_u64(&writer, terms->ack_count);
+    if (terms->sloppy) {
+        json_write_name(&writer, "sloppy");
+        json_write_bool(&writer, true);
+    }
     json_write_object_end(&writer);
 }
 
-static void refuse_outcome(struct node_reader *reader, const struct node_reply *reply,
-                           enum status status, struct buf *out)
+bool node_batch_failed(const struct node_batch *batch, const struct node_item *item,
+                       enum status status, enum problem_code *code, const char **detail)
 {
-    const char *detail = NULL;
-    enum problem_code code = node_problem_of(status);
-    if (status == STATUS_TIMEOUT)
-        detail = "the log could not be made durable: the outcome is unknown until a restart";
+    const struct node_terms *terms = &batch->terms[item->write];
+    if (status == STATUS_OK) status = batch->outcomes[item->write].status;
+    if (status == STATUS_OK) return false;
+    *detail = NULL;
+    *code = node_problem_of(status);
+    if (status == STATUS_TIMEOUT && terms->outcome == REQUEST_DONE)
+        *detail = "the log could not be made durable: the outcome is unknown until a restart";
+    if (status == STATUS_TIMEOUT && terms->outcome == REQUEST_REFUSED)
+        *detail = "there was no time left for it: nothing was done";
+    if (terms->outcome == REQUEST_DONE || terms->outcome == REQUEST_REFUSED) return true;
+    *code = node_problem_of_outcome(terms->outcome, status);
+    if (terms->outcome == REQUEST_TIMED_OUT)
+        *detail = "too few nodes acknowledged the write in time: its outcome is unknown";
+    return true;
+}
+
+static void refuse_write(const struct node_batch *batch, const struct node_item *item,
+                         struct node_reader *reader, const struct node_reply *reply,
+                         enum status status, struct buf *out)
+{
+    enum problem_code code;
+    const char *detail;
+    CHECK(node_batch_failed(batch, item, status, &code, &detail));
+    if (status == STATUS_OK) status = batch->outcomes[item->write].status;
     if (status == STATUS_INVALID) {
         code = PROBLEM_INVALID_SCORE;
         detail = "the score would no longer be a finite number";
@@ -217,15 +251,14 @@ static void answer_write(const struct node_batch *batch, const struct node_item 
     const struct store_outcome *outcome = &batch->outcomes[item->write];
     struct node_reply reply;
     memcpy(&reply, batch->bytes.data + item->reply_at, sizeof reply);
-    if (status == STATUS_OK) status = outcome->status;
-    if (status != STATUS_OK) {
-        refuse_outcome(reader, &reply, status, out);
+    if (status != STATUS_OK || outcome->status != STATUS_OK) {
+        refuse_write(batch, item, reader, &reply, status, out);
         return;
     }
     bool created = item->endpoint != NODE_WORD_REMOVE && !outcome->was_live;
     buf_clear(&reader->body);
     write_outcome(reader, item, slice_of(batch->bytes.data + item->word_at, item->word_size),
-                  outcome);
+                  outcome, &batch->terms[item->write]);
     node_answer(reader, &reply, created ? 201 : 200, "application/json", buf_slice(&reader->body),
                 out);
 }

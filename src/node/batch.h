@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/slice.h"
 #include "base/status.h"
+#include "cluster/request.h"
 #include "node/node.h"
 #include "store/store.h"
 
@@ -35,6 +36,15 @@ struct node_item {
     enum node_endpoint endpoint;
 };
 
+/* What a cluster needs of one write besides, and what it says to it. A node alone leaves it be. */
+struct node_terms {
+    bool has_consistency; /* Else what the cluster is set to. */
+    enum consistency consistency;
+    enum request_outcome outcome; /* REQUEST_REFUSED: the store's outcome says why. */
+    uint8_t ack_count;
+    bool sloppy;
+};
+
 struct node_batch {
     struct heap *heap;
     struct buf bytes;
@@ -42,6 +52,7 @@ struct node_batch {
     struct node_item *items;
     struct store_write *writes;
     struct store_outcome *outcomes;
+    struct node_terms *terms;
     size_t item_count, write_count, capacity;
 };
 
@@ -64,6 +75,8 @@ struct node_word {
     struct slice payload;
     struct slice tags; /* Canonical: see struct record. */
     uint64_t expires_at;
+    bool has_consistency;
+    enum consistency consistency;
 };
 
 /* Adds a write. `line` 0: `reply` says how its request is to be answered, else NULL.
@@ -77,6 +90,11 @@ enum status node_batch_add(struct node_batch *batch, enum store_write_kind kind,
 enum status node_batch_add_request(struct node_batch *batch, struct node_reader *reader,
                                    enum node_endpoint endpoint, const struct http_request *request,
                                    struct slice body, uint64_t now_ms);
+
+/* Whether an item of a batch with this status did not go in: the problem that it is to a client, and
+ * words for it, NULL: those of the problem. */
+bool node_batch_failed(const struct node_batch *batch, const struct node_item *item,
+                       enum status status, enum problem_code *code, const char **detail);
 
 /* Nothing is added from here on: `writes` is complete. */
 void node_batch_seal(struct node_batch *batch);

@@ -1,5 +1,6 @@
 #include "node/export.h"
 
+#include "cluster/data_message.h"
 #include "core/key.h"
 #include "proto/lines.h"
 
@@ -10,6 +11,8 @@ struct node_export {
     struct buf prefix;
     struct buf last; /* Key of the last word given; empty: none yet. */
     enum node_format format;
+    bool has_consistency;
+    enum consistency consistency;
 };
 
 enum status node_export_create(struct node_reader *reader, const struct http_request *request,
@@ -25,6 +28,8 @@ enum status node_export_create(struct node_reader *reader, const struct http_req
     if (export == NULL) return STATUS_NOMEM;
     export->heap = reader->heap;
     export->format = params.format;
+    export->has_consistency = (params.given & NODE_PARAM_CONSISTENCY) != 0;
+    export->consistency = params.consistency;
     buf_init(&export->prefix, reader->heap);
     buf_init(&export->last, reader->heap);
     status = key_prefix(params.ns, params.q, node_fold(params.ns), &export->prefix);
@@ -81,19 +86,29 @@ static enum status write_line(struct export_step *step, struct slice word,
     return STATUS_OK;
 }
 
+static enum status write_word(struct export_step *step, struct slice key,
+                              const struct record *record)
+{
+    struct slice ns;
+    enum status status = key_decode(key, &ns, &step->reader->word);
+    return status == STATUS_OK ? write_line(step, buf_slice(&step->reader->word), record) : status;
+}
+
+static enum status note_last(struct node_export *export, struct slice key)
+{
+    buf_clear(&export->last);
+    buf_append_slice(&export->last, key);
+    return buf_status(&export->last);
+}
+
 static enum status visit_word(void *context, struct slice key, const struct record *record)
 {
     struct export_step *step = context;
-    struct slice ns;
-    enum status status = key_decode(key, &ns, &step->reader->word);
-    if (status == STATUS_OK) status = write_line(step, buf_slice(&step->reader->word), record);
+    enum status status = write_word(step, key, record);
     if (status != STATUS_OK) return status;
     if (step->out->size - step->begin < EXPORT_STEP_BYTES) return STATUS_OK;
-
-    buf_clear(&step->export->last);
-    buf_append_slice(&step->export->last, key);
     step->more = true;
-    status = buf_status(&step->export->last);
+    status = note_last(step->export, key);
     return status == STATUS_OK ? STATUS_END : status;
 }
 
@@ -111,6 +126,20 @@ enum status node_export_step(struct node_export *export, struct node_reader *rea
     return step.more ? STATUS_PARTIAL : STATUS_OK;
 }
 
+void node_export_refuse(struct node_reader *reader, const struct node_reply *reply,
+                        enum status status, struct buf *out)
+{
+    if (status == STATUS_INVALID)
+        node_refuse(reader, reply, PROBLEM_INVALID_PARAMETER,
+                    "a word holds a tab or an end of line, which TSV cannot; ndjson holds every "
+                    "word",
+                    "format", out);
+    else
+        node_refuse(reader, reply, node_problem_of(status),
+                    status == STATUS_CORRUPT ? "a data file is damaged; /ready names it" : NULL,
+                    NULL, out);
+}
+
 enum status node_export_try(struct node_export *export, struct node_reader *reader,
                             const struct node_reply *reply, const struct view *view,
                             uint64_t now_ms, struct buf *out)
@@ -121,14 +150,38 @@ enum status node_export_try(struct node_export *export, struct node_reader *read
     buf_deinit(&piece);
     buf_clear(&export->last); /* It begins anew. */
     if (status == STATUS_OK || status == STATUS_PARTIAL) return STATUS_OK;
-    if (status == STATUS_INVALID)
-        node_refuse(reader, reply, PROBLEM_INVALID_PARAMETER,
-                    "a word holds a tab or an end of line, which TSV cannot; ndjson holds every "
-                    "word",
-                    "format", out);
-    else
-        node_refuse(reader, reply, node_problem_of(status),
-                    status == STATUS_CORRUPT ? "a data file is damaged; /ready names it" : NULL,
-                    NULL, out);
+    node_export_refuse(reader, reply, status, out);
     return status;
+}
+
+enum status node_export_ask(struct node_export *export, uint32_t timeout_ms,
+                            struct node_question *question)
+{
+    struct request request = {
+        .kind = REQUEST_SCAN,
+        .has_consistency = export->has_consistency,
+        .consistency = export->consistency,
+        .key = buf_slice(&export->prefix),
+        .from.key = buf_slice(&export->last),
+        .limit = REQUEST_LIMIT_MAX,
+        .timeout_ms = timeout_ms,
+    };
+    question->endpoint = NODE_EXPORT;
+    return question_keep(question, &request, &(struct node_params){.limit = REQUEST_LIMIT_MAX});
+}
+
+enum status node_export_give(struct node_export *export, struct node_reader *reader,
+                             const struct node_question *question, struct buf *out)
+{
+    struct export_step step = {export, reader, out, out->size, false};
+    struct slice rest = buf_slice(&question->entries);
+    struct request_entry entry = {0};
+    enum status status = STATUS_OK;
+    if (question->outcome != REQUEST_DONE) return STATUS_CANCELLED;
+    while (status == STATUS_OK && data_entry_next(&rest, &entry))
+        status = write_word(&step, entry.key, &entry.record);
+    if (status == STATUS_OK && entry.key.size > 0) status = note_last(export, entry.key);
+    if (status == STATUS_OK) status = buf_status(out);
+    if (status != STATUS_OK) return status;
+    return question->more ? STATUS_PARTIAL : STATUS_OK;
 }

@@ -6,6 +6,7 @@
 
 #include "node/node.h"
 #include "node/params.h"
+#include "node/question.h"
 
 struct node_export;
 
@@ -23,6 +24,18 @@ const char *node_export_content_type(const struct node_export *export);
 enum status node_export_try(struct node_export *export, struct node_reader *reader,
                             const struct node_reply *reply, const struct view *view,
                             uint64_t now_ms, struct buf *out);
+
+/* Of a cluster: asks for the next page, and appends its lines once they came. The outcomes are those of
+ * node_export_step(); what was not REQUEST_DONE is STATUS_CANCELLED. Errors of the first:
+ * STATUS_NOMEM. */
+enum status node_export_ask(struct node_export *export, uint32_t timeout_ms,
+                            struct node_question *question);
+enum status node_export_give(struct node_export *export, struct node_reader *reader,
+                             const struct node_question *question, struct buf *out);
+
+/* The refusal of an export whose first piece came to that. */
+void node_export_refuse(struct node_reader *reader, const struct node_reply *reply,
+                        enum status status, struct buf *out);
 
 /* Appends about 64 KiB of lines. STATUS_PARTIAL: there is more; STATUS_OK: complete. After an
  * error the answer cannot be completed: break the connection. A word that the format cannot

@@ -12,7 +12,8 @@
 uint16_t figures_ready(const struct node_facts *facts, struct buf *body)
 {
     const struct store_stats *store = &facts->store;
-    bool ready = !facts->draining && !store->read_only && !store->damaged;
+    bool ready = !facts->draining && !store->read_only && !store->damaged &&
+                 facts->not_ready == NULL;
 
     buf_clear(body);
     struct json_writer writer = json_writer_of(body);
@@ -22,6 +23,7 @@ uint16_t figures_ready(const struct node_facts *facts, struct buf *body)
     json_write_name(&writer, "reasons");
     json_write_array_begin(&writer);
     if (facts->draining) json_write_text(&writer, "the server is stopping");
+    if (facts->not_ready != NULL) json_write_text(&writer, facts->not_ready);
     if (store->read_only)
         json_write_text(&writer, "a write to the log failed: read-only until a restart");
     if (store->damaged)

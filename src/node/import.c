@@ -18,6 +18,8 @@ struct node_import {
     struct lines lines;
     char ns[NAMESPACE_BYTES_MAX];
     size_t ns_size;
+    bool has_consistency;
+    enum consistency consistency;
     uint64_t imported, failed;
     struct import_error errors[IMPORT_ERRORS_MAX];
     size_t error_count;
@@ -72,6 +74,8 @@ enum status node_import_create(struct node_reader *reader, const struct http_req
     if (import == NULL) return STATUS_NOMEM;
     import->heap = reader->heap;
     import->ns_size = params.ns.size;
+    import->has_consistency = (params.given & NODE_PARAM_CONSISTENCY) != 0;
+    import->consistency = params.consistency;
     memcpy(import->ns, params.ns.data, params.ns.size);
     lines_init(&import->lines, format, reader->heap);
     *out = import;
@@ -96,7 +100,11 @@ static void note_failure(struct node_import *import, uint64_t line, enum problem
 static enum status add_line(struct node_import *import, const struct line *line, uint64_t now_ms,
                             struct node_batch *batch)
 {
-    struct node_word word = {.ns = slice_of(import->ns, import->ns_size)};
+    struct node_word word = {
+        .ns = slice_of(import->ns, import->ns_size),
+        .has_consistency = import->has_consistency,
+        .consistency = import->consistency,
+    };
     node_word_of_input(&line->input, false, now_ms, &word);
     enum status status = node_batch_add(batch, STORE_SET, NODE_IMPORT, &word, line->number, NULL);
     if (status != STATUS_INVALID && status != STATUS_LIMIT) return status;
@@ -124,16 +132,16 @@ enum status node_import_feed(struct node_import *import, struct slice *input, bo
 }
 
 void node_import_take(struct node_import *import, const struct node_batch *batch,
-                      enum status batch_status)
+                      enum status status)
 {
     for (size_t i = 0; i < batch->item_count; i++) {
         const struct node_item *item = &batch->items[i];
-        enum status status = batch_status;
-        if (status == STATUS_OK) status = batch->outcomes[item->write].status;
-        if (status == STATUS_OK)
-            import->imported++;
+        enum problem_code code;
+        const char *detail;
+        if (node_batch_failed(batch, item, status, &code, &detail))
+            note_failure(import, item->line, code, detail);
         else
-            note_failure(import, item->line, node_problem_of(status), NULL);
+            import->imported++;
     }
 }
 

@@ -19,6 +19,7 @@
 #include "base/buf.h"
 #include "base/heap.h"
 #include "base/prng.h"
+#include "cluster/request.h"
 #include "core/fold.h"
 #include "core/query.h"
 #include "node/walks.h"
@@ -65,6 +66,7 @@ struct node_facts {
     const char *version;
     const char *damaged_file; /* NULL: none. */
     const char *job_name;     /* NULL: no job is under way. */
+    const char *not_ready;    /* Why a member of a cluster serves nothing; NULL: it does. */
     bool draining;
     uint64_t uptime_s, memory_bytes, memory_limit_bytes, queue_count, connection_count;
     uint64_t sync_us_sum, sync_us_max;
@@ -156,6 +158,9 @@ void node_count(struct node_reader *reader, enum node_endpoint endpoint, uint64_
 
 /* The problem that a failed status of the store is to a client. */
 enum problem_code node_problem_of(enum status status);
+
+/* The same for what a cluster did not do; `status` is that of REQUEST_REFUSED. */
+enum problem_code node_problem_of_outcome(enum request_outcome outcome, enum status status);
 
 /* The fold of a namespace. */
 enum fold node_fold(struct slice name);

@@ -97,9 +97,16 @@ static enum status read_format(struct reading *reading, struct slice value)
 /* With one node every level is the same, so each is kept. */
 static enum status read_consistency(struct reading *reading, struct slice value)
 {
-    if (slice_equal(value, SLICE_LITERAL("one")) || slice_equal(value, SLICE_LITERAL("quorum")) ||
-        slice_equal(value, SLICE_LITERAL("all")))
+    static const struct slice names[] = {
+        [CONSISTENCY_ONE] = SLICE_INITIALIZER("one"),
+        [CONSISTENCY_QUORUM] = SLICE_INITIALIZER("quorum"),
+        [CONSISTENCY_ALL] = SLICE_INITIALIZER("all"),
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (!slice_equal(value, names[i])) continue;
+        reading->params->consistency = (enum consistency)i;
         return STATUS_OK;
+    }
     return refuse(reading, PROBLEM_INVALID_PARAMETER, "consistency",
                   "consistency is one, quorum or all");
 }

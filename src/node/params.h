@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/slice.h"
 #include "base/status.h"
+#include "cluster/rangemap.h"
 #include "proto/cursor.h"
 #include "proto/problem.h"
 
@@ -29,6 +30,7 @@ struct node_params {
     uint32_t limit;
     enum cursor_sort sort;
     enum node_format format;
+    enum consistency consistency; /* If it is given. */
 };
 
 struct node_param_error {

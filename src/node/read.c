@@ -6,6 +6,18 @@
 #include "node/figures.h"
 #include "node/words.h"
 
+void asking_answer_count(struct asking *asking, uint64_t count)
+{
+    struct node_reader *reader = asking->reader;
+    buf_clear(&reader->body);
+    struct json_writer writer = json_writer_of(&reader->body);
+    json_write_object_begin(&writer);
+    json_write_name(&writer, "count");
+    json_write_u64(&writer, count);
+    json_write_object_end(&writer);
+    asking_answer(asking, 200);
+}
+
 static void count(struct asking *asking)
 {
     struct node_reader *reader = asking->reader;
@@ -19,13 +31,7 @@ static void count(struct asking *asking)
         asking_refuse_status(asking, status);
         return;
     }
-    buf_clear(&reader->body);
-    struct json_writer writer = json_writer_of(&reader->body);
-    json_write_object_begin(&writer);
-    json_write_name(&writer, "count");
-    json_write_u64(&writer, words);
-    json_write_object_end(&writer);
-    asking_answer(asking, 200);
+    asking_answer_count(asking, words);
 }
 
 void node_write_version(struct json_writer *writer, const char *name, struct version version)
@@ -56,35 +62,44 @@ static void write_record(struct json_writer *writer, struct slice word, const st
     json_write_object_end(writer);
 }
 
-static void get(struct asking *asking)
+void asking_answer_word(struct asking *asking, struct slice word, const struct record *record)
 {
     struct node_reader *reader = asking->reader;
-    struct node_params *params = &asking->params;
-    struct query_hit hit;
+    buf_clear(&reader->body);
+    struct json_writer writer = json_writer_of(&reader->body);
+    write_record(&writer, word, record);
+    asking_answer(asking, 200);
+}
 
+bool asking_read_word(struct asking *asking)
+{
+    struct node_params *params = &asking->params;
     if (!asking_read_params(asking, NODE_PARAM_NS | NODE_PARAM_WORD | NODE_PARAM_CONSISTENCY))
-        return;
+        return false;
     if (!(params->given & NODE_PARAM_WORD)) {
         asking_refuse(asking, PROBLEM_MISSING_FIELD, "the parameter names the word to look up",
                       "word");
-        return;
+        return false;
     }
+    enum status status =
+        key_encode(params->ns, params->word, node_fold(params->ns), &asking->reader->key);
+    if (status != STATUS_OK) asking_refuse_status(asking, status);
+    return status == STATUS_OK;
+}
+
+static void get(struct asking *asking)
+{
+    struct query_hit hit;
+    if (!asking_read_word(asking)) return;
     struct query query = asking_query(asking);
-    enum status status = key_encode(params->ns, params->word, node_fold(params->ns), &reader->key);
-    if (status == STATUS_OK) status = query_get(&query, buf_slice(&reader->key), &hit);
+    enum status status = query_get(&query, buf_slice(&asking->reader->key), &hit);
     if (status == STATUS_OK && !hit.live) status = STATUS_NOT_FOUND;
-    if (status == STATUS_NOT_FOUND) {
+    if (status == STATUS_NOT_FOUND)
         asking_refuse(asking, PROBLEM_NOT_FOUND, "there is no such word", "word");
-        return;
-    }
-    if (status != STATUS_OK) {
+    else if (status != STATUS_OK)
         asking_refuse_status(asking, status);
-        return;
-    }
-    buf_clear(&reader->body);
-    struct json_writer writer = json_writer_of(&reader->body);
-    write_record(&writer, params->word, &hit.record);
-    asking_answer(asking, 200);
+    else
+        asking_answer_word(asking, asking->params.word, &hit.record);
 }
 
 /* --- Health and figures --- */
@@ -103,11 +118,11 @@ void node_read(struct node_reader *reader, enum node_endpoint endpoint,
     struct asking asking = {
         .reader = reader,
         .request = request,
+        .reply = node_reply_of(request),
         .view = view,
         .now_ms = now_ms,
         .out = out,
     };
-    struct node_reply reply;
     const char *content_type;
 
     switch (endpoint) {
@@ -132,9 +147,8 @@ void node_read(struct node_reader *reader, enum node_endpoint endpoint,
         asking_answer(&asking, 200);
         break;
     case NODE_METRICS:
-        reply = node_reply_of(request);
         content_type = figures_metrics(facts, request, &reader->body);
-        node_answer(reader, &reply, 200, content_type, buf_slice(&reader->body), out);
+        node_answer(reader, &asking.reply, 200, content_type, buf_slice(&reader->body), out);
         break;
     default:
         node_refuse_route(reader, request, out);

@@ -1,7 +1,9 @@
 /* Searches: a page of the words under a prefix, in one of the orders. */
+#include "cluster/data_message.h"
 #include "core/key.h"
 #include "core/limits.h"
 #include "node/asking.h"
+#include "node/question.h"
 #include "node/walks.h"
 #include "store/view.h"
 
@@ -199,6 +201,22 @@ static enum status go_on(struct searching *searching, const struct query *query,
     return status;
 }
 
+static struct query_position position_of(const struct cursor *after)
+{
+    return (struct query_position){
+        .best = {score_order_of(after->score), after->created_time, after->created_node},
+        .key = after->key,
+    };
+}
+
+static struct query_from from_of(const struct asking *asking, const struct cursor *after)
+{
+    return (struct query_from){
+        .key = after == NULL ? (struct slice){0} : after->key,
+        .descending = asking->params.sort == CURSOR_ALPHABETICAL_REVERSE,
+    };
+}
+
 static enum status run_popularity(struct searching *searching, const struct query *query,
                                   const struct cursor *after)
 {
@@ -210,10 +228,7 @@ static enum status run_popularity(struct searching *searching, const struct quer
                                  &searching->more);
     if (after == NULL) return query_best(query, prefix, limit, NULL, visit_result, searching);
 
-    struct query_position position = {
-        .best = {score_order_of(after->score), after->created_time, after->created_node},
-        .key = after->key,
-    };
+    struct query_position position = position_of(after);
     if (query_is_settled(query)) return go_on(searching, query, &position);
     return query_best(query, prefix, limit, &position, visit_result, searching);
 }
@@ -226,10 +241,7 @@ static enum status run_search(struct searching *searching, const struct cursor *
     uint64_t limit = (uint64_t)asking->params.limit + 1;
 
     if (asking->params.sort == CURSOR_POPULARITY) return run_popularity(searching, &query, after);
-    struct query_from from = {
-        .key = after == NULL ? (struct slice){0} : after->key,
-        .descending = asking->params.sort == CURSOR_ALPHABETICAL_REVERSE,
-    };
+    struct query_from from = from_of(asking, after);
     return query_scan(&query, prefix, &from, limit, visit_result, searching);
 }
 
@@ -256,39 +268,93 @@ static void finish_search(struct searching *searching)
     asking_answer(asking, 200);
 }
 
-void asking_search(struct asking *asking, bool plain)
+/* The parameters; `*after` is `cursor`, or NULL. False when the request was refused. */
+static bool read_search(struct asking *asking, struct cursor *cursor, const struct cursor **after)
 {
     struct node_reader *reader = asking->reader;
-    struct cursor cursor;
-    const struct cursor *after = NULL;
-
+    *after = NULL;
     if (!asking_read_params(asking, NODE_PARAM_NS | NODE_PARAM_Q | NODE_PARAM_LIMIT |
                                         NODE_PARAM_CURSOR | NODE_PARAM_SORT |
                                         NODE_PARAM_CONSISTENCY))
-        return;
+        return false;
     enum status status = asking_read_prefix(asking);
     if (status == STATUS_OK && (asking->params.given & NODE_PARAM_CURSOR)) {
         status =
-            cursor_decode(asking->params.cursor, question_hash(asking), &reader->cursor, &cursor);
-        if (status == STATUS_OK && cursor.sort != asking->params.sort) status = STATUS_INVALID;
+            cursor_decode(asking->params.cursor, question_hash(asking), &reader->cursor, cursor);
+        if (status == STATUS_OK && cursor->sort != asking->params.sort) status = STATUS_INVALID;
         if (status == STATUS_INVALID) {
             asking_refuse(asking, PROBLEM_INVALID_CURSOR,
                           "the cursor was altered, or comes from another query", "cursor");
-            return;
+            return false;
         }
-        after = &cursor;
+        *after = cursor;
     }
+    if (status != STATUS_OK) asking_refuse_status(asking, status);
+    return status == STATUS_OK;
+}
 
-    buf_clear(&reader->body);
+static struct searching begin_search(struct asking *asking, bool plain)
+{
+    buf_clear(&asking->reader->body);
     struct searching searching = {
         .asking = asking,
-        .writer = json_writer_of(&reader->body),
+        .writer = json_writer_of(&asking->reader->body),
         .plain = plain,
     };
     json_write_object_begin(&searching.writer);
     json_write_name(&searching.writer, "results");
     json_write_array_begin(&searching.writer);
-    if (status == STATUS_OK) status = run_search(&searching, after);
+    return searching;
+}
+
+void asking_search(struct asking *asking, bool plain)
+{
+    struct cursor cursor;
+    const struct cursor *after;
+    if (!read_search(asking, &cursor, &after)) return;
+    struct searching searching = begin_search(asking, plain);
+    enum status status = run_search(&searching, after);
+    if (status == STATUS_OK)
+        finish_search(&searching);
+    else
+        asking_refuse_status(asking, status);
+}
+
+bool asking_search_ask(struct asking *asking, struct request *request)
+{
+    struct cursor cursor;
+    const struct cursor *after;
+    if (!read_search(asking, &cursor, &after)) return false;
+    request->key = buf_slice(&asking->reader->prefix);
+    request->limit = asking->params.limit;
+    if (asking->params.sort == CURSOR_POPULARITY) {
+        request->kind = REQUEST_BEST;
+        request->has_after = after != NULL;
+        if (after != NULL) request->after = position_of(after);
+    } else {
+        request->kind = REQUEST_SCAN;
+        request->from = from_of(asking, after);
+    }
+    return true;
+}
+
+void asking_search_answer(struct asking *asking, const struct node_question *question)
+{
+    struct node_reader *reader = asking->reader;
+    struct slice rest = buf_slice(&question->entries);
+    struct request_entry entry = {0};
+    buf_clear(&reader->prefix);
+    buf_append_slice(&reader->prefix, question->request.key);
+    struct searching searching = begin_search(asking, question->endpoint == NODE_SEARCH_PLAIN);
+    enum status status = buf_status(&reader->prefix);
+    while (status == STATUS_OK && data_entry_next(&rest, &entry))
+        status = visit_result(&searching, entry.key, &entry.record);
+    if (status == STATUS_END) status = STATUS_OK; /* The page is full before all are given. */
+    if (status == STATUS_OK && question->more && !searching.more && searching.given > 0) {
+        /* The owners ended the page, perhaps before its limit. */
+        searching.more = true;
+        note_last(&searching, entry.key, record_best(&entry.record));
+    }
     if (status == STATUS_OK)
         finish_search(&searching);
     else

@@ -54,6 +54,8 @@ enum status node_word_read(struct node_reader *reader, enum node_endpoint endpoi
         node_params_read(request->query, allowed, &reader->decoded, &params, error);
     if (status != STATUS_OK) return status;
     word->ns = params.ns;
+    word->has_consistency = (params.given & NODE_PARAM_CONSISTENCY) != 0;
+    word->consistency = params.consistency;
     /* A removal may name its word in the query instead of the body. */
     bool named = params.given & NODE_PARAM_WORD;
     word->word = params.word;
