@@ -12,6 +12,7 @@
 #include "shell/bus_guard.h"
 #include "shell/config.h"
 #include "shell/engine.h"
+#include "shell/host.h"
 #include "shell/log_line.h"
 #include "shell/loop.h"
 #include "shell/server.h"
@@ -19,6 +20,8 @@
 enum { MALLOC_LARGE_BYTES = 256 << 10, MALLOC_TRIM_BYTES = 1 << 20, MALLOC_POOL_COUNT = 4 };
 
 enum { EXIT_FAILED = 1, BUILD_BYTES_PER_S = 256 << 20, SCRUB_INTERVAL_S = 60, ADDRESS_BYTES = 320 };
+
+enum { DAY_MS = 24 * 3600 * 1000 };
 
 static uint64_t half_of_memory(void)
 {
@@ -60,7 +63,7 @@ static struct engine_options engine_options_of(const struct config *config)
         .directory = config->data,
     };
     options.store.publish_after_sync = config->sync_interval_ms == 0;
-    options.store.gc_age_ms = config->tombstone_gc_days * 24 * 3600 * 1000;
+    options.store.gc_age_ms = config->tombstone_gc_days * DAY_MS;
     if (config->node_id != 0) options.store.node_id = (uint16_t)config->node_id;
 
     /* Two memory tries may stand side by side, and a flush needs as much as one again: half of
@@ -70,6 +73,35 @@ static struct engine_options engine_options_of(const struct config *config)
     options.store.memory_bytes_max = memory_of(config);
     options.store.file_bytes = u64_min(options.store.file_bytes, memory_of(config) / 16);
     return options;
+}
+
+/* What a cluster that is founded here is set to; one that is joined has its own. */
+static struct rangemap_settings settings_of(const struct config *config)
+{
+    static const enum consistency levels[] = {
+        [CONFIG_ONE] = CONSISTENCY_ONE,
+        [CONFIG_QUORUM] = CONSISTENCY_QUORUM,
+        [CONFIG_ALL] = CONSISTENCY_ALL,
+    };
+    return (struct rangemap_settings){
+        .replication_factor = (uint8_t)config->replication_factor,
+        .write_quorum = (uint8_t)config->write_quorum,
+        .read_quorum = (uint8_t)config->read_quorum,
+        .write_consistency = levels[config->write_consistency],
+        .read_consistency = levels[config->read_consistency],
+        .sloppy_quorum = config->sloppy_quorum,
+        .k_factor = (uint8_t)config->k_factor,
+        .shard_min_bytes = config->shard_min_bytes,
+        .shard_split_bytes = config->shard_split_bytes,
+        .tombstone_gc_ms = config->tombstone_gc_days * DAY_MS,
+        .gossip_interval_ms = (uint32_t)config->gossip_interval_ms,
+        .max_clock_skew_ms = (uint32_t)config->max_clock_skew_ms,
+    };
+}
+
+static const char *address_of(const char *host)
+{
+    return strcmp(host, "localhost") == 0 ? "127.0.0.1" : host;
 }
 
 static struct server_limits limits_of(const struct config *config)
@@ -99,8 +131,38 @@ static struct server_options server_options_of(const struct config *config)
     };
     if (options.loop_count == 0) options.loop_count = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
     if (options.loop_count > SERVER_LOOP_COUNT_MAX) options.loop_count = SERVER_LOOP_COUNT_MAX;
-    if (strcmp(options.host, "localhost") == 0) options.host = "127.0.0.1";
+    options.host = address_of(options.host);
     return options;
+}
+
+static void print_address(char out[ADDRESS_BYTES], const char *host, unsigned port)
+{
+    snprintf(out, ADDRESS_BYTES, strchr(host, ':') == NULL ? "%s:%u" : "[%s]:%u", host, port);
+}
+
+/* The node's part in a cluster, which it may turn out not to have. */
+static enum status create_host(const struct config *config, struct heap *heap, struct host **out)
+{
+    static char addresses[CONFIG_JOIN_COUNT_MAX][ADDRESS_BYTES];
+    static const char *seeds[CONFIG_JOIN_COUNT_MAX];
+    for (size_t i = 0; i < config->join.count; i++) {
+        const struct config_address *seed = &config->join.items[i];
+        print_address(addresses[i], address_of(seed->host), seed->port);
+        seeds[i] = addresses[i];
+    }
+    struct host_options options = {
+        .heap = heap,
+        .peer_host = address_of(config->peer.host),
+        .peer_port = config->peer.port,
+        .zone = config->zone,
+        .seeds = seeds,
+        .seed_count = config->join.count,
+        .settings = settings_of(config),
+        .write_timeout_ms = (uint32_t)u64_min(config->request_timeout_ms, REQUEST_TIMEOUT_MS_MAX),
+        .trace = config->log_level == CONFIG_LOG_DEBUG,
+        .done = loop_return_all,
+    };
+    return host_create(&options, out);
 }
 
 static void report_recovery(const struct config *config, const struct store_report *report)
@@ -114,11 +176,6 @@ static void report_recovery(const struct config *config, const struct store_repo
              log_number("leftover_files", report->leftover_files));
     if (report->torn_bytes != 0)
         log_line(LOG_LEVEL_WARN, "log.torn_tail_cut", log_number("bytes", report->torn_bytes));
-}
-
-static void print_address(char out[ADDRESS_BYTES], const char *host, unsigned port)
-{
-    snprintf(out, ADDRESS_BYTES, strchr(host, ':') == NULL ? "%s:%u" : "[%s]:%u", host, port);
 }
 
 static void explain_listen(const struct config *config, enum status status)
@@ -189,6 +246,7 @@ static int run(struct settings *settings, const sigset_t *signals)
 {
     const struct config *config = &settings->config;
     static struct heap heap;
+    struct host *host;
     struct engine *engine;
     struct server *server;
     struct store_report report;
@@ -197,17 +255,25 @@ static int run(struct settings *settings, const sigset_t *signals)
     struct server_options server_options = server_options_of(config);
 
     heap_init(&heap, 0);
-    enum status status = engine_open(&heap, &engine_options, &engine, &report);
+    enum status status = create_host(config, &heap, &host);
+    if (status != STATUS_OK) return EXIT_FAILED;
+    engine_options.open_host = host_attach;
+    engine_options.open_context = host;
+    engine_options.store.keep_transfers = true;
+    status = engine_open(&heap, &engine_options, &engine, &report);
     if (status != STATUS_OK) {
+        host_destroy(host);
         log_line(LOG_LEVEL_ERROR, "store.open_failed", log_text("data", config->data),
                  log_text("status", status_name(status)), log_text("reason", report.detail));
         return EXIT_FAILED;
     }
     report_recovery(config, &report);
+    if (host_state(host) != HOST_ALONE) server_options.cluster = host;
     status = server_start(&heap, engine, &server_options, &server);
     if (status != STATUS_OK) {
         explain_listen(config, status);
         engine_close(engine);
+        host_destroy(host);
         return EXIT_FAILED;
     }
     print_address(http, server_options.host, server->port);
@@ -217,6 +283,7 @@ static int run(struct settings *settings, const sigset_t *signals)
     wait_for_end(signals, settings, server);
     server_stop(server);
     engine_close(engine);
+    host_destroy(host);
     log_line(LOG_LEVEL_INFO, "server.stopped", log_number("memory_bytes", heap_used_bytes(&heap)));
     return 0;
 }

@@ -29,8 +29,10 @@ void connection_maybe_free(struct connection *connection)
 
     struct heap *heap = connection->loop->heap;
     unlink_connection(connection); /* Not before: the loop ends when it has no more. */
-    for (int i = 0; i < CONNECTION_SUBMISSIONS; i++)
+    for (int i = 0; i < CONNECTION_SUBMISSIONS; i++) {
         node_batch_deinit(&connection->submissions[i].batch);
+        connection_free_question(connection, &connection->submissions[i]);
+    }
     if (connection->import != NULL) atomic_fetch_sub(&connection->loop->server->import_count, 1);
     node_import_destroy(connection->import);
     node_export_destroy(connection->export);

@@ -4,6 +4,7 @@
 #include "node/batch.h"
 #include "node/export.h"
 #include "node/import.h"
+#include "node/question.h"
 #include "proto/http_chunked.h"
 #include "shell/engine.h"
 #include "shell/loop.h"
@@ -15,10 +16,11 @@ enum {
     CONNECTION_KEPT_BYTES_MAX = 256 << 10, /* Memory of an empty buffer that is kept for reuse. */
 };
 
-/* Writes of one connection at the writer. */
+/* Writes of one connection at the writer, or a read of the cluster. */
 struct submission {
     struct engine_write write;
     struct node_batch batch;
+    struct node_question *question; /* NULL: there are writes. */
     struct connection *connection;
     bool in_flight;
     bool of_import;
@@ -55,6 +57,7 @@ struct connection {
     struct node_import *import;
     struct node_export *export;
     struct node_reply reply; /* Of the import or export. */
+    bool export_headed;      /* Its answer has begun. */
     bool import_ended;       /* The whole body has come. */
     bool import_fed;         /* All of it is in submissions. */
     bool import_cut;         /* What has not come yet is not waited for: the node stops. */

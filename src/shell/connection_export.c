@@ -1,26 +1,12 @@
 /* Exports: an answer of any length, made as fast as the client reads it. */
+#include "base/math.h"
 #include "shell/clock.h"
 #include "shell/connection_private.h"
 
-void connection_begin_export(struct connection *connection)
+/* The head of the answer; pieces of the body follow. */
+static void begin_answer(struct connection *connection)
 {
     struct loop *loop = connection->loop;
-    struct node_param_error error = {.code = PROBLEM_OVERLOADED};
-    connection->reply = node_reply_of(&connection->request);
-    enum status status =
-        node_export_create(&loop->reader, &connection->request, &connection->export, &error);
-    if (status != STATUS_OK) {
-        node_refuse(&loop->reader, &connection->reply, error.code, error.detail, error.field,
-                    &connection->out);
-        return;
-    }
-    status = node_export_try(connection->export, &loop->reader, &connection->reply,
-                             engine_view(loop->server->engine), loop->wall_ms, &connection->out);
-    if (status != STATUS_OK) {
-        node_export_destroy(connection->export);
-        connection->export = NULL;
-        return;
-    }
     struct http_response response = {
         .status = 200,
         .minor = connection->reply.minor,
@@ -37,6 +23,31 @@ void connection_begin_export(struct connection *connection)
     buf_deinit(&headers);
     atomic_fetch_add_explicit(&loop->reader.counters.answers[2], 1, memory_order_relaxed);
     if (!http_response_keeps_alive(&response)) connection->close_when_sent = true;
+    connection->export_headed = true;
+}
+
+void connection_begin_export(struct connection *connection)
+{
+    struct loop *loop = connection->loop;
+    struct node_param_error error = {.code = PROBLEM_OVERLOADED};
+    connection->reply = node_reply_of(&connection->request);
+    enum status status =
+        node_export_create(&loop->reader, &connection->request, &connection->export, &error);
+    if (status != STATUS_OK) {
+        node_refuse(&loop->reader, &connection->reply, error.code, error.detail, error.field,
+                    &connection->out);
+        return;
+    }
+    connection->export_headed = false;
+    if (loop->server->options.cluster != NULL) return; /* The first piece is asked for. */
+    status = node_export_try(connection->export, &loop->reader, &connection->reply,
+                             engine_view(loop->server->engine), loop->wall_ms, &connection->out);
+    if (status != STATUS_OK) {
+        node_export_destroy(connection->export);
+        connection->export = NULL;
+        return;
+    }
+    begin_answer(connection);
 }
 
 /* A client that reads as fast as we write would keep the loop, and views that nobody else needs,
@@ -54,12 +65,100 @@ void connection_take_turn(struct connection *connection)
     connection_flush(connection);
 }
 
+static void end_export(struct connection *connection)
+{
+    node_export_destroy(connection->export);
+    connection->export = NULL;
+    connection_free_question(connection, &connection->submissions[0]);
+    node_count(&connection->loop->reader, NODE_EXPORT,
+               clock_monotonic_us() - connection->request_us);
+}
+
+/* --- Of a cluster: page after page --- */
+
+static enum status ask_page(struct connection *connection)
+{
+    struct submission *submission = &connection->submissions[0];
+    uint64_t timeout_ms =
+        u64_min(connection->loop->limits.request_timeout_ms, REQUEST_TIMEOUT_MS_MAX);
+    submission->question = connection_question(connection);
+    if (submission->question == NULL) return STATUS_NOMEM;
+    enum status status =
+        node_export_ask(connection->export, (uint32_t)timeout_ms, submission->question);
+    if (status == STATUS_OK) connection_submit_question(connection, submission);
+    return status;
+}
+
+/* Nothing was said yet: what is wrong can still be. */
+static void refuse_export(struct connection *connection, enum status status)
+{
+    struct node_reader *reader = &connection->loop->reader;
+    const struct node_question *question = connection->submissions[0].question;
+    if (status == STATUS_CANCELLED && question != NULL) {
+        const char *detail;
+        enum problem_code code = question_problem(question, &detail);
+        node_refuse(reader, &connection->reply, code, detail, NULL, &connection->out);
+    } else {
+        node_export_refuse(reader, &connection->reply, status, &connection->out);
+    }
+    if (!connection->reply.keep_alive) connection->close_when_sent = true;
+    end_export(connection);
+}
+
+/* The lines of a page that came. */
+static enum status give_page(struct connection *connection)
+{
+    struct submission *submission = &connection->submissions[0];
+    struct buf piece;
+    buf_init(&piece, connection->loop->heap);
+    enum status status = node_export_give(connection->export, &connection->loop->reader,
+                                          submission->question, &piece);
+    bool good = status == STATUS_OK || status == STATUS_PARTIAL;
+    if (good && !connection->export_headed) begin_answer(connection);
+    if (good && piece.size > 0 && !connection->reply.head_only) {
+        bool chunked = connection->reply.minor != 0;
+        size_t begin = chunked ? http_chunk_begin(&connection->out) : 0;
+        buf_append_slice(&connection->out, buf_slice(&piece));
+        if (chunked) http_chunk_end(&connection->out, begin);
+    }
+    buf_deinit(&piece);
+    if (good) connection_free_question(connection, submission);
+    return good && connection->reply.head_only ? STATUS_OK : status;
+}
+
+static bool process_pages(struct connection *connection)
+{
+    struct submission *submission = &connection->submissions[0];
+    enum status status = STATUS_PARTIAL;
+    if (submission->in_flight) return false;
+    if (submission->question != NULL) status = give_page(connection);
+    if (status == STATUS_PARTIAL) {
+        connection->stalled = connection->out.size >= CONNECTION_OUT_BYTES_MAX;
+        if (connection->stalled) return false;
+        status = ask_page(connection);
+        if (status == STATUS_OK) return false;
+    }
+    if (status != STATUS_OK && !connection->export_headed) {
+        refuse_export(connection, status);
+        return true;
+    }
+    end_export(connection);
+    if (status != STATUS_OK) {
+        connection_break(connection); /* Complete, or the connection breaks. */
+        return false;
+    }
+    bool chunked = connection->reply.minor != 0;
+    if (chunked && !connection->reply.head_only) http_chunk_finish(&connection->out);
+    return true;
+}
+
 bool connection_process_export(struct connection *connection)
 {
     struct loop *loop = connection->loop;
     enum status status = STATUS_PARTIAL;
     bool chunked = connection->reply.minor != 0;
 
+    if (loop->server->options.cluster != NULL) return process_pages(connection);
     while (status == STATUS_PARTIAL && !connection->reply.head_only) {
         connection->stalled = connection->out.size >= CONNECTION_OUT_BYTES_MAX;
         if (connection->writing || connection->stalled) return false;
@@ -76,9 +175,7 @@ bool connection_process_export(struct connection *connection)
             return false;
         }
     }
-    node_export_destroy(connection->export);
-    connection->export = NULL;
-    node_count(&loop->reader, NODE_EXPORT, clock_monotonic_us() - connection->request_us);
+    end_export(connection);
     if (status != STATUS_OK && !connection->reply.head_only) {
         connection_break(connection); /* Complete, or the connection breaks. */
         return false;

@@ -41,6 +41,21 @@ bool connection_is_write(enum node_endpoint endpoint);
 /* Hands a submission to the engine. */
 void connection_submit(struct connection *connection, struct submission *submission);
 
+/* --- connection_ask.c --- */
+
+/* Hands a read to the cluster; its answer, or refusal, follows. */
+void connection_ask(struct connection *connection, enum node_endpoint endpoint);
+
+/* The same for a question that is there; `submission` is free. */
+void connection_submit_question(struct connection *connection, struct submission *submission);
+
+/* A new one; NULL without memory. */
+struct node_question *connection_question(struct connection *connection);
+void connection_free_question(struct connection *connection, struct submission *submission);
+
+/* It came back. */
+void connection_answer_question(struct connection *connection, struct submission *submission);
+
 /* --- connection_request.c --- */
 
 /* Goes on as far as the bytes in `input` (after those kept in `connection->in`) reach. */

@@ -261,6 +261,8 @@ static bool process_request(struct connection *connection, struct slice *input)
             http_request_init(&connection->request);
             return true;
         }
+    } else if (loop->server->options.cluster != NULL && node_is_question(endpoint)) {
+        connection_ask(connection, endpoint);
     } else if (loop->cache.entries != NULL && is_cacheable(connection, endpoint)) {
         answer_cached(connection, endpoint);
     } else {

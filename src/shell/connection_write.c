@@ -14,7 +14,10 @@ void connection_submit(struct connection *connection, struct submission *submiss
     submission->write = (struct engine_write){
         .writes = submission->batch.writes,
         .outcomes = submission->batch.outcomes,
+        .terms = submission->batch.terms,
         .count = submission->batch.write_count,
+        .owner = connection,
+        .is_load = connection->import != NULL,
     };
     submission->in_flight = true;
     submission->of_import = connection->import != NULL;
@@ -30,7 +33,9 @@ void connection_returned(struct connection *connection, struct submission *submi
     }
     connection->active_us = clock_monotonic_us();
     struct node_batch *batch = &submission->batch;
-    if (!submission->of_import) {
+    if (submission->question != NULL) {
+        connection_answer_question(connection, submission);
+    } else if (!submission->of_import) {
         node_batch_answer(batch, &connection->loop->reader, submission->write.status,
                           &connection->out);
         for (size_t i = 0; i < batch->item_count; i++)

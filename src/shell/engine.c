@@ -25,7 +25,7 @@ struct engine_write *engine_submit(struct engine *engine, struct engine_write *l
         engine->queue_last = last;
     }
     pthread_mutex_unlock(&engine->mutex);
-    if (last != NULL) pthread_cond_signal(&engine->to_writer);
+    if (last != NULL) engine_wake_writer(engine);
     return rest;
 }
 
@@ -80,11 +80,11 @@ static void join_threads(struct engine *engine)
     pthread_mutex_lock(&engine->mutex);
     engine->stopping = true;
     if (engine->thread_count < 4) engine->ended = true; /* No writer to say so. */
-    pthread_cond_broadcast(&engine->to_writer);
     pthread_cond_broadcast(&engine->to_syncer);
     pthread_cond_broadcast(&engine->to_builder);
     pthread_cond_broadcast(&engine->to_upkeep);
     pthread_mutex_unlock(&engine->mutex);
+    engine_wake_writer(engine);
     for (int i = 0; i < engine->thread_count; i++) pthread_join(*threads[i], NULL);
     pthread_cond_destroy(&engine->to_writer);
     pthread_cond_destroy(&engine->to_syncer);
@@ -120,9 +120,14 @@ enum status engine_open(struct heap *heap, const struct engine_options *options,
     if (status == STATUS_OK)
         status = store_open(engine->env, heap, &options->store, identity, clock_wall_ms(),
                             &engine->store, report);
-    if (status == STATUS_OK) status = start_threads(engine);
+    if (status == STATUS_OK && options->open_host != NULL)
+        status = options->open_host(options->open_context, engine->store, engine->env,
+                                    &engine->host, report);
+    bool threads = status == STATUS_OK;
+    if (threads) status = start_threads(engine);
     if (status != STATUS_OK) {
-        if (engine->store != NULL) join_threads(engine);
+        if (threads) join_threads(engine);
+        if (engine_is_hosted(engine)) engine->host.stop(engine->host.context);
         store_close(engine->store);
         file_env_close(engine->env);
         heap_free(heap, engine);

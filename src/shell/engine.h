@@ -26,6 +26,30 @@ enum {
 struct engine;
 
 struct engine_write;
+struct node_terms;
+struct node_question;
+
+/* What takes submissions in place of the store, when this node is a member of a cluster: shell/host.h.
+ * All but `wake` runs on the writer thread. */
+struct engine_host {
+    void *context;
+
+    /* A list to be answered by `done` of the options, each when it is. */
+    void (*submit)(void *context, struct engine_write *list);
+
+    /* What has come in meanwhile; then what all of that wrote becomes one batch. */
+    void (*turn)(void *context);
+
+    /* After each sync of the log. */
+    void (*synced)(void *context);
+
+    /* Until something comes in, or somebody wakes it, or so long. */
+    void (*wait)(void *context, uint32_t wait_ms);
+    void (*wake)(void *context); /* (any thread) */
+
+    /* From here on nothing is written any more but what the store itself does. */
+    void (*stop)(void *context);
+};
 
 struct engine_options {
     struct store_options store;
@@ -36,6 +60,11 @@ struct engine_options {
     uint64_t build_bytes_per_s; /* Bound on what the builder writes; 0: none. */
     uint32_t scrub_interval_s;  /* Between two passes over a file; 0: never. */
     const char *directory;
+
+    /* Looks at the open store before any thread runs, and may fill `*host`; NULL: there is none. */
+    enum status (*open_host)(void *context, struct store *store, struct env *env,
+                             struct engine_host *host, struct store_report *report);
+    void *open_context;
 };
 
 /* One submission: writes that take effect together with others of their batch.
@@ -44,7 +73,11 @@ struct engine_options {
 struct engine_write {
     struct store_write *writes;
     struct store_outcome *outcomes;
+    struct node_terms *terms; /* One for each write; for a host. */
     size_t count;
+    struct node_question *question; /* A read, in place of writes; for a host. NULL: none. */
+    const void *owner;              /* Whose it is: its loads are written one after the other. */
+    bool is_load;                   /* Sets alone, whose order does not show. */
 
     enum status status; /* Of the batch: when not OK nothing of it took effect,
                                  or with STATUS_TIMEOUT the outcome is unknown. */

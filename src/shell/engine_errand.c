@@ -28,7 +28,7 @@ static void finish(struct engine *engine, struct errand *errand, enum status sta
     errand->status = status;
     errand->state = ERRAND_DONE;
     pthread_mutex_unlock(&engine->mutex);
-    pthread_cond_signal(&engine->to_writer);
+    engine_wake_writer(engine);
     pthread_mutex_lock(&engine->mutex);
 }
 
@@ -50,6 +50,14 @@ bool engine_is_stopping(struct engine *engine)
     bool stopping = engine->stopping;
     pthread_mutex_unlock(&engine->mutex);
     return stopping;
+}
+
+void engine_wake_writer(struct engine *engine)
+{
+    if (engine_is_hosted(engine))
+        engine->host.wake(engine->host.context);
+    else
+        pthread_cond_signal(&engine->to_writer);
 }
 
 void *engine_run_syncer(void *argument)

@@ -19,6 +19,7 @@ struct engine {
     struct engine_options options;
     struct env *env;
     struct store *store;
+    struct engine_host host; /* `submit` is NULL: there is none. */
 
     pthread_mutex_t mutex; /* Guards all down to `stats`. */
     pthread_cond_t to_writer, to_syncer, to_builder, to_upkeep;
@@ -45,7 +46,8 @@ struct engine {
     uint64_t job_look_us;                /* When one was last looked for. */
     enum status job_failure;             /* Of the last job, ... */
     enum store_job_kind job_failed_kind; /* ... and which it was. */
-    bool stop_failed; /* The flush at the end did not work: the log has it all. */
+    bool stop_failed;  /* The flush at the end did not work: the log has it all. */
+    bool host_stopped; /* It is told once. */
 
     _Atomic enum status write_status;
     pthread_t writer, syncer, builder, upkeep;
@@ -61,6 +63,14 @@ void engine_want(struct engine *engine, struct errand *errand, pthread_cond_t *c
 enum errand_state engine_take(struct engine *engine, struct errand *errand, enum status *status);
 
 bool engine_is_stopping(struct engine *engine);
+
+/* Ends the writer's wait. (any thread) */
+void engine_wake_writer(struct engine *engine);
+
+static inline bool engine_is_hosted(const struct engine *engine)
+{
+    return engine->host.submit != NULL;
+}
 
 /* The threads; each ends when the writer has ended. */
 void *engine_run_syncer(void *argument);

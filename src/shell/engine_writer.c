@@ -54,10 +54,16 @@ static void wait_for_sequence(struct engine *engine, struct engine_write *list, 
     }
 }
 
+/* A host answers reads as well, and tells by itself who has to wait. */
+static bool can_take(const struct engine *engine)
+{
+    return engine_is_hosted(engine) || store_can_write(engine->store) != STATUS_BUSY;
+}
+
 /* Takes submissions for one batch off the queue. */
 static struct engine_write *take_submissions(struct engine *engine)
 {
-    if (store_can_write(engine->store) == STATUS_BUSY) return NULL;
+    if (!can_take(engine)) return NULL;
 
     pthread_mutex_lock(&engine->mutex);
     struct engine_write *first = engine->queue_first;
@@ -111,6 +117,7 @@ static void note_sync(struct engine *engine, enum status status)
     engine->sync_us = now_us;
     store_sync_complete(engine->store, &engine->log_sync, status);
     if (status != STATUS_OK) fail_waiting(engine);
+    if (engine_is_hosted(engine)) engine->host.synced(engine->host.context);
 }
 
 static bool queue_is_empty(struct engine *engine)
@@ -122,7 +129,7 @@ static bool queue_is_empty(struct engine *engine)
 }
 
 /* Starts a sync if one is due. With nothing else to do the writer runs it itself: two
- * changes of thread less for a lone durable write. */
+ * changes of thread less for a lone durable write. With a host messages come in meanwhile. */
 static void drive_sync(struct engine *engine)
 {
     enum status status;
@@ -134,7 +141,7 @@ static void drive_sync(struct engine *engine)
     if (!sync_is_due(engine, now_us)) return;
     if (store_sync_begin(engine->store, &engine->log_sync) != STATUS_OK) return;
     engine->sync_begun_us = now_us;
-    if (queue_is_empty(engine))
+    if (!engine_is_hosted(engine) && queue_is_empty(engine))
         note_sync(engine, log_sync_run(&engine->log_sync));
     else
         engine_want(engine, &engine->sync, &engine->to_syncer);
@@ -219,10 +226,16 @@ static void drive_tick(struct engine *engine)
 static void wait_for_work(struct engine *engine)
 {
     struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
     uint32_t wait_ms = ENGINE_TICK_MS;
     if (engine->options.sync_interval_ms != 0 && engine->options.sync_interval_ms < wait_ms)
         wait_ms = engine->options.sync_interval_ms;
+    if (engine_is_hosted(engine)) {
+        pthread_mutex_unlock(&engine->mutex);
+        engine->host.wait(engine->host.context, wait_ms);
+        pthread_mutex_lock(&engine->mutex);
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += (long)wait_ms * 1000000;
     if (until.tv_nsec >= 1000000000) {
         until.tv_sec++;
@@ -234,7 +247,7 @@ static void wait_for_work(struct engine *engine)
 /* The mutex is held by the callers of the next two. */
 static bool anything_done(const struct engine *engine)
 {
-    if (engine->queue_first != NULL && store_can_write(engine->store) != STATUS_BUSY) return true;
+    if (engine->queue_first != NULL && can_take(engine)) return true;
     return engine->sync.state == ERRAND_DONE || engine->grace.state == ERRAND_DONE ||
            engine->prepare.state == ERRAND_DONE || engine->job.state == ERRAND_DONE;
 }
@@ -247,6 +260,7 @@ static bool may_end(const struct engine *engine)
     if (engine->sync.state != ERRAND_IDLE || engine->grace.state != ERRAND_IDLE ||
         engine->prepare.state != ERRAND_IDLE || engine->store_job != NULL)
         return false;
+    if (engine_is_hosted(engine) && !engine->host_stopped) return false;
     if (store_can_write(engine->store) == STATUS_READ_ONLY) return true;
     return store_is_clean(engine->store) || engine->stop_failed;
 }
@@ -267,6 +281,16 @@ static bool wait_for_more(struct engine *engine, bool more)
     return !end;
 }
 
+static void drive_host(struct engine *engine, struct engine_write *list)
+{
+    struct engine_host *host = &engine->host;
+    if (list != NULL) host->submit(host->context, list);
+    host->turn(host->context);
+    if (engine->host_stopped || !engine_is_stopping(engine)) return;
+    engine->host_stopped = true;
+    host->stop(host->context);
+}
+
 /* The mutex guards the queue and the errands, never work on the store: a loop thread that
  * submits a write also answers searches, and those wait for nothing. */
 void *engine_run_writer(void *argument)
@@ -275,7 +299,10 @@ void *engine_run_writer(void *argument)
     bool more = false;
     do {
         struct engine_write *list = take_submissions(engine);
-        if (list != NULL) write_batch(engine, list);
+        if (engine_is_hosted(engine))
+            drive_host(engine, list);
+        else if (list != NULL)
+            write_batch(engine, list);
         drive_sync(engine);
         complete_visible(engine);
         drive_prepare(engine);

@@ -120,6 +120,25 @@ void server_set_limits(struct server *server, const struct server_limits *limits
     for (unsigned i = 0; i < server->loop_count; i++) loop_set_limits(&server->loops[i], limits);
 }
 
+static const char *not_ready(const struct server *server)
+{
+    if (server->options.cluster == NULL) return NULL;
+    switch (host_state(server->options.cluster)) {
+    case HOST_JOINS:
+        return "the node asks to join its cluster";
+    case HOST_STARTS:
+        return "the start of the node is not durable yet";
+    case HOST_KEPT_OUT:
+        return "the node is a member of its cluster no more";
+    case HOST_STOPPED:
+        return "the node takes no part in its cluster any more";
+    case HOST_ALONE:
+    case HOST_TAKES_PART:
+        break;
+    }
+    return NULL;
+}
+
 void server_facts(struct server *server, struct server_facts *facts)
 {
     *facts = (struct server_facts){0};
@@ -131,6 +150,7 @@ void server_facts(struct server *server, struct server_facts *facts)
         .version = server->options.version,
         .damaged_file = facts->engine.damaged_file[0] == '\0' ? NULL : facts->engine.damaged_file,
         .job_name = facts->engine.job_name[0] == '\0' ? NULL : facts->engine.job_name,
+        .not_ready = not_ready(server),
         .draining = atomic_load(&server->draining),
         .uptime_s = (clock_monotonic_us() - server->started_us) / 1000000,
         .memory_bytes = heap_used_bytes(server->heap),

@@ -11,6 +11,7 @@
 #include "node/node.h"
 #include "proto/http_request.h"
 #include "shell/engine.h"
+#include "shell/host.h"
 
 enum {
     SERVER_LOOP_COUNT_MAX = 64,
@@ -38,6 +39,8 @@ struct server_options {
 
     /* Over so much memory of the whole heap nothing new is begun; 0: no limit. */
     uint64_t memory_limit_bytes;
+
+    const struct host *cluster; /* NULL: the node is alone, and answers from its own view. */
 };
 
 struct loop;

@@ -149,7 +149,10 @@ TEST_CASE(what_is_not_built_yet_is_refused_and_not_passed_over)
     EXPECT(strncmp(refusal("# Open.\nhttp: 0.0.0.0:1\n"),
                    "a.yaml:2:7: http: beyond loopback clients must show a key", 56) == 0);
     EXPECT(strstr(refusal("http: '[::]:1'\n"), ": http: beyond loopback") != NULL);
-    EXPECT(strstr(refusal("join: a:1\n"), ": join: there are no clusters yet") != NULL);
+    EXPECT(*refusal("join: a:1\n") == '\0');
+    EXPECT(strstr(refusal("join: a:1\npeer: 10.0.0.1:7400\n"), ": peer: nodes speak in plain") !=
+           NULL);
+    EXPECT(strstr(refusal("join: a:1\nnode_id: 2\n"), ":2:10: node_id: in a cluster") != NULL);
     EXPECT(strstr(refusal("tls_cert_file: c\ntls_key_file: k\n"), ": tls_cert_file: ") != NULL);
     EXPECT(strstr(refusal("tls_ca_file: c\n"), ": tls_ca_file: there is no TLS yet") != NULL);
     EXPECT(strstr(refusal("peer_tls_cert_file: c\npeer_tls_key_file: k\n"),

@@ -1,0 +1,67 @@
+/* What the files of the host share: see host.h. */
+#pragma once
+
+#include <uv.h>
+
+#include "cluster/request.h"
+#include "node/replica.h"
+#include "shell/host.h"
+#include "shell/peers.h"
+
+struct host_work;
+struct host_operation;
+
+/* Submissions on their way: see host_work.c. */
+struct host_works {
+    struct host_work *waiting_first, **waiting_end; /* Not all of it is begun. */
+    struct host_work *loads_first, **loads_end;     /* All loads, in their order. */
+    struct host_operation *operations;              /* At the replica. */
+    size_t under_way;
+    struct engine_write *done_first, *done_last; /* To be handed back. */
+};
+
+struct host {
+    struct host_options options;
+    struct heap *heap;
+    struct store *store;
+    uv_loop_t loop;
+    bool loop_open, peers_closed;
+    uv_async_t wake;
+    uv_timer_t timer;
+    struct peers *peers;
+    struct replica *replica; /* NULL: it has yet to join, or has stopped. */
+    struct trace trace;
+    _Atomic enum host_state state;
+    uint16_t port;
+    bool turned; /* The loop has turned since the last step. */
+    uint64_t incarnation;
+    char address[RANGEMAP_ADDRESS_BYTES_MAX + 1]; /* As others are told. */
+    const struct rangemap *map;                   /* That was looked at last. */
+
+    /* Joining. */
+    size_t seed; /* Asked now. */
+    bool founds; /* It is the first of the seeds. */
+    uint64_t ask_ms, found_ms;
+    struct buf answer; /* To the last question; empty: none. */
+
+    struct host_works works;
+};
+
+struct replica_time host_time(void);
+
+/* --- host_work.c --- */
+
+void host_works_init(struct host *host);
+void host_works_submit(struct host *host, struct engine_write *list);
+
+/* Begins what there is room for. */
+void host_works_go_on(struct host *host);
+
+/* The replica's reply. */
+void host_works_reply(void *context, uint64_t id, const struct request_reply *reply);
+
+/* The replica is gone: nobody knows what became of what is under way. */
+void host_works_cancel(struct host *host);
+
+/* Hands back what has ended. */
+void host_works_return(struct host *host);

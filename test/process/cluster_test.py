@@ -1,0 +1,270 @@
+#!/usr/bin/python3
+"""Nodes as members of a cluster: processes on loopback that are killed and started again."""
+import json
+import os
+import signal
+import socket
+import unittest
+from urllib.parse import quote
+
+from node_process import NodeTest, Server
+
+
+def free_ports(count):
+    """Ports that nobody has; held at once, so that they differ."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class ClusterTest(NodeTest):
+    """`nodes` by number, from 0; each has a peer port and a directory of its own."""
+
+    def setUp(self):
+        super().setUp()
+        self.nodes, self.peers = {}, []
+
+    def folder_of(self, number):
+        return os.path.join(self.folder, f"n{number}")
+
+    def start_node(self, number, *flags, seeds=None):
+        if seeds is None:
+            seeds = range(len(self.peers))
+        flags = ["--peer", f"127.0.0.1:{self.peers[number]}", "--zone", f"z{number}", *flags]
+        if seeds:
+            flags += ["--join", ",".join(f"127.0.0.1:{self.peers[seed]}" for seed in seeds)]
+        server = Server(self.folder_of(number), *flags)
+        self.servers.append(server)
+        self.nodes[number] = server
+        return server
+
+    def start_cluster(self, count):
+        self.peers = free_ports(count)
+        for number in range(count):
+            self.start_node(number, seeds=(0,))
+        self.wait_until_whole()
+
+    def kill(self, number):
+        self.nodes.pop(number).stop(signal.SIGKILL)
+
+    def wait_until_ready(self):
+        for node in self.nodes.values():
+            self.wait_for(lambda node=node: node.ask("GET", "/ready")[0] == 200)
+
+    def wait_until_whole(self):
+        """Every word is at every node: three copies, or as many as there are nodes."""
+        self.wait_until_ready()
+        for node in self.nodes.values():
+            self.wait_for(lambda node=node: self.acks(node) == min(3, len(self.nodes)))
+
+    def acks(self, node):
+        status, answer = self.write(node, "whole", consistency="all")
+        return answer["acks"] if status in (200, 201) else 0
+
+    def write(self, node, word, score=1, consistency="quorum", ns="test"):
+        status, _, body = node.ask("POST", f"/api/v1/words?ns={ns}&consistency={consistency}",
+                                   {"word": word, "score": score})
+        return status, json.loads(body)
+
+    def read(self, node, word, consistency="quorum"):
+        """The score; None where there is no such word."""
+        status, answer = node.get(f"/api/v1/words?ns=test&word={quote(word)}"
+                                  f"&consistency={consistency}")
+        self.assertIn(status, (200, 404), answer)
+        return answer["score"] if status == 200 else None
+
+    def export(self, node, consistency="one", ns="test"):
+        status, _, body = node.ask("GET", f"/api/v1/export?ns={ns}&consistency={consistency}")
+        self.assertEqual(status, 200, body)
+        return body
+
+
+class Life(ClusterTest):
+    def test_one_node_is_killed_and_nobody_notices(self):
+        self.start_cluster(3)
+        for number in range(30):
+            status, answer = self.write(self.nodes[number % 3], f"before {number}", number)
+            self.assertEqual(status, 201, answer)
+            self.assertGreaterEqual(answer["acks"], 2)
+            self.assertEqual(self.read(self.nodes[(number + 1) % 3], f"before {number}"), number)
+
+        self.kill(2)
+        for number in range(30):
+            writer, reader = self.nodes[number % 2], self.nodes[(number + 1) % 2]
+            self.assertEqual(self.write(writer, f"after {number}", number)[0], 201)
+            self.assertEqual(self.read(reader, f"after {number}"), number)
+            self.assertEqual(self.read(reader, f"before {number}"), number)
+            status, _, _ = writer.ask("DELETE", f"/api/v1/words?ns=test&word=before+{number}")
+            self.assertEqual(status, 200)
+            self.assertIsNone(self.read(reader, f"before {number}"))
+            status, _, body = writer.ask("POST", "/api/v1/words/increment?ns=test",
+                                         {"word": "counter", "by": 2})
+            self.assertEqual(json.loads(body)["score"], 2 * number + 2)
+
+        # It has missed all of that; nobody writes any more, and it catches up.
+        node = self.start_node(2, seeds=())
+        self.wait_until_ready()
+        whole = self.export(self.nodes[0], "quorum")
+        self.wait_for(lambda: self.export(node) == whole)
+        self.assertEqual(self.read(node, "counter", "one"), 60)
+        self.assertIsNone(self.read(node, "before 3", "one"))
+
+    def test_all_nodes_are_killed_and_nothing_is_lost(self):
+        self.start_cluster(3)
+        for number in range(60):
+            self.assertEqual(self.write(self.nodes[number % 3], f"word {number}", number)[0], 201)
+        for number in range(3):
+            self.kill(number)
+        for number in range(3):
+            self.start_node(number, seeds=())
+        self.wait_until_whole()
+        for number in range(60):
+            self.assertEqual(self.read(self.nodes[number % 3], f"word {number}"), number)
+
+    def test_nodes_that_are_told_the_same_found_one_cluster(self):
+        self.peers = free_ports(3)
+        for number in range(3):
+            self.start_node(number)
+        self.wait_until_whole()
+        founded = [number for number in range(3) if "cluster.founded" in self.nodes[number].log]
+        self.assertEqual(founded, [0])
+
+    def test_nodes_stop_when_they_are_told_and_keep_their_ids(self):
+        self.start_cluster(2)
+        self.assertEqual(self.write(self.nodes[0], "kept", 7)[0], 201)
+        for number in range(2):
+            self.assertEqual(self.nodes.pop(number).stop(), 0)
+        for number in range(2):
+            log = self.start_node(number).log
+            self.assertRegex(log, rf"cluster\.member.* node={number + 1} boot=2 ")
+            self.assertNotIn("cluster.founded", log)
+            self.assertIn("clean_stop=true", log)
+        self.wait_until_ready()
+        self.wait_for(lambda: self.read(self.nodes[1], "kept", "all") == 7)
+
+    def test_a_node_alone_becomes_the_first_of_a_cluster(self):
+        self.peers = free_ports(2)
+        node = self.start_node(0, seeds=())
+        self.assertEqual(self.write(node, "old", 3)[0], 201)
+        self.assertNotIn("cluster.", node.log)
+        self.assertEqual(self.nodes.pop(0).stop(), 0)
+        self.start_node(0)
+        self.start_node(1)
+        self.wait_until_whole()
+        self.wait_for(lambda: self.read(self.nodes[1], "old", "one") == 3)
+
+
+class Requests(ClusterTest):
+    def test_imports_walks_and_exports_are_alike_at_every_node(self):
+        count = 5000
+        self.start_cluster(3)
+        lines = "".join(f"word {number}\t{number % 997}\n" for number in range(count))
+        lines += "word 7\t5000\n"  # The later line of a word counts.
+        status, _, body = self.nodes[1].ask(
+            "POST", "/api/v1/import?ns=bulk&consistency=all", lines.encode(),
+            [("Content-Type", "text/tab-separated-values")])
+        self.assertEqual((status, json.loads(body)["imported"]), (200, count + 1))
+
+        whole = self.export(self.nodes[0], ns="bulk")
+        self.assertEqual(len(whole.splitlines()), count)
+        for node in self.nodes.values():
+            self.assertEqual(node.get("/api/v1/count?ns=bulk&q=word"), (200, {"count": count}))
+            self.assertEqual(self.export(node, ns="bulk"), whole)
+            status, answer = node.get("/search?ns=bulk&q=WORD&limit=2")
+            self.assertEqual(answer["results"][0], "word 7")
+
+        # Each page from another node, in each order.
+        for sort in ("popularity:desc", "alphabetical:asc", "alphabetical:desc"):
+            seen, cursor, page = [], "", 0
+            while cursor is not None:
+                status, answer = self.nodes[page % 3].get(
+                    f"/search?ns=bulk&q=word+1&limit=300&sort={sort}{cursor}")
+                self.assertEqual(status, 200, answer)
+                seen += answer["results"]
+                cursor = answer.get("next_cursor")
+                cursor = None if cursor is None else f"&cursor={cursor}"
+                page += 1
+            self.assertEqual(len(seen), 1111)
+            self.assertEqual(set(seen), {f"word {number}" for number in range(count)
+                                         if str(number).startswith("1")})
+
+    def test_pipelined_writes_of_one_word_take_effect_in_their_order(self):
+        self.start_cluster(3)
+        for node in self.nodes.values():
+            requests = b""
+            for score in range(40):
+                body = json.dumps({"word": "pipelined", "score": score}).encode()
+                requests += (b"POST /api/v1/words?ns=test HTTP/1.1\r\nHost: localhost\r\n"
+                             b"Content-Length: %d\r\n\r\n" % len(body)) + body
+            with node.dial() as connection:
+                connection.sendall(requests + b"GET /api/v1/words?ns=test&word=pipelined&"
+                                              b"consistency=quorum HTTP/1.1\r\nHost: localhost\r\n"
+                                              b"Connection: close\r\n\r\n")
+                answers = b"".join(iter(lambda: connection.recv(65536), b""))
+            self.assertEqual(answers.count(b"HTTP/1.1 20"), 41, answers)
+            self.assertIn(b'"score":39,', answers[answers.rindex(b"HTTP/1.1"):])
+
+    def test_too_few_nodes_are_an_error_that_says_so(self):
+        self.start_cluster(3)
+        self.assertEqual(self.write(self.nodes[0], "here", 1, "all")[0], 201)
+        self.kill(1)
+        self.kill(2)
+        node = self.nodes[0]
+
+        def is_refused():
+            status, answer = self.write(node, "refused", 1)
+            self.assertIn(answer["code"], ("timeout", "quorum_not_met"))
+            return status == 503
+        self.wait_for(is_refused)
+        status, headers, _ = node.ask("POST", "/api/v1/words?ns=test", {"word": "refused"})
+        self.assertEqual((status, headers["retry-after"]), (503, "1"))
+        self.assertEqual(self.read(node, "here", "one"), 1)
+        status, answer = node.get("/api/v1/words?ns=test&word=here&consistency=all")
+        self.assertEqual((status, answer["code"]), (503, "quorum_not_met"))
+
+
+class Refused(ClusterTest):
+    def refuse(self, number, *flags, seeds=None):
+        server = self.start_node(number, *flags, seeds=seeds)
+        self.nodes.pop(number)
+        self.assertIsNone(server.port, server.log)
+        return server.ended(), server.log
+
+    def test_what_a_node_may_not_be_told(self):
+        self.peers = free_ports(2)
+        code, log = self.refuse(0, "--peer", "0.0.0.0:7400")
+        self.assertEqual(code, 2)
+        self.assertIn("--peer: peer: nodes speak in plain text", log)
+        code, log = self.refuse(0, "--node-id", "4")
+        self.assertIn("each node is given its id", log)
+        with socket.create_server(("127.0.0.1", self.peers[0])):
+            code, log = self.refuse(0)
+        self.assertEqual(code, 1)
+        self.assertIn("choose another with --peer", log)
+
+    def test_words_of_a_node_alone_are_not_taken_into_another_cluster(self):
+        self.peers = free_ports(2)
+        node = self.start_node(1, seeds=())
+        self.assertEqual(self.write(node, "own")[0], 201)
+        self.assertEqual(self.nodes.pop(1).stop(), 0)
+        code, log = self.refuse(1, seeds=(0,))
+        self.assertEqual(code, 1)
+        self.assertIn("the directory holds words of its own", log)
+
+    def test_a_member_of_one_cluster_is_none_of_another(self):
+        self.peers = free_ports(2)
+        for number in range(2):
+            self.start_node(number, seeds=(number,))
+        self.wait_until_ready()
+        self.assertEqual(self.write(self.nodes[0], "of the first")[0], 201)
+        self.nodes.pop(1).stop()
+        node = self.start_node(1, seeds=(0,))
+        self.wait_until_ready()
+        self.assertNotIn("cluster.joins", node.log)
+        self.assertIsNone(self.read(node, "of the first", "all"))
+
+
+if __name__ == "__main__":
+    unittest.main()
