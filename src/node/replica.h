@@ -103,6 +103,10 @@ void replica_request(struct replica *replica, struct replica_time time, uint64_t
 void replica_message(struct replica *replica, struct replica_time time, node_id from,
                      struct slice bytes);
 
+/* Nobody is there: a node closed its connection, or refuses one. Requests of this node count it as down
+ * until it is heard again. */
+void replica_peer_gone(struct replica *replica, node_id id);
+
 void replica_tick(struct replica *replica, struct replica_time time);
 
 /* After any number of the calls above: commits what they wrote, and sends what needs no sync. */

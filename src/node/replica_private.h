@@ -12,6 +12,7 @@
  *   replica_count.c   counts: of shards whose owners agree, and word by word of others
  *   replica_hint.c    what peers are owed
  *   replica_repair.c  whom to compare with, and about what
+ *   replica_peer.c    what connections tell of peers
  *   replica_share.c   what this node owns, and with whom
  *   replica_topology.c  the life of maps, and who is up
  *   replica_split.c   where shards are cut and joined

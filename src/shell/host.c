@@ -121,6 +121,20 @@ static void on_message(void *context, const struct peer_hello *from, enum peer_l
     if (lane == PEER_BULK) peers_consumed(host->peers, from->id, message.size);
 }
 
+/* It may be the replica that speaks just now. */
+static void on_gone(void *context, uint16_t id)
+{
+    struct host *host = context;
+    if (host->gone_count < HOST_GONE_MAX) host->gone[host->gone_count++] = id;
+}
+
+static void tell_gone(struct host *host)
+{
+    for (size_t i = 0; host->replica != NULL && i < host->gone_count; i++)
+        replica_peer_gone(host->replica, host->gone[i]);
+    host->gone_count = 0;
+}
+
 /* --- Becoming a member --- */
 
 static void introduce(struct host *host)
@@ -290,6 +304,7 @@ static void host_turn(void *context)
         stop_replica(host);
     }
     if (host_state(host) == HOST_JOINS) join(host);
+    tell_gone(host);
     host_works_go_on(host);
     if (host->replica != NULL) {
         struct replica_time time = host_time();
@@ -403,7 +418,7 @@ static enum status listen_to_peers(struct host *host, struct store_report *repor
         .host = host->options.peer_host,
         .port = host->options.peer_port,
         .hello = {.incarnation = host->incarnation, .window = PEER_WINDOW_BYTES},
-        .events = {host, on_address, on_admit, on_message},
+        .events = {host, on_address, on_admit, on_message, on_gone},
     };
     if (uv_loop_init(&host->loop) != 0) return STATUS_NOMEM;
     host->loop_open = true;

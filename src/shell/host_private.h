@@ -20,6 +20,8 @@ struct host_works {
     struct engine_write *done_first, *done_last; /* To be handed back. */
 };
 
+enum { HOST_GONE_MAX = 64 }; /* More at once are found out by probes. */
+
 struct host {
     struct host_options options;
     struct heap *heap;
@@ -43,6 +45,9 @@ struct host {
     bool founds; /* It is the first of the seeds. */
     uint64_t ask_ms, found_ms;
     struct buf answer; /* To the last question; empty: none. */
+
+    node_id gone[HOST_GONE_MAX]; /* Their connections ended, and the replica was not told. */
+    size_t gone_count;
 
     struct host_works works;
 };

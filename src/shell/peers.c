@@ -162,10 +162,22 @@ static void lengthen_pause(struct link *link)
 static void link_fail(struct link *link, const char *why)
 {
     if (link->closing) return;
-    log_line(LOG_LEVEL_WARN, "peer.lost", log_number("node", link->id), log_text("why", why));
+    log_line(link->id == 0 ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "peer.lost",
+             log_number("node", link->id), log_text("why", why));
     link->peers->stats.broken_count++;
     lengthen_pause(link);
     link_close(link);
+}
+
+/* As link_fail(), by what the system says of the other end. */
+static void link_fail_by(struct link *link, int error)
+{
+    const struct peers_events *events = &link->peers->options.events;
+    bool tells = error == UV_EOF || error == UV_ECONNRESET || error == UV_ECONNREFUSED ||
+                 error == UV_EPIPE;
+    bool current = !link->closing && link->id != 0 && link->peers->by_id[link->id] == link;
+    link_fail(link, error == UV_EOF ? "it closed the connection" : uv_strerror(error));
+    if (tells && current && events->gone != NULL) events->gone(events->context, link->id);
 }
 
 /* --- Writing --- */
@@ -182,7 +194,7 @@ static void on_written(uv_write_t *request, int error)
         return;
     }
     if (error != 0) {
-        link_fail(link, uv_strerror(error));
+        link_fail_by(link, error);
         return;
     }
     link_write(link);
@@ -319,7 +331,7 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
 {
     struct link *link = stream->data;
     if (size < 0) {
-        link_fail(link, size == UV_EOF ? "it closed the connection" : uv_strerror((int)size));
+        link_fail_by(link, (int)size);
         return;
     }
     link->peers->stats.received_bytes += (uint64_t)size;
@@ -370,7 +382,7 @@ static void on_connected(uv_connect_t *request, int error)
     struct link *link = request->data;
     if (link->closing) return; /* It was closed meanwhile, and is freed by that. */
     if (error != 0) {
-        link_fail(link, uv_strerror(error));
+        link_fail_by(link, error);
         return;
     }
     link_start(link);

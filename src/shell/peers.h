@@ -49,6 +49,10 @@ struct peers_events {
      * again by peers_consumed(). */
     void (*message)(void *context, const struct peer_hello *from, enum peer_lane lane,
                     struct slice message);
+
+    /* Nobody is there: a node closed or reset its connection, or its address refuses one. From within
+     * peers_send() too. May be NULL. */
+    void (*gone)(void *context, uint16_t id);
 };
 
 struct peers_options {

@@ -212,12 +212,8 @@ class Requests(ClusterTest):
         self.kill(1)
         self.kill(2)
         node = self.nodes[0]
-
-        def is_refused():
-            status, answer = self.write(node, "refused", 1)
-            self.assertIn(answer["code"], ("timeout", "quorum_not_met"))
-            return status == 503
-        self.wait_for(is_refused)
+        for number in (2, 3):
+            self.wait_for(lambda number=number: f"peer.lost node={number}" in node.log)
         status, headers, _ = node.ask("POST", "/api/v1/words?ns=test", {"word": "refused"})
         self.assertEqual((status, headers["retry-after"]), (503, "1"))
         self.assertEqual(self.read(node, "here", "one"), 1)

@@ -26,6 +26,7 @@ struct node {
     uint64_t got_bytes, bulk_bytes;
     size_t heard[NODES + 1]; /* Messages, by who sent them. */
     uint8_t last[16];
+    size_t gone[NODES + 1]; /* Times that a node was said to be gone. */
 };
 
 struct town {
@@ -70,6 +71,12 @@ static void take(void *context, const struct peer_hello *from, enum peer_lane la
     peers_consumed(node->peers, from->id, message.size);
 }
 
+static void on_gone(void *context, uint16_t id)
+{
+    struct node *node = context;
+    node->gone[id]++;
+}
+
 static void node_open(struct town *town, unsigned id)
 {
     struct node *node = &town->nodes[id];
@@ -85,7 +92,7 @@ static void node_open(struct town *town, unsigned id)
                   .incarnation = 100 + id,
                   .boot = ++node->boot,
                   .window = PEER_WINDOW_BYTES},
-        .events = {node, address, admit, take},
+        .events = {node, address, admit, take, on_gone},
     };
     node->closed = false;
     EXPECT(peers_open(&options, &node->peers) == STATUS_OK);
@@ -225,6 +232,9 @@ TEST_CASE(when_both_dial_at_once_one_connection_stays)
         uint64_t dialled = 0;
         for (unsigned id = 1; id <= NODES; id++) {
             EXPECT(stats_of(town, id).connected_count == NODES - 1);
+            /* That two dialled at once is no reason to take anybody for gone. */
+            for (unsigned other = 1; other <= NODES; other++)
+                EXPECT(town->nodes[id].gone[other] == 0);
             dialled += stats_of(town, id).dialled_count;
         }
         EXPECT(dialled == NODES * (NODES - 1)); /* One of the two stayed. */
@@ -241,8 +251,10 @@ TEST_CASE(a_node_that_comes_back_is_found_again)
     node_open(town, 2);
     make_heard(town, 1, 2);
     for (int round = 0; round < 3; round++) {
+        size_t gone = town->nodes[1].gone[2];
         node_close(town, 2);
         UNTIL(town, stats_of(town, 1).connected_count == 0);
+        EXPECT(town->nodes[1].gone[2] == gone + 1);
         /* Nobody answers there: it is not dialled with each message. */
         uint64_t dialled = stats_of(town, 1).dialled_count;
         for (int i = 0; i < 1000; i++) {

@@ -102,6 +102,28 @@ TEST_CASE(few_questions_are_asked_twice_in_the_long_run)
 
 /* --- Whom to ask --- */
 
+/* It is not waited for, and counts again as soon as it is heard. */
+TEST_CASE(who_closed_its_connection_is_down_until_it_is_heard)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    bench_put(bench, 1, "w", 5);
+    bench_pass(bench, 1000);
+    struct replica *replica = bench->nodes[1].replica;
+    struct request all = get_of("w", CONSISTENCY_ALL), quorum = get_of("w", CONSISTENCY_QUORUM);
+    EXPECT(bench_do(bench, 1, &all)->reply.outcome == REQUEST_DONE);
+    uint64_t now_ms = bench->now_ms;
+    replica_peer_gone(replica, 2);
+    EXPECT(bench_do(bench, 1, &all)->reply.outcome == REQUEST_QUORUM_NOT_MET);
+    EXPECT(bench_do(bench, 1, &quorum)->reply.outcome == REQUEST_DONE);
+    replica_peer_gone(replica, 3);
+    EXPECT(bench_do(bench, 1, &quorum)->reply.outcome == REQUEST_QUORUM_NOT_MET);
+    EXPECT(bench->now_ms == now_ms);
+    bench_pass(bench, 3000);
+    EXPECT(bench_do(bench, 1, &all)->reply.outcome == REQUEST_DONE);
+    bench_destroy(bench);
+}
+
 TEST_CASE(the_healthiest_owner_is_asked_and_the_least_busy_one_forwarded_to)
 {
     struct rangemap_settings settings = bench_settings(3, 2, 2);
@@ -462,6 +484,7 @@ TEST_CASE(a_removal_tells_what_any_acknowledging_owner_knew)
 TEST_MAIN(TEST(who_is_late_has_a_twin_and_the_first_answer_is_believed),
           TEST(lists_and_counts_of_many_shards_survive_a_late_owner),
           TEST(few_questions_are_asked_twice_in_the_long_run),
+          TEST(who_closed_its_connection_is_down_until_it_is_heard),
           TEST(the_healthiest_owner_is_asked_and_the_least_busy_one_forwarded_to),
           TEST(a_read_fails_at_once_when_no_owner_is_up),
           TEST(a_node_answers_only_if_it_owns_all_that_is_asked_for),
