@@ -77,6 +77,8 @@ const struct cli_command cli_commands[] = {
       {"output", "FILE", "writes to this file, which appears when it is complete"}},
      cli_export},
     {"status", "", "prints whether the node is ready, and its figures", 0, 0, {{0}}, cli_status},
+    {"nodes", "", "prints the members of the cluster, and how they are", 0, 0, {{0}}, cli_nodes},
+    {"ring", "", "prints who owns which range of words", 0, 0, {{0}}, cli_ring},
     {"bench",
      "[PREFIX...]",
      "searches as fast as the node answers, and prints how fast that is",

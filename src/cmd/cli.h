@@ -78,6 +78,8 @@ enum cli_exit cli_get(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_incr(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_count(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_status(struct cli *cli, const struct cli_arguments *arguments);
+enum cli_exit cli_nodes(struct cli *cli, const struct cli_arguments *arguments);
+enum cli_exit cli_ring(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_import(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_export(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_verify(struct cli *cli, const struct cli_arguments *arguments);

@@ -8,6 +8,7 @@ struct route {
     struct slice path;
     enum http_method method;
     enum node_endpoint endpoint;
+    bool has_id; /* Something stands in the path for {id}. */
 };
 
 static const struct route routes[] = {
@@ -22,6 +23,9 @@ static const struct route routes[] = {
     {SLICE_INITIALIZER("/api/v1/export"), HTTP_GET, NODE_EXPORT},
     {SLICE_INITIALIZER("/api/v1/stats"), HTTP_GET, NODE_STATS},
     {SLICE_INITIALIZER("/metrics"), HTTP_GET, NODE_METRICS},
+    {SLICE_INITIALIZER("/nodes"), HTTP_GET, NODE_NODES},
+    {SLICE_INITIALIZER("/nodes/{id}/ranges"), HTTP_GET, NODE_NODE_RANGES, true},
+    {SLICE_INITIALIZER("/search/nodes"), HTTP_GET, NODE_SEARCH_NODES},
     {SLICE_INITIALIZER("/live"), HTTP_GET, NODE_LIVE},
     {SLICE_INITIALIZER("/livez"), HTTP_GET, NODE_LIVE},
     {SLICE_INITIALIZER("/ready"), HTTP_GET, NODE_READY},
@@ -31,11 +35,36 @@ static const struct route routes[] = {
 
 enum { ROUTE_COUNT = sizeof routes / sizeof *routes };
 
+/* `*id` is what stands for {id}. */
+static bool fits(const struct route *route, struct slice path, struct slice *id)
+{
+    static const struct slice mark = SLICE_INITIALIZER("{id}");
+    if (!route->has_id) return slice_equal(route->path, path);
+    const uint8_t *at = memmem(route->path.data, route->path.size, mark.data, mark.size);
+    CHECK(at != NULL);
+    struct slice before = slice_prefix(route->path, (size_t)(at - route->path.data));
+    struct slice after = slice_from(route->path, before.size + mark.size);
+    if (path.size <= before.size + after.size) return false;
+    *id = slice_of(path.data + before.size, path.size - before.size - after.size);
+    return slice_starts_with(path, before) &&
+           slice_equal(slice_from(path, path.size - after.size), after) &&
+           memchr(id->data, '/', id->size) == NULL;
+}
+
+struct slice node_path_id(const struct http_request *request)
+{
+    struct slice id = {0};
+    for (int i = 0; i < ROUTE_COUNT; i++)
+        if (fits(&routes[i], request->path, &id)) return id;
+    return (struct slice){0};
+}
+
 enum node_endpoint node_route(const struct http_request *request)
 {
     enum http_method method = request->method == HTTP_HEAD ? HTTP_GET : request->method;
+    struct slice id;
     for (int i = 0; i < ROUTE_COUNT; i++)
-        if (routes[i].method == method && slice_equal(request->path, routes[i].path))
+        if (routes[i].method == method && fits(&routes[i], request->path, &id))
             return routes[i].endpoint;
     return NODE_UNKNOWN;
 }
@@ -43,8 +72,9 @@ enum node_endpoint node_route(const struct http_request *request)
 /* The methods of a path for `Allow`; empty when there is no such path. */
 static void append_methods(struct slice path, struct buf *out)
 {
+    struct slice id;
     for (int i = 0; i < ROUTE_COUNT; i++) {
-        if (!slice_equal(path, routes[i].path)) continue;
+        if (!fits(&routes[i], path, &id)) continue;
         if (out->size > 0) buf_append_text(out, ", ");
         buf_append_text(out, http_method_name(routes[i].method));
         if (routes[i].method == HTTP_GET) buf_append_text(out, ", HEAD");

@@ -38,6 +38,9 @@ enum node_endpoint {
     NODE_WORD_INCREMENT,
     NODE_IMPORT,
     NODE_EXPORT,
+    NODE_NODES,
+    NODE_NODE_RANGES,
+    NODE_SEARCH_NODES,
     NODE_LIVE,
     NODE_READY,
     NODE_METRICS,
@@ -92,6 +95,9 @@ void node_reader_deinit(struct node_reader *reader);
 
 /* The endpoint for path and method. */
 enum node_endpoint node_route(const struct http_request *request);
+
+/* What stands in the path of a request where its route has {id}; empty where it has none. */
+struct slice node_path_id(const struct http_request *request);
 
 /* Says what time it is, for `Date`. Cost: nothing within one second. */
 void node_reader_set_time(struct node_reader *reader, uint64_t now_ms);

@@ -18,10 +18,15 @@ void node_question_deinit(struct node_question *question)
     buf_deinit(&question->entries);
 }
 
+static bool is_of_cluster(enum node_endpoint endpoint)
+{
+    return endpoint == NODE_NODES || endpoint == NODE_NODE_RANGES || endpoint == NODE_SEARCH_NODES;
+}
+
 bool node_is_question(enum node_endpoint endpoint)
 {
     return endpoint == NODE_SEARCH_PLAIN || endpoint == NODE_SEARCH || endpoint == NODE_COUNT ||
-           endpoint == NODE_WORD_GET;
+           endpoint == NODE_WORD_GET || is_of_cluster(endpoint);
 }
 
 static void keep(struct buf *kept, const uint8_t *base, struct slice *slice)
@@ -73,6 +78,39 @@ static bool ask_count(struct asking *asking, struct request *request)
     return status == STATUS_OK;
 }
 
+/* The id of a node, or `all`, which is 0. */
+static bool read_node(struct slice text, node_id *out)
+{
+    uint32_t id = 0;
+    *out = 0;
+    if (slice_equal(text, SLICE_LITERAL("all"))) return true;
+    if (text.size == 0 || text.size > 5) return false;
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9') return false;
+        id = id * 10 + (text.data[i] - '0');
+    }
+    *out = (node_id)id;
+    return id >= 1 && id <= NODE_ID_MAX;
+}
+
+static bool ask_of_cluster(struct asking *asking, enum node_endpoint endpoint,
+                           struct request *request, node_id *node)
+{
+    unsigned allowed = endpoint == NODE_SEARCH_NODES ? NODE_PARAM_NS | NODE_PARAM_Q : 0;
+    if (!asking_read_params(asking, allowed)) return false;
+    if (endpoint == NODE_NODE_RANGES && !read_node(node_path_id(asking->request), node)) {
+        asking_refuse(asking, PROBLEM_NOT_FOUND,
+                      "there is no such node: a number from 1 to 65535, or all, was expected",
+                      NULL);
+        return false;
+    }
+    if (endpoint != NODE_SEARCH_NODES) return true;
+    enum status status = asking_read_prefix(asking);
+    if (status != STATUS_OK) asking_refuse_status(asking, status);
+    request->key = buf_slice(&asking->reader->prefix);
+    return status == STATUS_OK;
+}
+
 bool node_question_read(struct node_question *question, struct node_reader *reader,
                         enum node_endpoint endpoint, const struct http_request *http,
                         uint32_t timeout_ms, struct buf *out)
@@ -85,7 +123,10 @@ bool node_question_read(struct node_question *question, struct node_reader *read
         .out = out,
     };
     bool asks;
-    if (endpoint == NODE_WORD_GET)
+    question->node = 0;
+    if (is_of_cluster(endpoint))
+        asks = ask_of_cluster(&asking, endpoint, &request, &question->node);
+    else if (endpoint == NODE_WORD_GET)
         asks = ask_get(&asking, &request);
     else if (endpoint == NODE_COUNT)
         asks = ask_count(&asking, &request);
@@ -129,7 +170,8 @@ void node_question_take(struct node_question *question, const struct request_rep
 enum problem_code question_problem(const struct node_question *question, const char **detail)
 {
     *detail = NULL;
-    if (question->outcome == REQUEST_ABSENT) *detail = "there is no such word";
+    if (question->outcome == REQUEST_ABSENT)
+        *detail = question->node != 0 ? "there is no such node" : "there is no such word";
     if (question->outcome == REQUEST_TIMED_OUT)
         *detail = "the nodes that were asked did not answer in time";
     if (question->outcome == REQUEST_REFUSED && question->status == STATUS_CORRUPT)
@@ -160,7 +202,11 @@ void node_question_answer(struct node_question *question, struct node_reader *re
     const char *detail;
     if (question->outcome != REQUEST_DONE) {
         enum problem_code code = question_problem(question, &detail);
-        asking_refuse(&asking, code, detail, question->outcome == REQUEST_ABSENT ? "word" : NULL);
+        bool no_word = question->outcome == REQUEST_ABSENT && question->node == 0;
+        asking_refuse(&asking, code, detail, no_word ? "word" : NULL);
+    } else if (is_of_cluster(question->endpoint)) {
+        node_answer(reader, &asking.reply, 200, "application/json", buf_slice(&question->entries),
+                    out);
     } else if (question->endpoint == NODE_WORD_GET) {
         answer_get(&asking, question);
     } else if (question->endpoint == NODE_COUNT) {

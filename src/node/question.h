@@ -15,7 +15,10 @@
 struct node_question {
     struct heap *heap;
     enum node_endpoint endpoint;
-    struct request request; /* Its slices lie in `kept`. */
+    struct request
+        request;  /* Its slices lie in `kept`; its kind is 0 when the cluster itself is asked
+                               about: see node/topology.h. */
+    node_id node; /* NODE_NODE_RANGES: whose; 0: everybody's. */
     struct node_reply reply;
     struct node_params params; /* Alike. */
     struct buf kept;
@@ -23,7 +26,7 @@ struct node_question {
     /* What came back. */
     enum request_outcome outcome;
     enum status status;
-    struct buf entries; /* Packed (cluster/data_message.h). */
+    struct buf entries; /* Packed (cluster/data_message.h); or the body of the answer. */
     uint64_t count;
     bool more;
 };

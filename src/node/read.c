@@ -136,6 +136,11 @@ void node_read(struct node_reader *reader, enum node_endpoint endpoint,
     case NODE_WORD_GET:
         get(&asking);
         break;
+    case NODE_NODES:
+    case NODE_NODE_RANGES:
+    case NODE_SEARCH_NODES:
+        asking_refuse(&asking, PROBLEM_NOT_FOUND, "the node is alone: it is in no cluster", NULL);
+        break;
     case NODE_LIVE:
         live(&asking);
         break;

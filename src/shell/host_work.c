@@ -14,6 +14,7 @@
 #include "cluster/data_message.h"
 #include "node/batch.h"
 #include "node/question.h"
+#include "node/topology.h"
 #include "shell/host_private.h"
 
 struct host_work {
@@ -200,8 +201,12 @@ static void refuse(struct host_work *work, size_t first, size_t end)
 static void begin_question(struct host *host, struct host_work *work)
 {
     struct node_question *question = work->write->question;
-    struct host_operation *operation = operation_begin(host, work, 0, 1);
     work->begun = 1;
+    if (question->request.kind == 0) {
+        topology_answer(host->replica, question);
+        return;
+    }
+    struct host_operation *operation = operation_begin(host, work, 0, 1);
     if (operation != NULL)
         ask(host, operation, &question->request);
     else

@@ -161,6 +161,26 @@ class CliTest(unittest.TestCase):
         self.assertEqual(messages, b"-:2: not a number (invalid_score)\n")
         self.expect(1, b"", "import", "/nowhere/a.csv")
 
+    def test_nodes_and_ring_show_the_cluster(self):
+        result = self.run_cli("nodes")
+        self.assertEqual(result.returncode, 0)
+        lines = result.stdout.decode().splitlines()
+        self.assertEqual(lines[0], "cluster 0123456789abcdef, map 7: 3 nodes")
+        self.assertEqual(lines[2].split(), ["*", "1", "127.0.0.1:7401", "east", "active", "alive",
+                                            "2"])
+        self.assertEqual(lines[4].split()[4:], ["down", "2", "leaves"])
+        result = self.run_cli("ring")
+        self.assertEqual(result.returncode, 0)
+        lines = result.stdout.decode().splitlines()
+        self.assertEqual([line.split() for line in lines], [
+            ["cluster", "0123456789abcdef,", "map", "7:", "2", "ranges"],
+            ["from", "1", "2", "3"],
+            ["(start)", "#", "#", ".", "stable"],
+            ["default/m", "#", "+", "-", "filling"],
+            ["node", "3", "is", "down,", "and", "active", "by", "the", "map"]])
+        shown = json.loads(self.run_cli("ring", "--json").stdout)
+        self.assertEqual(shown["ranges"][1]["next"], [1, 2])
+
     def test_status_shows_readiness_and_figures(self):
         self.node.words = {b"a": {"score": 1}}
         result = self.run_cli("status")

@@ -149,6 +149,8 @@ class Life(ClusterTest):
         node = self.start_node(0, seeds=())
         self.assertEqual(self.write(node, "old", 3)[0], 201)
         self.assertNotIn("cluster.", node.log)
+        status, answer = node.get("/nodes")
+        self.assertEqual((status, answer["detail"]), (404, "the node is alone: it is in no cluster"))
         self.assertEqual(self.nodes.pop(0).stop(), 0)
         self.start_node(0)
         self.start_node(1)
@@ -189,6 +191,33 @@ class Requests(ClusterTest):
             self.assertEqual(len(seen), 1111)
             self.assertEqual(set(seen), {f"word {number}" for number in range(count)
                                          if str(number).startswith("1")})
+
+    def test_the_cluster_shows_itself(self):
+        self.start_cluster(2)
+        node = self.nodes[1]
+        self.wait_for(lambda: self.ranges_of(node, 2) == [("", "", [1, 2])])
+        self.assertEqual(self.ranges_of(node, "all"), [("", "", [1, 2])])
+        status, answer = node.get("/nodes")
+        self.assertEqual((status, answer["generation"]), (200, 1))
+        shown = [(each["id"], each["zone"], each["self"], each["health"], each["ranges"])
+                 for each in answer["nodes"]]
+        self.assertEqual(shown, [(1, "z0", False, "alive", 1), (2, "z1", True, "alive", 1)])
+        status, found = node.get("/search/nodes?ns=test&q=tri")
+        self.assertEqual((status, found["ranges"][0]["owners"]), (200, [1, 2]))
+        self.assertEqual((found["ranges"][0]["low"], found["ranges"][0]["high"]), ("", ""))
+        for path in ("/nodes/3/ranges", "/nodes/0/ranges", "/nodes/x/ranges", "/nodes//ranges",
+                     "/nodes/70000/ranges", "/nodes/1/2/ranges"):
+            self.assertEqual(node.get(path)[0], 404, path)
+        self.assertEqual(node.get("/nodes?q=a")[0], 400)
+        self.assertEqual(node.ask("POST", "/nodes/1/ranges", {})[0], 405)
+        self.kill(0)
+        self.wait_for(lambda: node.get("/nodes")[1]["nodes"][0]["health"] == "down")
+
+    def ranges_of(self, node, which):
+        status, answer = node.get(f"/nodes/{which}/ranges")
+        self.assertEqual(status, 200)
+        return [(each["low"], each["high"], each["owners"]) for each in answer["ranges"]
+                if each["stage"] == "stable"]
 
     def test_pipelined_writes_of_one_word_take_effect_in_their_order(self):
         self.start_cluster(3)

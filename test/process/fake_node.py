@@ -19,6 +19,18 @@ def json_of(data):
         return {"base64": base64.b64encode(data).decode()}
 
 
+def member(number, health="alive", **more):
+    return {"id": number, "address": f"127.0.0.1:740{number}", "zone": "east", "state": "active",
+            "health": health, "leaving": False, "self": number == 1, "ranges": 2, **more}
+
+
+NODES = {"cluster": "0123456789abcdef", "generation": 1, "map": 7,
+         "nodes": [member(1), member(2), member(3, "down", leaving=True)]}
+RANGES = {"cluster": "0123456789abcdef", "generation": 1, "map": 7, "ranges": [
+    {"low": "", "high": "default\0m", "stage": "stable", "owners": [1, 2]},
+    {"low": "default\0m", "high": "", "stage": "filling", "owners": [1, 3], "next": [1, 2]}]}
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -65,6 +77,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             ("POST", "/api/v1/words/increment"): self.increment,
             ("POST", "/api/v1/import"): self.take, ("GET", "/api/v1/export"): self.give,
             ("GET", "/ready"): self.ready,
+            ("GET", "/nodes"): lambda: self.answer(200, NODES),
+            ("GET", "/nodes/all/ranges"): lambda: self.answer(200, RANGES),
             ("GET", "/api/v1/stats"): lambda: self.answer(200, {"store": {"words": len(node.words)}}),
         }
         handler = names.get((self.command, target.path))

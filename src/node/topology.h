@@ -1,0 +1,11 @@
+/* What a member knows of its cluster, for people and tools: GET /nodes and its like.
+ *
+ * Pure, like all of this layer; on the thread of the replica. */
+#pragma once
+
+#include "node/question.h"
+#include "node/replica.h"
+
+/* Answers a question about the cluster itself: its `entries` become the body of the answer, as JSON.
+ * REQUEST_ABSENT: there is no such node. */
+void topology_answer(const struct replica *replica, struct node_question *question);
