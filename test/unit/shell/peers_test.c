@@ -61,7 +61,9 @@ static void take(void *context, const struct peer_hello *from, enum peer_lane la
     node->got_count++;
     node->got_bytes += message.size;
     node->heard[from->id]++;
-    memcpy(node->last, message.data, message.size < 16 ? message.size : 16);
+    /* What is urgent: bulk that follows at once would hide it. */
+    if (lane == PEER_URGENT)
+        memcpy(node->last, message.data, message.size < 16 ? message.size : 16);
     if (from->id == 0 && node->id != 0) {
         EXPECT(peers_answer(node->peers, lane, SLICE_LITERAL("welcome")) == STATUS_OK);
         return;
