@@ -23,6 +23,10 @@ demo: ## one node with the names of the world's cities; DEMO_EXIT=1 stops it aft
 	@scripts/setup build
 	@scripts/demo
 
+cluster: ## three nodes on loopback as one cluster, with the same names; DEMO_EXIT=1 as above
+	@scripts/setup build
+	@scripts/cluster
+
 test: ## every test but campaigns
 	@scripts/setup build
 	@scripts/test $(BUILD)
@@ -84,5 +88,5 @@ install: build ## PREFIX=/usr/local, DESTDIR=
 clean: ## removes every build directory
 	rm -rf build build-*
 
-.PHONY: all help build demo test check lint format coverage docs fuzz fuzz-short sim scale campaign \
+.PHONY: all help build demo cluster test check lint format coverage docs fuzz fuzz-short sim scale campaign \
 	bench data bare-check install clean
