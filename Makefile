@@ -2,6 +2,7 @@
 
 BUILD ?= build
 SECONDS ?= 60
+CYCLES ?= 20
 SEED ?= 1
 ARGS ?=
 PREFIX ?= /usr/local
@@ -62,6 +63,9 @@ fuzz-short: ## every target, some minutes together
 sim: build ## one simulated run of a cluster: make sim SEED=7 (ARGS=--trace)
 	@$(BUILD)/test/campaign/simulate --seed $(SEED) $(ARGS)
 
+kills: build ## three nodes killed again and again while words are written: make kills CYCLES=20 SEED=1
+	@test/process/kills.py $(BUILD)/src/cmd/trifectad $(CYCLES) $(SEED)
+
 scale: build ## a growing cluster, a healing one, and a thousand nodes, in simulation: make scale SEED=1
 	@scripts/scale $(SEED)
 
@@ -88,5 +92,5 @@ install: build ## PREFIX=/usr/local, DESTDIR=
 clean: ## removes every build directory
 	rm -rf build build-*
 
-.PHONY: all help build demo cluster test check lint format coverage docs fuzz fuzz-short sim scale campaign \
+.PHONY: all help build demo cluster kills test check lint format coverage docs fuzz fuzz-short sim scale campaign \
 	bench data bare-check install clean

@@ -260,9 +260,12 @@ static void note_map(struct host *host)
     const struct rangemap *map = replica_map(host->replica);
     struct identity self = replica_identity(host->replica);
     struct member member;
-    if (map == host->map) return;
-    host->map = map;
-    log_line(LOG_LEVEL_DEBUG, "cluster.map", log_number("number", rangemap_identity(map)->number),
+    const struct rangemap_identity *identity = rangemap_identity(map);
+    if (identity->number == host->map_number && identity->generation == host->map_generation)
+        return;
+    host->map_number = identity->number;
+    host->map_generation = identity->generation;
+    log_line(LOG_LEVEL_DEBUG, "cluster.map", log_number("number", identity->number),
              log_number("members", rangemap_member_count(map)),
              log_number("shards", rangemap_shard_count(map)));
     bool is_member = rangemap_member_find(map, self.id, &member) &&
@@ -278,7 +281,6 @@ static void stop_replica(struct host *host)
 {
     if (host->replica != NULL) replica_destroy(host->replica);
     host->replica = NULL;
-    host->map = NULL;
     set_state(host, HOST_STOPPED);
     host_works_cancel(host);
     host_works_return(host);

@@ -38,7 +38,7 @@ struct host {
     bool turned; /* The loop has turned since the last step. */
     uint64_t incarnation;
     char address[RANGEMAP_ADDRESS_BYTES_MAX + 1]; /* As others are told. */
-    const struct rangemap *map;                   /* That was looked at last. */
+    uint64_t map_generation, map_number;          /* Of the map that was looked at last. */
 
     /* Joining. */
     size_t seed; /* Asked now. */

@@ -483,14 +483,17 @@ void peers_consumed(struct peers *peers, uint16_t from, size_t bytes)
 
 /* --- Life --- */
 
-/* Strangers that do not greet, and dials that nobody answers, end. */
+/* Strangers that do not greet, and dials that nobody answers, end; so does who has no id and stays on: it
+ * asks again over another connection. */
 static void on_sweep(uv_timer_t *timer)
 {
     struct peers *peers = timer->data;
     uint64_t now = now_ms();
     for (struct link *link = peers->links; link != NULL; link = link->next) {
-        if (link->wire.state == PEER_STATE_READY || link->closing) continue;
-        if (now - link->began_ms >= peers->options.greeting_ms)
+        bool visits = link->greeted && !link->dialled && link->id == 0;
+        if (link->closing || (link->wire.state == PEER_STATE_READY && !visits)) continue;
+        if (visits && now - link->began_ms >= PEERS_VISIT_MS) link_close(link);
+        if (!visits && now - link->began_ms >= peers->options.greeting_ms)
             link_fail(link, "it did not say in time who it is");
     }
 }

@@ -10,7 +10,8 @@
  * Who comes in has PEERS_GREETING_MS to say who it is, and PEERS_STRANGERS_MAX may be about to.
  *
  * A node of no cluster yet has the id 0 and asks its way in: what it sends to 0 goes to the address that
- * `address` gives for 0, whoever is there; what it is told comes by peers_answer() of the other side.
+ * `address` gives for 0, whoever is there; what it is told comes by peers_answer() of the other side,
+ * within PEERS_VISIT_MS.
  *
  * Threads: the one of the loop. The callbacks are called from within it; they may send, and must not
  * close. docs/design/peers.md. */
@@ -28,6 +29,7 @@
 enum {
     PEERS_STRANGERS_MAX = 64,
     PEERS_GREETING_MS = 5000,
+    PEERS_VISIT_MS = 2000, /* Of a node without an id. */
     PEERS_PAUSE_MS = 100,
     PEERS_PAUSE_MS_MAX = 5000,
     PEERS_WRITE_BYTES =

@@ -385,6 +385,8 @@ TEST_CASE(who_has_no_id_asks_its_way_in_and_is_somebody_afterwards)
         EXPECT(town->nodes[seed].heard[0] == 2);
         EXPECT(stats_of(town, 3).dialled_count == seed);
     }
+    /* Nobody stays a guest for ever. */
+    UNTIL(town, stats_of(town, 2).connected_count == 0);
     newcomer->id = 3;
     peers_introduce(newcomer->peers, &(struct peer_hello){.cluster = 7,
                                                           .generation = 1,
