@@ -79,6 +79,8 @@ enum planted_bug {
     BUG_SUPERSEDED_UNJOINED,   /* Who has something newer counts, and gets nothing of the older. */
     BUG_PAGE_GOES_BACK,        /* A page keeps what newer records put before it. */
     BUG_FILLED_BEFORE_DURABLE, /* A next owner answers before what it was given is durable. */
+    BUG_FILLED_BY_WHO_KNOWS_LITTLE, /* Owners whose disk was set back count for a next owner. */
+    BUG_SERVES_UNKNOWN,             /* A node answers before its start is on record. */
     BUG_COUNT,
 };
 

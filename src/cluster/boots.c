@@ -100,10 +100,10 @@ static int own_place(const struct boots *boots)
     return same ? place : -1;
 }
 
-/* By a majority of the others, or there are none. */
+/* By a majority of the other registrars, or there are none. */
 static bool is_confirmed(const struct boots *boots)
 {
-    unsigned others = boots->map.registrar_count - 1u;
+    unsigned others = boots->map.registrar_count - (own_place(boots) >= 0);
     unsigned count = 0;
     for (int i = 0; i < boots->map.registrar_count; i++) count += boots->confirmed[i];
     return others == 0 || count >= majority_of(others);
@@ -117,7 +117,19 @@ bool boots_may_vote(const struct boots *boots)
 
 static bool is_asking(const struct boots *boots)
 {
-    return !boots->starts.rolled_back && own_place(boots) >= 0 && !is_confirmed(boots);
+    return !boots->starts.rolled_back && !is_confirmed(boots);
+}
+
+bool boots_is_known(const struct boots *boots, bool (*is_down)(const void *context, node_id id),
+                    const void *context)
+{
+    if (boots->starts.rolled_back || is_confirmed(boots)) return true;
+    for (int i = 0; i < boots->map.registrar_count; i++) {
+        node_id id = boots->map.registrars[i].id;
+        if (id == boots->starts.id || boots->confirmed[i]) continue;
+        if (!is_down(context, id)) return false;
+    }
+    return true;
 }
 
 void boots_set_map(struct boots *boots, const struct register_map *map, uint64_t now_ms)
@@ -195,14 +207,14 @@ static enum status answer(struct boots *boots, node_id from, const struct boots_
                           struct outbox *outbox, struct boots_news *news)
 {
     int place = register_map_find(&boots->map, from);
-    /* With a newer map than ours it may be one: it will ask again. A disk that was rolled back
-     * has forgotten what it recorded. */
-    if (boots->starts.rolled_back || own_place(boots) < 0 || place < 0) return STATUS_OK;
+    /* With a newer map than ours we may be one: it will ask again. A disk that was rolled back has
+     * forgotten what it recorded. */
+    if (boots->starts.rolled_back || own_place(boots) < 0) return STATUS_OK;
     if (from == boots->starts.id) return STATUS_INVALID;
     const struct boot *recorded = boots_record(boots, from);
-    bool registered = boots->map.registrars[place].incarnation == ask->boot.incarnation;
+    bool is_other = place >= 0 && boots->map.registrars[place].incarnation != ask->boot.incarnation;
     struct boots_message reply = message_of(boots, BOOTS_RECORDED, ask->boot);
-    if (!registered || (recorded != NULL && !remembers(ask, *recorded))) {
+    if (is_other || (recorded != NULL && !remembers(ask, *recorded))) {
         say(boots, "refuses start %llu of n%u, it recorded %llu",
             (unsigned long long)ask->boot.counter, (unsigned)from,
             (unsigned long long)(recorded == NULL ? 0 : recorded->counter));

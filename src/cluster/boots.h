@@ -1,8 +1,10 @@
-/* Boot counters: a registrar votes only if its disk is the one it voted with before.
+/* Boot counters: a member finds out whether its disk is the one it had before, and a registrar votes
+ * only if it is.
  *
- * An acceptor that forgot a promise can help a second value to be chosen. So each start of a
- * node has a counter, kept on its disk, and before it votes a majority of the other registrars
- * has recorded that start. Any two majorities of them share one: whoever comes back with an
+ * An acceptor that forgot a promise can help a second value to be chosen, and an owner that forgot what
+ * it acknowledged can answer without it. So each start of a node has a counter, kept on its disk, and
+ * before it votes a majority of the other registrars has recorded that start; before it answers, that
+ * many or all that are there. Any two majorities of them share one: whoever comes back with an
  * older disk meets a registrar that knows a start which this disk does not, and is refused. A
  * wiped disk is another incarnation, which is no registrar at all.
  *
@@ -83,6 +85,11 @@ void boots_set_map(struct boots *boots, const struct register_map *map, uint64_t
 
 /* Says the rule; nothing else decides who votes. */
 bool boots_may_vote(const struct boots *boots);
+
+/* Whether this start is on record wherever it can be now, at a majority of the other registrars or at all of
+ * them that are not down, or was refused. */
+bool boots_is_known(const struct boots *boots, bool (*is_down)(const void *context, node_id id),
+                    const void *context);
 
 /* Takes a message of the peer `from`, the byte of the protocol first.
  *

@@ -204,6 +204,13 @@ void health_publish(struct health *health)
     mirror_self(health);
 }
 
+void health_begin_life(struct health *health, uint64_t boot)
+{
+    CHECK(boot > health->self.boot);
+    health->self.boot = boot;
+    health_publish(health);
+}
+
 /* Numbers of another generation mean nothing in this one. */
 static void forget_numbers(struct health *health)
 {

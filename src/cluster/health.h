@@ -109,6 +109,9 @@ void health_set_seeds(struct health *health, const node_id *seeds, size_t count)
 void health_set_map(struct health *health, uint64_t generation, uint64_t known,
                     uint64_t acknowledged);
 
+/* This node counts as a later start of itself, `boot`, from now on. */
+void health_begin_life(struct health *health, uint64_t boot);
+
 /* How long the queue is here, and how long answers take here. Direct messages tell the depth as
  * it is; cards follow when it has doubled or halved, and not often. */
 void health_set_load(struct health *health, uint32_t depth, uint32_t p95_us);

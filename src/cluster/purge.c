@@ -67,11 +67,29 @@ static bool met_all(const struct purge_nodes *nodes, const struct shard *shard, 
     return true;
 }
 
+/* Who is excluded answers nobody any more. */
+static bool is_left(const struct rangemap *map, node_id id)
+{
+    struct member member;
+    return rangemap_member_find(map, id, &member) && member.state != MEMBER_EXCLUDED;
+}
+
+static bool met_all_left(const struct purge_nodes *nodes, const struct rangemap *map,
+                         const struct shard *shard, node_id self)
+{
+    struct takers takers = takers_of(shard);
+    for (size_t i = 0; i < takers.count; i++) {
+        node_id id = takers.ids[i];
+        if (id != self && !nodes_have(nodes, id) && is_left(map, id)) return false;
+    }
+    return true;
+}
+
 /* --- Life --- */
 
 enum status purge_init(struct purge *purge, const struct purge_env *env)
 {
-    *purge = (struct purge){.env = *env, .list = {.heap = env->heap}};
+    *purge = (struct purge){.env = *env, .unsaved = true, .list = {.heap = env->heap}};
     return purge_ranges_init(&purge->ranges, env->heap);
 }
 
@@ -129,6 +147,11 @@ static void meet_all_anew(struct purge *purge)
 {
     meet_anew(purge, &purge->round);
     fill_anew(purge);
+}
+
+void purge_founded(struct purge *purge)
+{
+    (void)raise(purge, all_keys, PURGE_COMPLETE, PURGE_BEGINNING); /* Nothing is cut: no memory. */
 }
 
 /* --- What may be done --- */
@@ -244,13 +267,14 @@ static unsigned count_met(const struct purge *purge, const struct shard *shard, 
     return met;
 }
 
-static void fill(struct purge *purge, const struct shard *shard)
+static void fill(struct purge *purge, const struct rangemap *map, const struct shard *shard)
 {
     struct key_range range = range_of(shard), part;
     struct purge_walk walk = purge_walk_of(range);
     struct purge_times times;
     unsigned need, met = count_met(purge, shard, &need);
-    bool is_filled = met >= need || met_all(&purge->filling.nodes, shard, purge->env.self);
+    bool is_filled = met >= need ||
+                     met_all_left(&purge->filling.nodes, map, shard, purge->env.self);
     /* Alone nobody knows more than is here; but what is here may be old, until a round says not. */
     if (takes_alone(shard, purge->env.self)) return;
     if (!is_filled || !purge->env.is_filled(purge->env.context, shard)) return;
@@ -270,7 +294,7 @@ static void take_stock(struct purge *purge, const struct purge_look *look)
         struct shard shard = rangemap_shard(look->map, i);
         struct key_range range = range_of(&shard);
         if (!takes(&shard, purge->env.self)) continue;
-        if (!purge_is_complete(purge, &range)) fill(purge, &shard);
+        if (!purge_is_complete(purge, &range)) fill(purge, look->map, &shard);
         if (purge->comparing == 0 || !met_all(&purge->round.nodes, &shard, purge->env.self))
             continue;
         if (is_settled(look, &shard) && purge->env.is_filled(purge->env.context, &shard))
@@ -281,7 +305,7 @@ static void take_stock(struct purge *purge, const struct purge_look *look)
 void purge_compared(struct purge *purge, const struct purge_look *look,
                     const struct repair_completed *session)
 {
-    bool all = session->scope == REPAIR_ALL, complete = session->peer_is_complete;
+    bool all = session->scope == REPAIR_ALL, complete = session->peer_knows == REPAIR_KNOWS_ALL;
     const struct {
         struct purge_met *met;
         bool counts;
@@ -569,7 +593,7 @@ void purge_tell(struct purge *purge, node_id to, const struct rangemap *map, str
     while (repair_range_next(&ranges, &range, &ignored)) {
         struct purge_walk walk = purge_walk_of(range);
         while (purge_walk_next(&purge->ranges, &walk, &part, &times))
-            if (times.at[PURGE_PURGED] != 0)
+            if (times.at[PURGE_PURGED] > PURGE_BEGINNING)
                 tell_range(&teller, to, true, &part, times.at[PURGE_PURGED]);
     }
     tell_flush(&teller, to, true);

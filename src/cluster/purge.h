@@ -121,6 +121,10 @@ struct purge {
 enum status purge_init(struct purge *purge, const struct purge_env *env);
 void purge_deinit(struct purge *purge);
 
+/* This node founds the cluster: nothing was ever written, so that it lacks nothing. Any other one knows
+ * nothing of the keys that it will own. */
+void purge_founded(struct purge *purge);
+
 /* A message from `from`. Sets `unsaved` where what it says has to be kept; its durable messages go out
  * after that. Errors: STATUS_INVALID: it breaks a rule, nothing changed. */
 enum status purge_receive(struct purge *purge, node_id from, struct slice bytes,

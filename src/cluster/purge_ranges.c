@@ -47,7 +47,10 @@ enum status purge_ranges_init(struct purge_ranges *ranges, struct heap *heap)
     *ranges = (struct purge_ranges){.heap = heap};
     enum status status = reserve(ranges, 1);
     if (status != STATUS_OK) return status;
-    ranges->pieces[ranges->count++] = (struct purge_piece){0};
+    struct purge_piece piece = {.low = NULL};
+    for (size_t i = 0; i < PURGE_FIELD_COUNT; i++) piece.times.at[i] = PURGE_BEGINNING;
+    piece.times.at[PURGE_COMPLETE] = 0;
+    ranges->pieces[ranges->count++] = piece;
     return STATUS_OK;
 }
 

@@ -14,7 +14,9 @@
  *   2. There are at most PURGE_PIECES_MAX.
  *   3. A change that fails changes nothing.
  *
- * Times are hybrid ones, as in versions. Bytes of the encoded form:
+ * Times are hybrid ones, as in versions; PURGE_BEGINNING is one before all of them, up to which
+ * everything is purged from the first day on. So who knows nothing (complete 0) and who knows all
+ * there was to know are two, also while nothing was ever purged. Bytes of the encoded form:
  *
  *     1        1, the form
  *     varint   pieces, from 1
@@ -34,6 +36,8 @@
 
 enum { PURGE_PIECES_MAX = 65536 }; /* As many as shards: each may have other owners. */
 
+#define PURGE_BEGINNING ((hlc_time)1)
+
 enum purge_field { PURGE_PROMISED, PURGE_COMPLETE, PURGE_PURGED, PURGE_SWEPT, PURGE_FIELD_COUNT };
 
 struct purge_times {
@@ -52,7 +56,7 @@ struct purge_ranges {
     size_t count, capacity;
 };
 
-/* One piece, all times 0. Errors: STATUS_NOMEM. */
+/* One piece, all times PURGE_BEGINNING, complete 0. Errors: STATUS_NOMEM. */
 enum status purge_ranges_init(struct purge_ranges *ranges, struct heap *heap);
 void purge_ranges_deinit(struct purge_ranges *ranges);
 

@@ -51,9 +51,8 @@ static void finish(struct repair *repair, struct repair_session *session, bool c
 {
     size_t room = sizeof repair->completed / sizeof *repair->completed;
     if (complete && repair->completed_count < room)
-        repair->completed[repair->completed_count++] =
-            (struct repair_completed){session->peer, session->scope, session->epoch, session->mark,
-                                      session->peer_is_complete};
+        repair->completed[repair->completed_count++] = (struct repair_completed){
+            session->peer, session->scope, session->epoch, session->mark, session->peer_knows};
     if (complete)
         repair->counts.complete_count++;
     else
@@ -359,7 +358,7 @@ bool repair_begin(struct repair *repair, node_id peer, enum repair_scope scope, 
     session->shared = message.shared;
     session->mark = repair->mark;
     session->purged = message.purged;
-    session->peer_is_complete = false;
+    session->peer_knows = REPAIR_KNOWS_LITTLE;
     repair->counts.session_count++;
     ask(repair, session, &message, REPAIR_ROOTED, now_ms, outbox);
     return true;
@@ -370,7 +369,7 @@ bool repair_begin(struct repair *repair, node_id peer, enum repair_scope scope, 
 static bool rooted(struct repair *repair, struct repair_session *session,
                    const struct repair_message *message, uint64_t now_ms)
 {
-    session->peer_is_complete = message->complete;
+    session->peer_knows = message->knows;
     if (message->verdict == REPAIR_OTHER_PURGE)
         repair->env.tell_purged(repair->env.context, session->peer);
     if (message->verdict == REPAIR_OK) return true;
@@ -811,14 +810,6 @@ static enum repair_verdict answer_fetch(struct repair *repair, node_id from,
     return buf_status(&repair->list) == STATUS_OK ? REPAIR_OK : REPAIR_REFUSED;
 }
 
-static bool is_complete(struct repair *repair, node_id peer, enum repair_scope scope)
-{
-    buf_clear(&repair->ranges);
-    repair->env.shared(repair->env.context, peer, scope, &repair->ranges);
-    return buf_status(&repair->ranges) == STATUS_OK &&
-           repair->env.is_complete(repair->env.context, buf_slice(&repair->ranges));
-}
-
 static void answer(struct repair *repair, node_id from, const struct repair_message *message,
                    struct outbox *outbox)
 {
@@ -828,7 +819,7 @@ static void answer(struct repair *repair, node_id from, const struct repair_mess
     case REPAIR_ROOT:
         out.kind = REPAIR_ROOTED;
         out.verdict = answer_root(repair, from, message);
-        out.complete = is_complete(repair, from, message->scope);
+        out.knows = repair->env.knowledge(repair->env.context, from, message->scope);
         break;
     case REPAIR_COMPARE:
         out.kind = REPAIR_COMPARED;

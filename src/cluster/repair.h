@@ -81,6 +81,9 @@ struct repair_env {
     /* It does at `peer`: it is to be told. */
     void (*tell_purged)(void *context, node_id peer);
 
+    /* What this node knows of what it shares with `peer`. */
+    enum repair_knowledge (*knowledge)(void *context, node_id peer, enum repair_scope scope);
+
     /* Whether what is lacking here of the ranges (repair_range_next()) is known to be deleted. */
     bool (*is_complete)(void *context, struct slice ranges);
 
@@ -106,7 +109,7 @@ struct repair_session {
     uint64_t mark;         /* ... and repair->mark. */
     struct hash128 shared; /* What was shared then, ... */
     uint64_t purged;       /* ... and hash of what was purged of that. */
-    bool peer_is_complete;
+    enum repair_knowledge peer_knows;
     struct buf sent;  /* The message under way, without the protocol's byte. */
     struct buf asked; /* Its list: ranges or keys. */
     struct buf stack; /* Ranges to ask about: each packed, then its size in four bytes. */
@@ -130,7 +133,7 @@ struct repair_completed {
     node_id peer;
     enum repair_scope scope;
     uint64_t epoch, mark;
-    bool peer_is_complete; /* It said that it knows all it must of what is shared. */
+    enum repair_knowledge peer_knows; /* Of what is shared, as it said. */
 };
 
 struct repair {

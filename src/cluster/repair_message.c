@@ -27,7 +27,7 @@ void repair_message_encode(const struct repair_message *message, struct buf *out
         return;
     case REPAIR_ROOTED:
         buf_append_u8(out, (uint8_t)message->verdict);
-        buf_append_u8(out, message->complete);
+        buf_append_u8(out, (uint8_t)message->knows);
         return;
     case REPAIR_PUSHED:
         buf_append_u8(out, (uint8_t)message->verdict);
@@ -242,11 +242,11 @@ static void get_verdict(struct reader *reader, struct repair_message *message)
     message->verdict = (enum repair_verdict)value;
 }
 
-static bool get_bool(struct reader *reader)
+static void get_knowledge(struct reader *reader, struct repair_message *message)
 {
-    unsigned value = reader_u8(reader);
-    if (value > 1) reader->failed = true;
-    return value == 1;
+    unsigned knows = reader_u8(reader);
+    if (knows >= REPAIR_KNOWLEDGE_END) reader->failed = true;
+    message->knows = (enum repair_knowledge)knows;
 }
 
 static void get_scope(struct reader *reader, struct repair_message *message)
@@ -277,7 +277,7 @@ enum status repair_message_decode(struct slice bytes, struct repair_message *mes
         break;
     case REPAIR_ROOTED:
         get_verdict(&reader, &decoded);
-        decoded.complete = get_bool(&reader);
+        get_knowledge(&reader, &decoded);
         break;
     case REPAIR_PUSHED:
         get_verdict(&reader, &decoded);

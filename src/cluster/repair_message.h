@@ -52,6 +52,15 @@ enum repair_finding {
     REPAIR_FINDING_END,
 };
 
+/* What who is asked knows of what is shared: all that was ever acknowledged, but for what both have yet
+ * to see equal? */
+enum repair_knowledge {
+    REPAIR_KNOWS_LITTLE,
+    REPAIR_KNOWS_OWNED, /* Of what it owns; to the rest it is only a next owner. */
+    REPAIR_KNOWS_ALL,
+    REPAIR_KNOWLEDGE_END,
+};
+
 /* What is compared of all that both take writes for. */
 enum repair_scope {
     REPAIR_SETTLED, /* What both own, and not what either is being given. */
@@ -80,7 +89,7 @@ struct repair_message {
     enum repair_scope scope;     /* ROOT, COMPARE */
     struct sum sum;              /* ROOT */
     enum repair_verdict verdict; /* ROOTED, COMPARED, PUSHED, FETCHED. */
-    bool complete;               /* ROOTED: the peer knows all that it must. */
+    enum repair_knowledge knows; /* ROOTED */
     struct slice list;
     uint64_t count;
 };

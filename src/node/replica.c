@@ -62,7 +62,7 @@ static enum status load(struct replica *replica)
     replica->start_sequence = store_next_sequence(replica->store);
     if (status == STATUS_OK) status = replica_hint_load(replica);
     if (status == STATUS_OK) status = replica_operation_load(replica);
-    if (status == STATUS_OK) status = replica_purge_start(replica);
+    if (status == STATUS_OK) status = replica_purge_start(replica, fresh && replica->founds);
     if (status == STATUS_OK) status = replica_topology_start(replica);
     if (status == STATUS_OK) status = replica_transfer_load(replica);
     if (status == STATUS_OK) replica_map_hold(replica);
@@ -81,6 +81,7 @@ enum status replica_create(const struct replica_options *options, struct replica
     replica->prng.state = options->seed;
     replica->hedge_tokens = READ_HEDGE_COST * READ_HEDGE_BURST;
     replica->self = options->self;
+    replica->founds = options->founds;
     replica->map_stays = options->map_stays;
     replica->hints_max = options->hints_max == 0 ? REPLICA_HINTS_MAX : options->hints_max;
     replica->repair_every_ms = options->repair_ms == 0 ? REPLICA_REPAIR_MS : options->repair_ms;

@@ -79,9 +79,10 @@ struct replica_options {
     /* Of a directory that has none yet; else what is kept there counts. */
     struct identity self;
     struct rangemap *map; /* NULL: there is none yet, this directory has to join first. */
-    bool map_stays;       /* This node proposes no maps: for looking at what lies beneath. */
-    uint32_t repair_ms;   /* From one comparison with a peer to the next; 0: REPLICA_REPAIR_MS. */
-    uint32_t hints_max;   /* Kept here for all peers together; 0: REPLICA_HINTS_MAX. */
+    bool founds;    /* The cluster begins: in a directory that has nothing, nothing is lacking. */
+    bool map_stays; /* This node proposes no maps: for looking at what lies beneath. */
+    uint32_t repair_ms; /* From one comparison with a peer to the next; 0: REPLICA_REPAIR_MS. */
+    uint32_t hints_max; /* Kept here for all peers together; 0: REPLICA_HINTS_MAX. */
 };
 
 /* Reads what the node knew, and counts this start. The caller lets the store sync what this wrote, and

@@ -5,10 +5,12 @@
  *                 acknowledged such a map it is active again
  *     away        what a node is after a start until a member shows that it has no newer map: it may
  *                 have been suspended meanwhile, or owns nothing any more
+ *     unknown     what it is until its start is on record at the registrars that are there: its disk may
+ *                 be one from before, which lacks what this node acknowledged since
  *     excluded    for good: its messages count for nothing, and it does nothing, once it knows. Who is
  *                 no member any more is kept out alike
  *
- * Who is away or suspended takes writes, which can only make its data newer, and serves nothing.
+ * Who is away, unknown or suspended takes writes, which can only make its data newer, and serves nothing.
  * docs/design/moves.md has the reasons. */
 #include "base/check.h"
 #include "base/math.h"
@@ -37,7 +39,7 @@ bool replica_serves(const struct replica *replica)
     if (replica_is_kept_out(replica)) return planted(BUG_EXCLUDED_SERVES);
     if (planted(BUG_SUSPENDED_SERVES)) return true;
     CHECK(rangemap_member_find(replica->map, replica->self.id, &self));
-    return self.state == MEMBER_ACTIVE && !replica->topology.away;
+    return self.state == MEMBER_ACTIVE && !replica->topology.away && !replica->topology.unknown;
 }
 
 /* Whether others alone decide what the map is. */
@@ -52,6 +54,19 @@ static bool can_be_left_behind(const struct replica *replica)
 void replica_members_start(struct replica *replica)
 {
     replica->topology.away = can_be_left_behind(replica);
+    replica->topology.unknown = !planted(BUG_SERVES_UNKNOWN);
+    replica_members_known(replica);
+}
+
+static bool is_down(const void *context, node_id id)
+{
+    return replica_is_down(context, id);
+}
+
+void replica_members_known(struct replica *replica)
+{
+    if (!replica->topology.unknown) return;
+    replica->topology.unknown = !boots_is_known(&replica->topology.boots, is_down, replica);
 }
 
 void replica_members_met(struct replica *replica, node_id from, uint64_t number)

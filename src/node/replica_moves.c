@@ -176,15 +176,24 @@ static int place_of(const struct owners *owners, node_id id)
     return -1;
 }
 
-/* A comparison with `peer` that began when every member had acknowledged `epoch` is complete. */
-static void compared_with(struct replica *replica, node_id peer, uint64_t epoch)
+/* Owners count that know all that was acknowledged: what a disk that was set back lacks may be at one other
+ * alone. Who goes leaves what it has with any. */
+static bool counts(const struct repair_completed *session, enum filling_part part)
+{
+    return part == FILLING_GOES || session->peer_knows >= REPAIR_KNOWS_OWNED ||
+           planted(BUG_FILLED_BY_WHO_KNOWS_LITTLE);
+}
+
+/* A session is complete; it began when every member had acknowledged its epoch. */
+static void compared(struct replica *replica, const struct repair_completed *session)
 {
     for (size_t i = 0; i < replica->shares.moving.count; i++) {
         struct shard shard = rangemap_shard(replica->map, replica->shares.moving.at[i]);
         enum filling_part part = replica_filling_part(&shard, replica->self.id);
-        if (part == FILLING_NONE || shard.began > epoch) continue;
+        if (part == FILLING_NONE || shard.began > session->epoch) continue;
+        if (!counts(session, part)) continue;
         struct filling *filling = replica_filling(replica, shard.low);
-        int place = place_of(others_of(&shard, part), peer);
+        int place = place_of(others_of(&shard, part), session->peer);
         if (filling == NULL || place < 0) continue;
         filling->compared |= (uint8_t)(1 << place);
     }
@@ -421,7 +430,7 @@ void replica_moves_tick(struct replica *replica)
     uint64_t now_ms = replica->time.now_ms;
     struct repair_completed completed;
     while (repair_next_complete(&replica->repair, &completed)) {
-        if (completed.scope == REPAIR_ALL) compared_with(replica, completed.peer, completed.epoch);
+        if (completed.scope == REPAIR_ALL) compared(replica, &completed);
         replica_purge_compared(replica, &completed);
     }
     replica->repair.epoch = topology->retired;

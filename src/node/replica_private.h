@@ -353,8 +353,10 @@ struct silence {
 
 struct replica_topology {
     bool started;
-    bool away;    /* Since the start nobody showed that there is no newer map. */
-    bool unsaved; /* The map that counts here could not be kept yet. */
+    bool away;          /* Since the start nobody showed that there is no newer map. */
+    bool unknown;       /* Nor is this start on record: the disk may have been set back. */
+    uint64_t twin_boot; /* The latest start of this node that others speak of, if not this one. */
+    bool unsaved;       /* The map that counts here could not be kept yet. */
     struct register_node reg;
     struct boots boots;
     uint64_t durable;      /* Number of the newest map that is safe on disk. */
@@ -383,6 +385,7 @@ struct replica {
     bool start_durable;      /* Nothing is heard or said before. */
     struct rangemap *map;
     struct shares shares; /* Of `map`. */
+    bool founds;
     bool map_stays;
     uint32_t repair_every_ms;
     uint32_t hints_max;
@@ -753,6 +756,9 @@ size_t replica_members_add(const struct replica *replica, struct buf *delta);
 /* The member sent something, and has this map. */
 void replica_members_met(struct replica *replica, node_id from, uint64_t number);
 
+/* Looks whether its start is on record by now. */
+void replica_members_known(struct replica *replica);
+
 /* Whether this node answers for its data, and coordinates writes. */
 bool replica_serves(const struct replica *replica);
 
@@ -827,7 +833,8 @@ uint64_t replica_repair_due_ms(const struct replica *replica);
 
 /* --- replica_purge.c --- */
 
-enum status replica_purge_start(struct replica *replica);
+/* `founds`: nothing was ever written. */
+enum status replica_purge_start(struct replica *replica, bool founds);
 void replica_purge_stop(struct replica *replica);
 void replica_purge_save(struct replica *replica);
 void replica_purge_durable(struct replica *replica, uint64_t number);

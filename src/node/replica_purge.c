@@ -44,7 +44,7 @@ static struct purge_look look(const struct replica *replica)
 
 /* --- What is kept --- */
 
-enum status replica_purge_start(struct replica *replica)
+enum status replica_purge_start(struct replica *replica, bool founds)
 {
     struct replica_purge *state = &replica->purge;
     struct purge_env env = {
@@ -67,11 +67,14 @@ enum status replica_purge_start(struct replica *replica)
                      by_age ? rangemap_settings(replica->map)->tombstone_gc_ms : UINT64_MAX);
     local_key(&replica->key, LOCAL_PURGE);
     status = local_get(replica, buf_slice(&replica->key), &replica->value);
-    if (status == STATUS_NOT_FOUND) return STATUS_OK;
     if (status == STATUS_OK)
         status = purge_ranges_decode(&state->purge.ranges, buf_slice(&replica->value));
     if (status == STATUS_OK) purge_promise_durable(&state->purge, purge_promised(&state->purge));
-    return status;
+    if (status != STATUS_OK && status != STATUS_NOT_FOUND) return status;
+    if (founds) purge_founded(&state->purge);
+    /* What was set back once may have been so again: registrars record no more starts of it. */
+    if (replica->starts.rolled_back) purge_rolled_back(&state->purge);
+    return STATUS_OK;
 }
 
 void replica_purge_stop(struct replica *replica)

@@ -77,10 +77,39 @@ static bool env_is_complete(void *context, struct slice ranges)
     const struct replica *replica = context;
     struct key_range range;
     uint64_t ignored;
-    bool complete = true;
+    bool complete = !replica->topology.unknown;
     while (complete && repair_range_next(&ranges, &range, &ignored))
         complete = purge_is_complete(&replica->purge.purge, &range);
     return complete;
+}
+
+static bool knows_all(struct replica *replica, node_id peer, enum repair_scope scope)
+{
+    struct buf ranges = {.heap = replica->heap};
+    env_shared(replica, peer, scope, &ranges);
+    bool complete = buf_status(&ranges) == STATUS_OK &&
+                    env_is_complete(replica, buf_slice(&ranges));
+    buf_deinit(&ranges);
+    return complete;
+}
+
+static bool knows_owned(const struct replica *replica, node_id peer)
+{
+    for (size_t i = 0; i < replica->shares.owned.count; i++) {
+        struct shard shard = rangemap_shard(replica->map, replica->shares.owned.at[i]);
+        struct key_range range = {shard.low, shard.high};
+        if (!owners_contain(&shard.owners, replica->self.id) || !takes(&shard, peer)) continue;
+        if (!purge_is_complete(&replica->purge.purge, &range)) return false;
+    }
+    return true;
+}
+
+static enum repair_knowledge env_knowledge(void *context, node_id peer, enum repair_scope scope)
+{
+    struct replica *replica = context;
+    if (replica->topology.unknown) return REPAIR_KNOWS_LITTLE;
+    if (knows_all(replica, peer, scope)) return REPAIR_KNOWS_ALL;
+    return knows_owned(replica, peer) ? REPAIR_KNOWS_OWNED : REPAIR_KNOWS_LITTLE;
 }
 
 static bool env_forget(void *context, struct slice key, const struct record *record)
@@ -104,6 +133,7 @@ void replica_repair_init(struct replica *replica)
         .generation_id = env_generation_id,
         .purged = env_purged,
         .tell_purged = env_tell_purged,
+        .knowledge = env_knowledge,
         .is_complete = env_is_complete,
         .forget = env_forget,
     };

@@ -401,6 +401,19 @@ static void begin_generation(struct replica *replica, const struct rangemap *map
     replica_moves_generation(replica);
 }
 
+/* Starts of members that are gone. */
+static void forget_boots(struct replica *replica)
+{
+    struct boots *boots = &replica->topology.boots;
+    for (size_t i = boots->record_count; i-- > 0;) {
+        struct member member;
+        node_id id = boots->records[i].id;
+        if (rangemap_member_find(replica->map, id, &member)) continue;
+        boots_record_key(&replica->key, id);
+        if (local_forget(replica, buf_slice(&replica->key))) boots_forget(boots, id);
+    }
+}
+
 /* The new map counts from here on. Owns: takes the reference. */
 static enum status adopt(struct replica *replica, struct rangemap *map)
 {
@@ -419,6 +432,7 @@ static enum status adopt(struct replica *replica, struct rangemap *map)
     boots_set_map(&topology->boots, &register_map, replica->time.now_ms);
     set_voting(replica);
     replica->map = map;
+    forget_boots(replica);
     shares_free(replica->heap, &replica->shares);
     replica->shares = shares;
     if (rangemap_identity(map)->generation != rangemap_identity(before)->generation)
@@ -678,6 +692,23 @@ static void take_news(struct replica *replica, const struct register_news *news)
     if (news->decided) adopt_decision(replica);
 }
 
+/* A disk that was set back counts its starts from there, and nobody listens to what is of an earlier one than
+ * was heard of: it begins a later one. */
+static void outlive(struct replica *replica)
+{
+    struct replica_topology *topology = &replica->topology;
+    if (!replica->starts.rolled_back || topology->twin_boot < replica->self.boot) return;
+    if (topology->twin_boot >= BOOTS_COUNTER_MAX) return;
+    replica->self.boot = topology->twin_boot + 1;
+    replica->starts.boot.counter = topology->boots.starts.boot.counter = replica->self.boot;
+    health_begin_life(replica->health, replica->self.boot);
+    /* Not kept: the next start learns it as this one did. */
+    enum status status = local_save_identity(replica);
+    (void)status;
+    TRACE(replica->trace, "start %llu from now on: others know of later ones than this disk does",
+          (unsigned long long)replica->self.boot);
+}
+
 static void take_boots_news(struct replica *replica, const struct boots_news *news)
 {
     struct replica_topology *topology = &replica->topology;
@@ -687,6 +718,7 @@ static void take_boots_news(struct replica *replica, const struct boots_news *ne
         if (replica->starts.rolled_back && !was_rolled_back) replica_purge_rolled_back(replica);
         enum status status = local_save_identity(replica);
         (void)status;
+        outlive(replica);
     }
     if (news->store_record != 0) {
         struct buf value = {.heap = replica->heap};
@@ -700,6 +732,7 @@ static void take_boots_news(struct replica *replica, const struct boots_news *ne
     }
     if (news->newer != 0) replica_map_fetch(replica, news->newer);
     set_voting(replica);
+    replica_members_known(replica);
 }
 
 static void take_health_events(struct replica *replica)
@@ -719,8 +752,11 @@ static void take_health_events(struct replica *replica)
         case HEALTH_DIED:
             TRACE(replica->trace, "n%u is down", event.peer);
             break;
-        case HEALTH_OTHER_GENERATION:
         case HEALTH_TWIN:
+            replica->topology.twin_boot = u64_max(replica->topology.twin_boot, event.number);
+            outlive(replica);
+            break;
+        case HEALTH_OTHER_GENERATION:
             break;
         }
     }
@@ -772,6 +808,7 @@ void replica_topology_message(struct replica *replica, node_id from, struct slic
     struct replica_topology *topology = &replica->topology;
     struct register_news news = {0};
     struct boots_news boots_news = {0};
+    struct member member;
     uint64_t now_ms = replica->time.now_ms;
     uint64_t foreign = health_counts(replica->health)->foreign_count;
     enum status status = STATUS_OK;
@@ -791,6 +828,8 @@ void replica_topology_message(struct replica *replica, node_id from, struct slic
         if (status == STATUS_OK) take_news(replica, &news);
         break;
     case PROTOCOL_BOOTS:
+        /* Of who is no member by this map nothing is recorded: it asks again. */
+        if (!rangemap_member_find(replica->map, from, &member)) break;
         status = boots_receive(&topology->boots, from, bytes, &replica->outbox, &boots_news);
         if (status == STATUS_OK) take_boots_news(replica, &boots_news);
         break;
@@ -817,6 +856,7 @@ void replica_topology_tick(struct replica *replica)
     }
     register_tick(&topology->reg, now_ms, &replica->prng, &replica->outbox);
     boots_tick(&topology->boots, now_ms, &replica->prng, &replica->outbox);
+    replica_members_known(replica);
     replica_moves_tick(replica);
     replica_take_outbox(replica);
 }

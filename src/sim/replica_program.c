@@ -67,6 +67,7 @@ static enum status create(struct replica_program *program, struct rangemap *map,
         .seed = prng_u64(&process->prng),
         .self = {.id = id, .incarnation = machine->incarnation, .boot = 1},
         .map = map,
+        .founds = machine->founds,
         .map_stays = machine->sim->options.map_stays,
         .repair_ms = machine->sim->options.repair_ms,
     };

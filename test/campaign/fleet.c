@@ -63,6 +63,7 @@ static enum status program_start(struct sim_process *process, void **out)
         .seed = prng_u64(&process->prng),
         .self = {.id = machine->id, .incarnation = machine->incarnation, .boot = 1},
         .map = machine->map != NULL ? machine->map : machine->fleet->map,
+        .founds = machine->map == NULL,
     };
     enum status status = replica_create(&options, time_of(process), &machine->replica);
     if (status == STATUS_OK) *out = machine;

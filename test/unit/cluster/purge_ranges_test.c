@@ -95,6 +95,9 @@ TEST_CASE(ranges_are_as_if_each_key_had_its_own_times)
     struct buf bytes = {.heap = &heap};
     for (int turn = 0; turn < 20; turn++) {
         struct model model = {0};
+        for (unsigned i = 0; i < KEYS; i++)
+            for (size_t field = 0; field < PURGE_FIELD_COUNT; field++)
+                model.times[i].at[field] = field == PURGE_COMPLETE ? 0 : PURGE_BEGINNING;
         struct purge_ranges ranges;
         EXPECT(purge_ranges_init(&ranges, &heap) == STATUS_OK);
         for (int step = 0; step < 200; step++) {
@@ -181,13 +184,13 @@ TEST_CASE(what_is_kept_has_these_bytes)
         0,                        /* from the start: */
         3, 0,   0, 0, 0, 0, 0, 0, /* promised */
         2, 0,   0, 0, 0, 0, 0, 0, /* complete */
-        1, 0,   0, 0, 0, 0, 0, 0, /* purged */
-        1, 0,   0, 0, 0, 0, 0, 0, /* swept */
+        2, 0,   0, 0, 0, 0, 0, 0, /* purged */
+        2, 0,   0, 0, 0, 0, 0, 0, /* swept */
         1, 'm',                   /* from "m": */
         3, 0,   0, 0, 0, 0, 0, 0, /* promised */
         0, 0,   0, 0, 0, 0, 0, 0, /* a new owner */
-        1, 0,   0, 0, 0, 0, 0, 0, /* purged */
-        0, 0,   0, 0, 0, 0, 0, 0, /* not swept */
+        2, 0,   0, 0, 0, 0, 0, 0, /* purged */
+        1, 0,   0, 0, 0, 0, 0, 0, /* not swept */
     };
     struct purge_ranges ranges;
     struct buf bytes = {.heap = &heap};
@@ -195,9 +198,9 @@ TEST_CASE(what_is_kept_has_these_bytes)
     struct key_range all = {0}, before = {.high = SLICE_LITERAL("m")};
     EXPECT(purge_ranges_init(&ranges, &heap) == STATUS_OK);
     EXPECT(purge_ranges_raise(&ranges, all, PURGE_PROMISED, 3, &changed) == STATUS_OK);
-    EXPECT(purge_ranges_raise(&ranges, all, PURGE_PURGED, 1, &changed) == STATUS_OK);
+    EXPECT(purge_ranges_raise(&ranges, all, PURGE_PURGED, 2, &changed) == STATUS_OK);
     EXPECT(purge_ranges_raise(&ranges, before, PURGE_COMPLETE, 2, &changed) == STATUS_OK);
-    EXPECT(purge_ranges_raise(&ranges, before, PURGE_SWEPT, 1, &changed) == STATUS_OK);
+    EXPECT(purge_ranges_raise(&ranges, before, PURGE_SWEPT, 2, &changed) == STATUS_OK);
     purge_ranges_encode(&ranges, &bytes);
     EXPECT(slice_equal(buf_slice(&bytes), slice_of(expected, sizeof expected)));
     expect_strict(decode, buf_slice(&bytes));

@@ -68,6 +68,7 @@ static struct world *world_create(node_id count, uint64_t gc_ms)
         peer->world = world;
         peer->id = id;
         EXPECT(purge_init(&peer->purge, &env) == STATUS_OK);
+        purge_founded(&peer->purge);
     }
     return world;
 }
@@ -167,8 +168,11 @@ static void pass(struct world *world, uint64_t ms)
 static void compared(struct purge *purge, const struct purge_look *now, node_id peer,
                      uint64_t number, bool peer_is_complete)
 {
-    struct repair_completed session = {
-        .peer = peer, .scope = REPAIR_ALL, .mark = number, .peer_is_complete = peer_is_complete};
+    struct repair_completed session = {.peer = peer,
+                                       .scope = REPAIR_ALL,
+                                       .mark = number,
+                                       .peer_knows = peer_is_complete ? REPAIR_KNOWS_ALL
+                                                                      : REPAIR_KNOWS_LITTLE};
     purge_compared(purge, now, &session);
 }
 
@@ -203,7 +207,7 @@ static struct purge_times times_of(const struct world *world, node_id id, const 
 static uint64_t purged_at(const struct world *world, node_id id, const char *key)
 {
     hlc_time purged = times_of(world, id, key).at[PURGE_PURGED];
-    return purged == 0 ? 0 : seconds(purged);
+    return purged == PURGE_BEGINNING ? 0 : seconds(purged);
 }
 
 TEST_CASE(a_round_goes_from_promises_to_comparisons_to_what_may_go)
@@ -291,9 +295,9 @@ TEST_CASE(sessions_that_began_before_the_promises_count_for_nothing)
     struct purge_look now = look(world, 2);
     for (node_id peer = 1; peer <= 3; peer += 2)
         compared(&world->peers[2].purge, &now, peer, number, true);
-    EXPECT(times_of(world, 2, "w").at[PURGE_COMPLETE] == 0);
+    EXPECT(times_of(world, 2, "w").at[PURGE_COMPLETE] == PURGE_BEGINNING);
     meet(world, 2, true);
-    EXPECT(times_of(world, 2, "w").at[PURGE_COMPLETE] != 0);
+    EXPECT(times_of(world, 2, "w").at[PURGE_COMPLETE] > PURGE_BEGINNING);
     world_destroy(world);
 }
 
@@ -487,7 +491,7 @@ TEST_CASE(sessions_about_what_both_own_count_for_that_alone)
     purge_rolled_back(purge);
     struct purge_look now = look(world, 3);
     struct repair_completed session = {
-        .peer = 1, .scope = REPAIR_SETTLED, .mark = purge->number, .peer_is_complete = true};
+        .peer = 1, .scope = REPAIR_SETTLED, .mark = purge->number, .peer_knows = REPAIR_KNOWS_ALL};
     EXPECT(purge_wants_settled(purge, 1));
     purge_compared(purge, &now, &session);
     EXPECT(!purge_wants_settled(purge, 1) && !purge_is_complete(purge, &first));
@@ -540,7 +544,8 @@ TEST_CASE(a_promise_of_the_future_is_not_given)
         purge_message_encode(&message, &bytes);
         EXPECT(purge_receive(&world->peers[2].purge, 1, buf_slice(&bytes), &now, &world->outbox) ==
                STATUS_OK);
-        EXPECT(purge_promised(&world->peers[2].purge) == 0 && purged_at(world, 2, "w") == 0);
+        EXPECT(purge_promised(&world->peers[2].purge) == PURGE_BEGINNING &&
+               purged_at(world, 2, "w") == 0);
         buf_append_u8(&bytes, 0);
         EXPECT(purge_receive(&world->peers[2].purge, 1, buf_slice(&bytes), &now, &world->outbox) ==
                STATUS_INVALID);

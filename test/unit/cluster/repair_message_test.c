@@ -67,7 +67,8 @@ static struct repair_message message_of(enum repair_kind kind, struct prng *prng
         message.purged = prng_u64(prng);
         message.scope = (enum repair_scope)prng_below(prng, REPAIR_SCOPE_END);
     }
-    if (kind == REPAIR_ROOTED) message.complete = prng_one_in(prng, 2);
+    if (kind == REPAIR_ROOTED)
+        message.knows = (enum repair_knowledge)prng_below(prng, REPAIR_KNOWLEDGE_END);
     if (has_verdict(kind))
         message.verdict = (enum repair_verdict)prng_below(prng, REPAIR_VERDICT_END);
     buf_clear(list);
@@ -112,7 +113,7 @@ TEST_CASE(every_kind_comes_back_as_it_was_and_has_one_form)
         EXPECT(again.kind == kind && again.session == message.session);
         EXPECT(again.step == message.step && again.verdict == message.verdict);
         EXPECT(hash128_equal(again.shared, message.shared) && sum_equal(again.sum, message.sum));
-        EXPECT(again.purged == message.purged && again.complete == message.complete);
+        EXPECT(again.purged == message.purged && again.knows == message.knows);
         EXPECT(again.scope == message.scope);
         EXPECT(again.count == message.count && slice_equal(again.list, message.list));
         expect_strict(decode, buf_slice(&bytes));

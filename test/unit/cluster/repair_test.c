@@ -143,6 +143,14 @@ static void env_tell_purged(void *context, node_id peer)
     store->tell_count++;
 }
 
+static enum repair_knowledge env_knowledge(void *context, node_id peer, enum repair_scope scope)
+{
+    (void)peer;
+    (void)scope;
+    const struct store *store = context;
+    return store->complete ? REPAIR_KNOWS_ALL : REPAIR_KNOWS_LITTLE;
+}
+
 static bool env_is_complete(void *context, struct slice ranges)
 {
     struct store *store = context;
@@ -172,6 +180,7 @@ static void store_start(struct store *store)
                              .generation_id = env_generation_id,
                              .purged = env_purged,
                              .tell_purged = env_tell_purged,
+                             .knowledge = env_knowledge,
                              .is_complete = env_is_complete,
                              .forget = env_forget};
     repair_init(&store->repair, &env);
@@ -409,7 +418,7 @@ static bool run_session(struct world *world, uint32_t faults)
     if (complete) {
         EXPECT(completed.peer == 2 && completed.epoch == repair->epoch);
         EXPECT(completed.mark == repair->mark);
-        EXPECT(completed.peer_is_complete == world->stores[2].complete);
+        EXPECT((completed.peer_knows == REPAIR_KNOWS_ALL) == world->stores[2].complete);
     }
     EXPECT(!repair_next_complete(repair, &completed));
     for (node_id id = 1; id <= 2; id++) EXPECT(world->stores[id].repair.counts.invalid_count == 0);

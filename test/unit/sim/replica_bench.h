@@ -41,7 +41,8 @@ struct bench_node {
     node_id id;
     struct store_world world;
     struct replica *replica; /* NULL: it is down. */
-    bool frozen;             /* Its disk does not get round to a sync. */
+    unsigned start_count;
+    bool frozen; /* Its disk does not get round to a sync. */
     struct trace trace;
 };
 
@@ -207,6 +208,7 @@ static inline void bench_start(struct bench *bench, node_id id)
         .seed = test_seed + id,
         .self = {.id = id, .incarnation = 1000 + id},
         .map = bench->map,
+        .founds = node->start_count++ == 0,
     };
     EXPECT(replica_create(&options, bench_time(bench, id), &node->replica) == STATUS_OK);
 }
