@@ -120,6 +120,11 @@ static bool is_asking(const struct boots *boots)
     return !boots->starts.rolled_back && !is_confirmed(boots);
 }
 
+bool boots_is_recorded(const struct boots *boots)
+{
+    return !boots->starts.rolled_back && is_confirmed(boots);
+}
+
 bool boots_is_known(const struct boots *boots, bool (*is_down)(const void *context, node_id id),
                     const void *context)
 {
@@ -207,9 +212,11 @@ static enum status answer(struct boots *boots, node_id from, const struct boots_
                           struct outbox *outbox, struct boots_news *news)
 {
     int place = register_map_find(&boots->map, from);
-    /* With a newer map than ours we may be one: it will ask again. A disk that was rolled back has
-     * forgotten what it recorded. */
-    if (boots->starts.rolled_back || own_place(boots) < 0) return STATUS_OK;
+    /* A disk that was rolled back has forgotten what it recorded: where they are an odd number, two majorities of
+     * the others share another one. */
+    bool forgot = boots->starts.rolled_back && boots->map.registrar_count % 2 == 0;
+    /* With a newer map than ours we may be one: it will ask again. */
+    if (forgot || own_place(boots) < 0) return STATUS_OK;
     if (from == boots->starts.id) return STATUS_INVALID;
     const struct boot *recorded = boots_record(boots, from);
     bool is_other = place >= 0 && boots->map.registrars[place].incarnation != ask->boot.incarnation;

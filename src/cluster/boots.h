@@ -86,6 +86,9 @@ void boots_set_map(struct boots *boots, const struct register_map *map, uint64_t
 /* Says the rule; nothing else decides who votes. */
 bool boots_may_vote(const struct boots *boots);
 
+/* A majority of the other registrars has this start on record: a disk from before it would be refused. */
+bool boots_is_recorded(const struct boots *boots);
+
 /* Whether this start is on record wherever it can be now, at a majority of the other registrars or at all of
  * them that are not down, or was refused. */
 bool boots_is_known(const struct boots *boots, bool (*is_down)(const void *context, node_id id),

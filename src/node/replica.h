@@ -152,6 +152,9 @@ enum replica_role {
     REPLICA_FILLS,    /* Takes writes; what was there before has yet to come. */
     REPLICA_ANSWERS,  /* Takes writes and answers reads. */
 };
+/* Whether a disk from before this start would be found out at its next one. */
+bool replica_is_recorded(const struct replica *replica);
+
 enum replica_role replica_role(const struct replica *replica, struct slice key);
 
 /* A version that was dead and lies up to here may be gone from this node: it was known everywhere. */

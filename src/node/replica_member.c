@@ -78,6 +78,11 @@ void replica_members_met(struct replica *replica, node_id from, uint64_t number)
     TRACE(replica->trace, "n%u has no newer map: serves from now on", from);
 }
 
+bool replica_is_recorded(const struct replica *replica)
+{
+    return boots_is_recorded(&replica->topology.boots);
+}
+
 /* --- Others --- */
 
 bool replica_keeps_out(const struct replica *replica, node_id from)

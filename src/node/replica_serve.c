@@ -281,7 +281,8 @@ enum replica_role replica_role(const struct replica *replica, struct slice key)
 {
     if (!rangemap_takes(replica->map, replica->self.id, key)) return REPLICA_STRANGER;
     struct shard shard = rangemap_shard(replica->map, rangemap_find(replica->map, key));
-    return replica_is_complete(replica, &shard) ? REPLICA_ANSWERS : REPLICA_FILLS;
+    bool answers = replica_serves(replica) && replica_is_complete(replica, &shard);
+    return answers ? REPLICA_ANSWERS : REPLICA_FILLS;
 }
 
 enum data_verdict replica_tell(struct replica *replica, const struct data_message *asked,

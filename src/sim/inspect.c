@@ -101,7 +101,8 @@ static bool answers(struct sim *sim, const struct word *word, const struct shard
     if (node == NOTHING || sim->machines[node].id != id) return false;
     const struct sim_process *process = process_of(sim, node);
     if (is_up(process)) return role_of(process, word) == SIM_ANSWERS;
-    return owners_contain(&shard->owners, id); /* A next owner begins again to fill. */
+    if (sim->machines[node].set_back) return false; /* It knows, or finds out. */
+    return owners_contain(&shard->owners, id);      /* A next owner begins again to fill. */
 }
 
 /* One record */
@@ -414,6 +415,8 @@ void inspect_acknowledged(struct sim *sim, uint32_t index, unsigned ack_count)
         text_add(&held, sim->machines[takers[i]].id, holds_it ? "has it" : "has not");
     }
     if (!operation->strict) return;
+    /* The answer was on its way when the disk went. */
+    if (operation->invoked_us <= sim->disk_lost_us) ack_count--;
     if (holders < ack_count)
         find(sim, SIM_CHECK_LOST,
              "%.*s: operation %u was acknowledged by %u with " VERSION_FORMAT "; durably,%s",

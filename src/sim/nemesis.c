@@ -15,7 +15,7 @@ static const uint8_t weights[FAULT_KIND_COUNT] = {
     [FAULT_PAUSE] = 8,     [FAULT_JUMP] = 6,      [FAULT_FREEZE] = 3,      [FAULT_DRIFT] = 3,
     [FAULT_SLOW_DISK] = 5, [FAULT_FULL_DISK] = 3, [FAULT_BAD_SYNC] = 3,    [FAULT_BAD_DISK] = 3,
     [FAULT_JOIN] = 3,      [FAULT_LEAVE] = 2,     [FAULT_RETREAT] = 1,     [FAULT_REPLACE] = 2,
-    [FAULT_IMAGE] = 3,     [FAULT_RESTORE] = 2,   [FAULT_WIPE] = 2,        [FAULT_ROT] = 2,
+    [FAULT_IMAGE] = 8,     [FAULT_RESTORE] = 12,  [FAULT_WIPE] = 3,        [FAULT_ROT] = 2,
 };
 
 static enum fault_kind draw_kind(struct prng *prng, uint32_t kinds)

@@ -50,6 +50,12 @@ struct fault {
 /* Those that a cluster gets over by itself. */
 #define FAULTS_SURVIVED (FAULT_BIT(FAULT_IMAGE) - 1)
 
+/* Those that take away what a disk had. */
+#define FAULTS_OF_DISKS (FAULT_BIT(FAULT_IMAGE) | FAULT_BIT(FAULT_RESTORE) | FAULT_BIT(FAULT_WIPE))
+
+/* Those of wall clocks. */
+#define FAULTS_OF_CLOCKS (FAULT_BIT(FAULT_JUMP) | FAULT_BIT(FAULT_FREEZE) | FAULT_BIT(FAULT_DRIFT))
+
 /* Those that ask for another map. */
 #define FAULTS_OF_MEMBERS                                                                          \
     (FAULT_BIT(FAULT_JOIN) | FAULT_BIT(FAULT_LEAVE) | FAULT_BIT(FAULT_RETREAT) |                   \

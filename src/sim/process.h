@@ -61,6 +61,7 @@ struct sim_program_ops {
     /* Up to when dead versions of the key may be forgotten there. */
     hlc_time (*purged)(void *program, struct slice key);
     void (*change)(void *program, const struct change *change); /* Asks for it. */
+    bool (*recorded)(void *program); /* Others would know its disk from one before this start. */
 };
 
 /* Events of a process. Their argument begins with the boot they belong to: those of an

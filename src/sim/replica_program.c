@@ -247,6 +247,12 @@ static void replica_is_asked(void *context, const struct change *change)
     if (program->replica != NULL) (void)replica_change(program->replica, change);
 }
 
+static bool replica_is_on_record(void *context)
+{
+    const struct replica_program *program = context;
+    return program->replica != NULL && replica_is_recorded(program->replica);
+}
+
 const struct sim_program_ops sim_replica_ops = {
     .start = replica_start,
     .stop = replica_stop,
@@ -260,5 +266,6 @@ const struct sim_program_ops sim_replica_ops = {
     .map = replica_goes_by,
     .role = replica_is,
     .purged = replica_has_purged,
+    .recorded = replica_is_on_record,
     .change = replica_is_asked,
 };

@@ -55,6 +55,16 @@ static void draw_network(struct network_options *network, struct prng *prng)
     }
 }
 
+/* A node that has forgotten what time it was does not get over a clock that was set back as well. */
+static void draw_lost_disks(struct sim_options *options, struct prng *prng)
+{
+    const struct rangemap_settings *settings = &options->settings;
+    bool one_is_enough = settings->replication_factor == 1 || settings->write_quorum == 1;
+    if (!prng_one_in(prng, 3) || one_is_enough) return;
+    options->faults.kinds |= FAULTS_OF_DISKS;
+    options->faults.kinds &= ~FAULTS_OF_CLOCKS;
+}
+
 void sim_options_draw(struct sim_options *options, uint64_t seed)
 {
     struct prng prng = {.state = seed};
@@ -96,12 +106,13 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
     if (prng_one_in(&prng, 2)) options->faults.kinds &= prng_u32(&prng);
     options->faults.kinds |= FAULTS_OF_MEMBERS;
     options->repair_ms = REPLICA_REPAIR_MS << prng_below(&prng, 3);
+    draw_lost_disks(options, &prng);
 }
 
 void sim_options_keep_map(struct sim_options *options)
 {
     options->map_stays = true;
-    options->faults.kinds &= ~FAULTS_OF_MEMBERS;
+    options->faults.kinds &= ~(FAULTS_OF_MEMBERS | FAULT_BIT(FAULT_WIPE));
 }
 
 /* The first map: all nodes are members, shards are cut at words, owners dealt round. */

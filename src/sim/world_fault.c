@@ -87,6 +87,69 @@ static void crash_all(struct sim *sim, uint64_t until_us)
     for (uint32_t node = 0; node < sim->machine_count; node++) crash(sim, node, true, until_us);
 }
 
+/* --- Disks that are lost --- */
+
+static void copy_disk(struct sim *sim, uint32_t node, uint64_t until_us)
+{
+    struct sim_machine *machine = &sim->machines[node];
+    struct sim_process *process = &machine->process;
+    if (machine->image != NULL || !sim_is_member(sim, node) || !is_up(process)) return;
+    crash(sim, node, false, until_us);
+    machine->image = sim_disk_image_take(process->disk);
+    machine->image_id = machine->id;
+}
+
+/* What it acknowledged is at one other at least, for writes to all shards. */
+static bool writes_have_copies(const struct sim *sim)
+{
+    const struct rangemap *map = sim_newest_map(sim);
+    for (size_t i = 0; i < rangemap_shard_count(map); i++) {
+        struct owners sets[2];
+        struct shard shard = rangemap_shard(map, i);
+        size_t count = shard_write_owners(&shard, sets);
+        for (size_t set = 0; set < count; set++)
+            if (sets[set].write_quorum < 2) return false;
+    }
+    return true;
+}
+
+/* More than one thing at a time nobody promises to get over: all others are there, and one disk is lost. */
+static bool may_lose_disk(struct sim *sim, uint32_t node)
+{
+    const struct sim_process *process = process_of(sim, node);
+    if (sim->disk_lost_us != 0 || !sim_is_member(sim, node) || !writes_have_copies(sim))
+        return false;
+    if (process->state != PROCESS_RUNNING || process->ops->recorded == NULL) return false;
+    for (uint32_t other = 0; other < sim->machine_count; other++)
+        if (sim->machines[other].in_use && !is_up(process_of(sim, other))) return false;
+    for (uint32_t i = 0; i < sim->plan.count; i++)
+        if (sim->fault_active[i] && is_of_network(&sim->plan.faults[i])) return false;
+    return process->ops->recorded(process->program);
+}
+
+static void set_back_disk(struct sim *sim, uint32_t node, uint64_t until_us)
+{
+    struct sim_machine *machine = &sim->machines[node];
+    if (machine->image == NULL || machine->image_id != machine->id) return;
+    if (!may_lose_disk(sim, node)) return;
+    crash(sim, node, false, until_us);
+    sim_disk_restore(machine->process.disk, machine->image);
+    inspect_forget_node(sim, node);
+    machine->set_back = true;
+    sim->disk_lost_us = sim->schedule.now_us;
+    sim_note(sim, node, "has the disk that it had at an earlier time");
+}
+
+static void wipe_disk(struct sim *sim, uint32_t node)
+{
+    if (!may_lose_disk(sim, node)) return;
+    sim_crash(sim, node, false);
+    sim_begin_anew(sim, node);
+    sim->disk_lost_us = sim->schedule.now_us;
+    sim_note(sim, node, "has an empty disk");
+    sim_join(sim);
+}
+
 /* For all replicas that are wanted, or for any at all. */
 static uint32_t least_staying(const struct sim *sim, const struct fault *fault)
 {
@@ -160,6 +223,15 @@ void sim_fault_begin(struct sim *sim, uint32_t number)
     case FAULT_REPLACE:
         if (sim_join(sim) != NOTHING)
             sim_leave(sim, fault->node, true, least_staying(sim, fault) - 1);
+        break;
+    case FAULT_IMAGE:
+        copy_disk(sim, fault->node, fault->until_us);
+        break;
+    case FAULT_RESTORE:
+        set_back_disk(sim, fault->node, fault->until_us);
+        break;
+    case FAULT_WIPE:
+        wipe_disk(sim, fault->node);
         break;
     default:
         break;

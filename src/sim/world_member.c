@@ -149,7 +149,7 @@ uint32_t sim_join(struct sim *sim)
         struct sim_machine *machine = &sim->machines[node];
         if (machine->in_use) continue;
         machine->in_use = true;
-        machine->founds = false;
+        machine->founds = machine->set_back = false;
         machine->map_number = 0;
         machine->incarnation = prng_u64(&sim->prng) | 1;
         sim_disk_restore(machine->process.disk, NULL);
@@ -189,7 +189,7 @@ bool sim_leave(struct sim *sim, uint32_t node, bool leaves, uint32_t least)
     struct sim_wish *wish = wish_of(sim, id);
     if (wish == NULL) wish = wish_of(sim, 0);
     if (wish == NULL) return false;
-    *wish = (struct sim_wish){id, leaves};
+    *wish = (struct sim_wish){.id = id, .leaves = leaves};
     sim_note(sim, node, leaves ? "is to leave" : "is to stay after all");
     operator_looks_later(sim);
     return true;
@@ -199,7 +199,7 @@ static bool is_granted(const struct sim *sim, const struct sim_wish *wish)
 {
     struct member member;
     if (!rangemap_member_find(sim_newest_map(sim), wish->id, &member)) return true;
-    return member.leaving == wish->leaves;
+    return wish->excluded ? member.state == MEMBER_EXCLUDED : member.leaving == wish->leaves;
 }
 
 /* Whoever is asked may die, and forgets it then. */
@@ -208,9 +208,10 @@ static void ask_somebody(struct sim *sim, const struct sim_wish *wish)
     uint32_t node = prng_below(&sim->prng, sim->machine_count);
     struct sim_process *process = process_of(sim, node);
     if (process->state != PROCESS_RUNNING || process->ops->change == NULL) return;
-    struct change change = {.kind = CHANGE_MEMBER_LEAVING};
+    struct change change = {.kind = wish->excluded ? CHANGE_MEMBER_STATE : CHANGE_MEMBER_LEAVING};
     change.member.id = wish->id;
     change.member.leaving = wish->leaves;
+    change.member.state = MEMBER_EXCLUDED;
     process->ops->change(process->program, &change);
 }
 
@@ -229,6 +230,19 @@ void sim_operator_looks(struct sim *sim)
         more = true;
     }
     if (more) operator_looks_later(sim);
+}
+
+void sim_begin_anew(struct sim *sim, uint32_t node)
+{
+    struct sim_machine *machine = &sim->machines[node];
+    struct sim_wish *wish = wish_of(sim, machine->id);
+    if (wish == NULL) wish = wish_of(sim, 0);
+    CHECK(wish != NULL);
+    *wish = (struct sim_wish){.id = machine->id, .excluded = true};
+    machine->id = 0;
+    machine->in_use = machine->end_planned = machine->end_known = false;
+    inspect_forget_node(sim, node);
+    operator_looks_later(sim);
 }
 
 /* Whether all members are up and know that `id` is none any more. */

@@ -62,20 +62,22 @@ struct sim_machine {
     struct sim *sim;
     struct sim_process process;
     struct trace trace;
-    struct sim_disk_image *image;
+    struct sim_disk_image *image; /* A copy of its disk, of the time when it was this member. */
+    node_id image_id;
     uint64_t incarnation; /* Of its directory. */
     node_id id;           /* As a member; 0: none yet, or no more. */
     uint64_t map_number;  /* That it was last seen to go by. */
     bool in_use;          /* It has a directory, and is started when it is down. */
     bool founds;          /* Its directory begins with the first map. */
     bool start_planned, end_planned;
+    bool set_back;  /* Its disk was, to the copy: each start begins with comparing. */
     bool end_known; /* All other members knew, when last looked at, that it is none any more. */
 };
 
 /* Somebody wants a member to leave, or to stay after all. */
 struct sim_wish {
     node_id id; /* 0: nothing. */
-    bool leaves;
+    bool leaves, excluded;
 };
 
 enum { SIM_WISHES_MAX = 8 };
@@ -102,6 +104,7 @@ struct sim {
     bool clients_stop, must_serve, healed;
     struct nemesis_plan plan;
     bool *fault_active;
+    uint64_t disk_lost_us; /* When what a disk had acknowledged went with it; 0: never. One is. */
     struct buf trace, key;
     struct sim_stats stats;
 };
@@ -132,6 +135,10 @@ static inline void sim_add_event(struct sim *sim, enum sim_event_kind kind, uint
 }
 
 /* --- world_member.c --- */
+
+/* The machine has lost its disk, and with it who it was: somebody excludes that member, and sooner or later it joins
+ * anew. */
+void sim_begin_anew(struct sim *sim, uint32_t node);
 
 void sim_members_create(struct sim *sim);
 void sim_members_destroy(struct sim *sim);
