@@ -267,24 +267,31 @@ static unsigned count_met(const struct purge *purge, const struct shard *shard, 
     return met;
 }
 
+/* Parts were purged to different times, and each is known no further than that. True if one was not complete. */
+static bool complete(struct purge *purge, struct key_range range)
+{
+    struct purge_walk walk = purge_walk_of(range);
+    struct key_range part;
+    struct purge_times times;
+    bool any = false;
+    while (purge_walk_next(&purge->ranges, &walk, &part, &times)) {
+        if (is_complete(&times)) continue;
+        if (!raise(purge, part, PURGE_COMPLETE, times.at[PURGE_PURGED])) return any;
+        any = true;
+        walk = purge_walk_of(range);
+    }
+    return any;
+}
+
 static void fill(struct purge *purge, const struct rangemap *map, const struct shard *shard)
 {
-    struct key_range range = range_of(shard), part;
-    struct purge_walk walk = purge_walk_of(range);
-    struct purge_times times;
     unsigned need, met = count_met(purge, shard, &need);
     bool is_filled = met >= need ||
                      met_all_left(&purge->filling.nodes, map, shard, purge->env.self);
     /* Alone nobody knows more than is here; but what is here may be old, until a round says not. */
     if (takes_alone(shard, purge->env.self)) return;
     if (!is_filled || !purge->env.is_filled(purge->env.context, shard)) return;
-    hlc_time purged = 0;
-    while (purge_walk_next(&purge->ranges, &walk, &part, &times))
-        purged = u64_max(purged, is_complete(&times) ? 0 : times.at[PURGE_PURGED]);
-    if (purged == 0) return;
-    TRACE(purge->env.trace, "purge: complete again up to %llu",
-          (unsigned long long)hlc_wall_ms(purged));
-    (void)raise(purge, range, PURGE_COMPLETE, purged);
+    if (complete(purge, range_of(shard))) TRACE(purge->env.trace, "purge: complete again");
 }
 
 /* What follows from the sessions so far. */
@@ -326,9 +333,7 @@ bool purge_wants_settled(const struct purge *purge, node_id peer)
 
 void purge_filled(struct purge *purge, const struct shard *shard)
 {
-    struct key_range range = range_of(shard);
-    hlc_time purged = purge_ranges_least(&purge->ranges, range).at[PURGE_PURGED];
-    (void)raise(purge, range, PURGE_COMPLETE, purged);
+    (void)complete(purge, range_of(shard));
 }
 
 /* Is there a shard of this node, and of the peer, for which a session with it is still wanted? */

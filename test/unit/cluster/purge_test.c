@@ -311,6 +311,30 @@ static void round_of(struct world *world)
     }
 }
 
+/* Parts of its range were purged further than others: it knows each so far, and none further. */
+TEST_CASE(who_is_filled_knows_all_that_was_purged_and_no_more)
+{
+    for (int by_sessions = 0; by_sessions < 2; by_sessions++) {
+        struct world *world = world_create(3, 0);
+        struct purge *purge = &world->peers[2].purge;
+        struct key_range all = {0}, half = {.low = SLICE_LITERAL("m")};
+        bool changed = false;
+        purge_rolled_back(purge);
+        EXPECT(purge_ranges_raise(&purge->ranges, half, PURGE_PURGED, 5, &changed) == STATUS_OK);
+        EXPECT(!purge_is_complete(purge, &all));
+        if (by_sessions != 0) {
+            meet(world, 2, true);
+        } else {
+            struct shard shard = rangemap_shard(world->maker.map, 0);
+            purge_filled(purge, &shard);
+        }
+        EXPECT(purge_is_complete(purge, &all));
+        EXPECT(times_of(world, 2, "a").at[PURGE_COMPLETE] == PURGE_BEGINNING);
+        EXPECT(times_of(world, 2, "z").at[PURGE_COMPLETE] == 5);
+        world_destroy(world);
+    }
+}
+
 /* Pieces go their own ways. */
 TEST_CASE(shards_are_split_and_moved_and_what_was_purged_stays_with_the_keys)
 {
@@ -559,6 +583,7 @@ TEST_CASE(a_promise_of_the_future_is_not_given)
 TEST_MAIN(TEST(a_round_goes_from_promises_to_comparisons_to_what_may_go),
           TEST(a_round_waits_for_every_member_and_every_hint), TEST(what_is_young_is_not_purged),
           TEST(sessions_that_began_before_the_promises_count_for_nothing),
+          TEST(who_is_filled_knows_all_that_was_purged_and_no_more),
           TEST(shards_are_split_and_moved_and_what_was_purged_stays_with_the_keys),
           TEST(a_former_owner_blocks_what_it_owned_until_its_map_is_retired),
           TEST(a_disk_that_was_set_back_is_complete_again_after_enough_others_that_are),
