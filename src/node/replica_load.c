@@ -26,6 +26,7 @@ static void finish(struct replica *replica, struct flow *flow)
     struct flow_load *load = &flow->load;
     struct request_reply reply = {.results = load->results,
                                   .result_count = flow->request.set_count,
+                                  .sloppy = load->sloppy,
                                   .token = buf_slice(&load->token)};
     for (size_t i = load->begun; i < reply.result_count; i++)
         load->results[i] =
@@ -76,6 +77,7 @@ static void piece_told(struct replica *replica, uint64_t label, size_t first, si
             .outcome = reply->outcome, .status = reply->status, .ack_count = reply->ack_count};
         if (i < reply->result_count) result->version = reply->results[i].version;
     }
+    flow->load.sloppy = flow->load.sloppy || reply->sloppy;
     add_token(replica, flow, reply->token);
     piece_over(replica, flow);
 }

@@ -97,6 +97,7 @@ struct flow_write {
 struct flow_load {
     size_t at, begun;               /* Bytes and number of the sets whose pieces have begun. */
     size_t open;                    /* Pieces under way. */
+    bool sloppy;                    /* Hints were counted for one. */
     struct request_result *results; /* One for each set. */
     struct buf token;
 };

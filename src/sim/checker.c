@@ -165,7 +165,7 @@ void checker_settle(struct checker *checker, uint32_t index, uint64_t before_us)
     uint32_t *link = &word->unsettled_first;
     while (*link != NO_OPERATION) {
         struct operation *operation = &checker->operations[*link];
-        if (operation->end == OPERATION_UNKNOWN && operation->invoked_us < before_us) {
+        if (operation->end != OPERATION_PENDING && operation->invoked_us < before_us) {
             /* Whether it happened nobody knows, only that it is older than what is acknowledged by
              * now: what was acknowledged before may be gone. */
             if (operation->kind == REQUEST_REMOVE) word->doubted_below = word->newest.version;
@@ -432,6 +432,12 @@ static void acknowledge(struct checker *checker, uint64_t now_us, uint32_t index
     operation->ended_us = now_us;
     operation->version = reply->version;
     operation->strict = operation->strict && !reply->sloppy;
+    struct acknowledgement ack = {now_us, reply->version, index, removed,
+                                  operation->kind == REQUEST_INCREMENT};
+    if (reply->sloppy) { /* It shows when hints are delivered, like what nobody was told of. */
+        if (version_compare(ack.version, word->kept.version) > 0) word->kept = ack;
+        return;
+    }
     unsettled_remove(checker, word, index);
     if (removed && version_is_none(reply->version)) { /* There was nothing to remove. */
         check_absent(checker, now_us, operation);
@@ -451,8 +457,6 @@ static void acknowledge(struct checker *checker, uint64_t now_us, uint32_t index
                  WORD_ARGUMENTS(word), index, VERSION_ARGUMENTS(reply->version),
                  VERSION_ARGUMENTS(required.version), required.operation);
 
-    struct acknowledgement ack = {now_us, reply->version, index, removed,
-                                  operation->kind == REQUEST_INCREMENT};
     struct acknowledgement *place = &word->acks[word->ack_count % WORD_ACKNOWLEDGEMENTS];
     if (word->ack_count >= WORD_ACKNOWLEDGEMENTS) {
         struct acknowledgement *evicted = &word->evicted;

@@ -71,10 +71,11 @@ struct word {
     struct acknowledgement acks[WORD_ACKNOWLEDGEMENTS];
     uint32_t ack_count;
     struct acknowledgement newest, evicted, evicted_value; /* The last: but for increments. */
-    struct version newest_removal;                         /* Acknowledged. */
-    struct version doubted_below; /* A removal below this may have happened or not. */
-    uint64_t removal_ended_us;    /* The last of them was acknowledged. */
-    uint32_t unsettled_first;     /* Pending and unknown writes. */
+    struct acknowledgement kept;   /* The newest for which hints were counted. */
+    struct version newest_removal; /* Acknowledged. */
+    struct version doubted_below;  /* A removal below this may have happened or not. */
+    uint64_t removal_ended_us;     /* The last of them was acknowledged. */
+    uint32_t unsettled_first;      /* Pending and unknown writes. */
     uint32_t unsettled_count, unsettled_removals;
     bool written;
     uint64_t written_us;     /* A write was last invoked. */

@@ -159,11 +159,13 @@ static void note_purge(struct sim *sim, uint32_t index, uint32_t node, const str
     }
 }
 
-/* Gone from a node that owns the word, or from one that is rid of it. */
+/* Gone from a node that owns the word, though it may just have started and not answer yet when it was looked at last, or
+ * from one that is rid of it. */
 static void note_absence(struct sim *sim, uint32_t word, uint32_t node, const struct seen *was)
 {
     struct version *swept = &sim->inspection.swept[word];
-    if (!was->answers)
+    bool answers = role_of(process_of(sim, node), &sim->checker.words[word]) == SIM_ANSWERS;
+    if (!was->answers && !answers)
         *swept = version_max(*swept, was->version);
     else if (is_dead(sim, was))
         note_purge(sim, word, node, was);
@@ -679,6 +681,23 @@ static bool map_is_at_rest(const struct sim *sim, char *why, unsigned size)
         return false;
     }
     return true;
+}
+
+void inspect_kept(struct sim *sim)
+{
+    for (uint32_t index = 0; index < sim->options.word_count; index++) {
+        const struct word *word = &sim->checker.words[index];
+        if (version_is_none(word->kept.version)) continue;
+        struct shard shard = shard_of(sim_newest_map(sim), word);
+        uint32_t node = sim_machine_of(sim, shard.owners.ids[0]);
+        const struct operation *operation = &sim->checker.operations[word->kept.operation];
+        look(sim, index, node);
+        if (holds(sim, index, seen_of(sim, index, node), operation, word->kept.version)) continue;
+        find(sim, SIM_CHECK_LOST,
+             "%.*s: operation %u was acknowledged with " VERSION_FORMAT
+             " by hints, and no owner has it in the end",
+             WORD_ARGUMENTS(word), word->kept.operation, VERSION_ARGUMENTS(word->kept.version));
+    }
 }
 
 bool inspect_has_converged(struct sim *sim, char *why, unsigned size)

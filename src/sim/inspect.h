@@ -84,4 +84,7 @@ void inspect_store(struct sim *sim, uint32_t node);
 void inspect_programs(struct sim *sim);
 
 /* Whether all replicas of each word are equal, nothing is owed, and one map is known; else `why`. */
+/* When all replicas are equal: what hints were counted for is there. */
+void inspect_kept(struct sim *sim);
+
 bool inspect_has_converged(struct sim *sim, char *why, unsigned size);

@@ -55,12 +55,16 @@ static void draw_network(struct network_options *network, struct prng *prng)
     }
 }
 
-/* A node that has forgotten what time it was does not get over a clock that was set back as well. */
-static void draw_lost_disks(struct sim_options *options, struct prng *prng)
+/* A node that has forgotten what time it was does not get over a clock that was set back as well. And what one owner and
+ * a hint have together is two copies only while no disk goes. */
+static void draw_losses(struct sim_options *options, struct prng *prng)
 {
     const struct rangemap_settings *settings = &options->settings;
     bool one_is_enough = settings->replication_factor == 1 || settings->write_quorum == 1;
-    if (!prng_one_in(prng, 3) || one_is_enough) return;
+    if (!prng_one_in(prng, 3) || one_is_enough) {
+        options->settings.sloppy_quorum = prng_one_in(prng, 4);
+        return;
+    }
     options->faults.kinds |= FAULTS_OF_DISKS;
     options->faults.kinds &= ~FAULTS_OF_CLOCKS;
 }
@@ -106,7 +110,7 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
     if (prng_one_in(&prng, 2)) options->faults.kinds &= prng_u32(&prng);
     options->faults.kinds |= FAULTS_OF_MEMBERS;
     options->repair_ms = REPLICA_REPAIR_MS << prng_below(&prng, 3);
-    draw_lost_disks(options, &prng);
+    draw_losses(options, &prng);
 }
 
 void sim_options_keep_map(struct sim_options *options)
@@ -554,13 +558,18 @@ static void read_all(struct sim *sim)
 /* After the faults: everything is repaired, and must come to rest. */
 static void run_healed(struct sim *sim)
 {
+    uint64_t until_us = sim->schedule.now_us + sim->options.quiet_ms * 1000;
     sim_heal(sim);
+    /* Who lost its disk is never up again, and has to be got over as well. */
+    while (!has_finding(sim) && sim_excludes(sim) && sim->schedule.now_us < until_us)
+        sim_run_for(sim, POLL_MS);
     sim_run_for(sim, sim->options.served_ms);
     sim->must_serve = true;
     sim_run_for(sim, sim->options.served_ms);
     sim->clients_stop = true;
     while (!has_finding(sim) && !sim_clients_are_idle(sim)) sim_run_for(sim, POLL_MS);
     if (!has_finding(sim) && sim->options.converges) wait_for_quiet(sim);
+    if (!has_finding(sim) && sim->options.converges) inspect_kept(sim);
     if (!has_finding(sim) && sim->options.converges) read_all(sim);
     if (!has_finding(sim)) sim_inspect(sim);
 }

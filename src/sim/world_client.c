@@ -497,6 +497,7 @@ static bool take_result(const struct request_reply *reply, uint32_t place,
     *alone = (struct request_reply){.outcome = result->outcome,
                                     .status = result->status,
                                     .version = result->version,
+                                    .sloppy = reply->sloppy,
                                     .ack_count = result->ack_count};
     return result->outcome != REQUEST_DONE || !version_is_none(result->version);
 }

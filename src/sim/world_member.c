@@ -245,6 +245,16 @@ void sim_begin_anew(struct sim *sim, uint32_t node)
     operator_looks_later(sim);
 }
 
+bool sim_excludes(const struct sim *sim)
+{
+    const struct rangemap *map = sim_newest_map(sim);
+    for (size_t i = 0; i < SIM_WISHES_MAX; i++)
+        if (sim->wishes[i].excluded) return true;
+    for (size_t i = 0; i < rangemap_member_count(map); i++)
+        if (rangemap_member(map, i).state == MEMBER_EXCLUDED) return true;
+    return false;
+}
+
 /* Whether all members are up and know that `id` is none any more. */
 static bool others_know(struct sim *sim, node_id id)
 {

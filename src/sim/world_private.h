@@ -140,6 +140,9 @@ static inline void sim_add_event(struct sim *sim, enum sim_event_kind kind, uint
  * anew. */
 void sim_begin_anew(struct sim *sim, uint32_t node);
 
+/* Whether somebody is to be excluded, or is and has not gone yet. */
+bool sim_excludes(const struct sim *sim);
+
 void sim_members_create(struct sim *sim);
 void sim_members_destroy(struct sim *sim);
 
