@@ -100,10 +100,15 @@ static int own_place(const struct boots *boots)
     return same ? place : -1;
 }
 
+static unsigned count_others(const struct boots *boots)
+{
+    return boots->map.registrar_count - (own_place(boots) >= 0);
+}
+
 /* By a majority of the other registrars, or there are none. */
 static bool is_confirmed(const struct boots *boots)
 {
-    unsigned others = boots->map.registrar_count - (own_place(boots) >= 0);
+    unsigned others = count_others(boots);
     unsigned count = 0;
     for (int i = 0; i < boots->map.registrar_count; i++) count += boots->confirmed[i];
     return others == 0 || count >= majority_of(others);
@@ -122,7 +127,7 @@ static bool is_asking(const struct boots *boots)
 
 bool boots_is_recorded(const struct boots *boots)
 {
-    return !boots->starts.rolled_back && is_confirmed(boots);
+    return !boots->starts.rolled_back && count_others(boots) > 0 && is_confirmed(boots);
 }
 
 bool boots_is_known(const struct boots *boots, bool (*is_down)(const void *context, node_id id),
