@@ -335,6 +335,8 @@ static enum status vote(struct register_node *node, node_id from,
                         struct register_news *news)
 {
     if (register_map_find(&node->map, node->self) < 0) return STATUS_INVALID;
+    if (asked->ballot.round > node->acceptor.promised.round + REGISTER_ROUND_STEP_MAX)
+        return STATUS_INVALID;
     if (asked->kind == REGISTER_ACCEPT &&
         !hash128_equal(asked->value.predecessor, node->map.hash)) {
         return STATUS_INVALID;

@@ -20,6 +20,9 @@ enum {
 /* A ballot with a greater round is not taken; far more than there are milliseconds. */
 #define REGISTER_ROUND_MAX (UINT64_C(1) << 48)
 
+/* Nor is one that is so far above the promised: rounds go up by one, and one message must not use them up. */
+#define REGISTER_ROUND_STEP_MAX (UINT64_C(1) << 32)
+
 /* An attempt to have a value chosen. The greater one wins; none is used twice, because a node
  * draws a new salt at each start: even one whose disk was rolled back and forgot its rounds. */
 struct ballot {

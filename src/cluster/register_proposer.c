@@ -148,6 +148,7 @@ void proposer_refused(struct proposer *proposer, unsigned place,
                       const struct register_message *message, uint64_t now_ms, struct prng *prng)
 {
     if (!is_current(proposer, message)) return;
+    if (message->other.round > proposer->ballot.round + REGISTER_ROUND_STEP_MAX) return;
     proposer->round_seen = u64_max(proposer->round_seen, message->other.round);
     if (proposer->yes >> place & 1) return; /* It has said yes to this before, and that counts. */
     proposer->no |= 1u << place;

@@ -402,6 +402,7 @@ void replica_commit(struct replica *replica, struct replica_time time)
     /* What waits without having written anything waits for all that was written before. */
     size_t end = replica->held_first + replica->held_count;
     if (replica->held_count > 0 && replica->held[end - 1].sequence == 0) replica_batch(replica);
+    if (local_is_used_up(replica)) replica_number_anew(replica);
     if (replica->batch_open) {
         uint64_t sequence;
         replica->batch_open = false;

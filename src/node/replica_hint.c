@@ -16,7 +16,11 @@
 #include "core/key.h"
 #include "node/replica_private.h"
 
-enum { HINT_RETRY_MS = 1000, HINT_WINDOWS_AT_ONCE = 16 };
+enum {
+    HINT_RETRY_MS = 1000,
+    HINT_WINDOWS_AT_ONCE = 16,
+    HINTS_COPIED_AT_ONCE = 1024, /* For who comes to own their keys, which asks every second. */
+};
 
 static void append_u16be(struct buf *out, uint16_t value)
 {
@@ -50,7 +54,8 @@ static struct peer_hints *hints_of(struct replica *replica, node_id peer)
     if (hints == NULL) return NULL;
     replica->hints = hints;
     hints = &hints[replica->hint_peer_count++];
-    *hints = (struct peer_hints){.peer = peer, .after = {.heap = replica->heap}};
+    *hints = (struct peer_hints){
+        .peer = peer, .after = {.heap = replica->heap}, .copied_to = {.heap = replica->heap}};
     for (size_t i = 0; i < REPLICA_HINT_WINDOW; i++) hints->flights[i].name.heap = replica->heap;
     return hints;
 }
@@ -60,6 +65,7 @@ void replica_hint_free(struct replica *replica)
     for (size_t i = 0; i < replica->hint_peer_count; i++) {
         struct peer_hints *hints = &replica->hints[i];
         buf_deinit(&hints->after);
+        buf_deinit(&hints->copied_to);
         for (size_t j = 0; j < REPLICA_HINT_WINDOW; j++) buf_deinit(&hints->flights[j].name);
     }
     heap_free(replica->heap, replica->hints);
@@ -205,18 +211,36 @@ static void reroute(struct replica *replica, size_t peer, struct slice name,
     if (local_forget(replica, name)) count_change(&replica->hints[peer], -1);
 }
 
-/* Sends one; a hint that cannot be read is an error of ours. May move replica->hints. */
+/* Into replica->value, of which `key` and `record` borrow. Errors: STATUS_CORRUPT, those of the store. */
+static enum status read_hint(struct replica *replica, struct slice name, struct slice *key,
+                             struct record *record)
+{
+    enum status status = local_get(replica, name, &replica->value);
+    if (status != STATUS_OK) return status;
+    struct reader reader = reader_of(buf_slice(&replica->value));
+    uint64_t size = reader_varint(&reader);
+    *key = reader_bytes(&reader, size);
+    struct slice encoded = reader_bytes(&reader, reader_left(&reader));
+    bool good = !reader.failed && key->size > 0 && record_decode(encoded, record) == STATUS_OK;
+    return good ? STATUS_OK : STATUS_CORRUPT;
+}
+
+/* What cannot be read is owed no more, or nothing would ever be purged again: the owner learns of it by repair. */
+static void give_up(struct replica *replica, size_t peer, struct slice name)
+{
+    TRACE(replica->trace, "a hint for n%u is damaged: give it up", replica->hints[peer].peer);
+    if (local_forget(replica, name)) count_change(&replica->hints[peer], -1);
+}
+
+/* Sends one. May move replica->hints. */
 static void send_hint(struct replica *replica, size_t peer, struct slice name)
 {
     struct peer_hints *hints = &replica->hints[peer];
     struct hint_flight *flight = free_flight(hints);
     struct data_message message = {.kind = DATA_APPLY, .apply = DATA_APPLY_HINT};
-    if (local_get(replica, name, &replica->value) != STATUS_OK) return;
-    struct reader reader = reader_of(buf_slice(&replica->value));
-    uint64_t size = reader_varint(&reader);
-    message.key = reader_bytes(&reader, size);
-    struct slice encoded = reader_bytes(&reader, reader_left(&reader));
-    if (reader.failed || record_decode(encoded, &message.record) != STATUS_OK) return;
+    enum status status = read_hint(replica, name, &message.key, &message.record);
+    if (status == STATUS_CORRUPT) give_up(replica, peer, name);
+    if (status != STATUS_OK) return;
     if (!rangemap_takes(replica->map, hints->peer, message.key)) {
         reroute(replica, peer, name, &message);
         return;
@@ -337,6 +361,7 @@ void replica_hint_returned(struct replica *replica, node_id peer)
 struct copying {
     struct replica *replica;
     node_id peer;
+    size_t count;
 };
 
 /* Of the value of a hint, or of its first piece, which begins with their number. */
@@ -354,36 +379,36 @@ static enum status visit_owed(void *context, struct slice key, const struct reco
     struct copying *copying = context;
     const struct rangemap *map = copying->replica->map;
     if (key.size < 5 || key.data[key.size - 1] != 0) return STATUS_OK;
+    if (copying->count == HINTS_COPIED_AT_ONCE) return STATUS_END;
     if ((node_id)(key.data[2] << 8 | key.data[3]) == copying->peer) return STATUS_OK;
-    struct slice word = hint_word(slice_from(record->payload, 1));
+    struct slice word = hint_word(local_value_begin(record));
     if (word.size == 0) return STATUS_OK;
     struct shard shard = rangemap_shard(map, rangemap_find(map, word));
     if (shard.stage == SHARD_STABLE || !owners_contain(&shard.next, copying->peer))
         return STATUS_OK;
     buf_append_u8(&copying->replica->ranges, (uint8_t)(key.size - 1));
     buf_append_slice(&copying->replica->ranges, slice_prefix(key, key.size - 1));
+    copying->count++;
     return buf_status(&copying->replica->ranges);
 }
 
+/* One that is damaged is given up where it is sent. */
 static bool copy_hint(struct replica *replica, node_id peer, struct slice name)
 {
     struct record record;
-    if (local_get(replica, name, &replica->value) != STATUS_OK) return false;
-    struct slice word = hint_word(buf_slice(&replica->value));
-    struct reader reader = reader_of(buf_slice(&replica->value));
-    (void)reader_varint(&reader);
-    (void)reader_bytes(&reader, word.size);
-    struct slice encoded = reader_bytes(&reader, reader_left(&reader));
-    if (word.size == 0 || record_decode(encoded, &record) != STATUS_OK) return false;
+    struct slice word;
+    enum status status = read_hint(replica, name, &word, &record);
+    if (status != STATUS_OK) return status == STATUS_CORRUPT;
     /* They are on their way soon: the peer has just asked. */
     return keep_hint(replica, peer, word, &record);
 }
 
-static bool copy_hints(struct replica *replica, node_id peer)
+/* Some of them in one batch, behind `hints->copied_to`. `*more`: there may be others. */
+static bool copy_hints(struct replica *replica, node_id peer, bool *more)
 {
     struct copying copying = {.replica = replica, .peer = peer};
     struct query query = replica_query(replica);
-    struct query_from from = {0};
+    struct query_from from = {.key = buf_slice(&hints_of(replica, peer)->copied_to)};
     buf_clear(&replica->ranges);
     local_key(&replica->key, LOCAL_HINT);
     enum status status =
@@ -392,8 +417,19 @@ static bool copy_hints(struct replica *replica, node_id peer)
     struct buf names = replica->ranges; /* Keeping one may use the scratch again. */
     replica->ranges = (struct buf){.heap = replica->heap};
     struct reader reader = reader_of(buf_slice(&names));
-    while (good && reader_left(&reader) > 0)
-        good = copy_hint(replica, peer, reader_bytes(&reader, reader_u8(&reader)));
+    struct slice last = {0};
+    while (good && reader_left(&reader) > 0) {
+        last = reader_bytes(&reader, reader_u8(&reader));
+        good = copy_hint(replica, peer, last);
+    }
+    *more = copying.count == HINTS_COPIED_AT_ONCE;
+    if (good && *more) {
+        struct buf *to = &hints_of(replica, peer)->copied_to;
+        buf_clear(to);
+        buf_append_slice(to, last);
+        buf_append_u8(to, UINT8_MAX); /* Behind its pieces. */
+        good = buf_status(to) == STATUS_OK;
+    }
     buf_deinit(&names);
     return good;
 }
@@ -403,11 +439,18 @@ bool replica_hint_clear(struct replica *replica, node_id peer)
     struct peer_hints *hints = hints_of(replica, peer);
     uint64_t map = rangemap_identity(replica->map)->hash.low;
     if (hints == NULL) return false;
-    if (hints->copied != map) {
-        if (replica_hint_total(replica) > hints->count && !copy_hints(replica, peer)) return false;
-        hints = hints_of(replica, peer);
-        hints->copied = map;
+    if (hints->copying != map) {
+        hints->copying = map;
+        buf_clear(&hints->copied_to);
     }
+    if (hints->copied != map) {
+        bool more = false;
+        bool others = replica_hint_total(replica) > hints->count;
+        if (others && !copy_hints(replica, peer, &more)) return false;
+        hints = hints_of(replica, peer);
+        if (!more) hints->copied = map;
+    }
+    if (hints->copied != map) return false; /* It asks again. */
     if (hints->count == 0) return true;
     hints->retry_ms = u64_min(hints->retry_ms, replica->time.now_ms);
     return false;

@@ -1,11 +1,12 @@
 /* What a node keeps for itself lies in the store, under keys no client can name: 00, a byte for the
- * kind, what names the thing, and at last the number of the piece. The first piece begins with how
- * many there are, so that a value is whole or not there. */
+ * kind, what names the thing, and at last the number of the piece. The first piece, number 0, begins with how
+ * many there are and the half in which the others lie, 1 or 2, which ends their keys. A value is written to the
+ * other half than the one that stands, its first piece last: it is there whole, or the one before it is. */
 #include "base/bytes.h"
 #include "core/key.h"
 #include "node/replica_private.h"
 
-enum { PIECE_BYTES = 32 << 10, PIECES_MAX = 255 };
+enum { PIECE_BYTES = 32 << 10, PIECES_MAX = 255, HEAD_BYTES = 2 };
 
 void local_key(struct buf *key, enum local_kind kind)
 {
@@ -25,16 +26,23 @@ static struct record local_record(struct replica *replica, struct slice value)
     return record;
 }
 
+static void name_piece(struct buf *name, struct slice key, size_t piece, unsigned half)
+{
+    buf_clear(name);
+    buf_append_slice(name, key);
+    buf_append_u8(name, (uint8_t)piece);
+    if (piece > 0) buf_append_u8(name, (uint8_t)half);
+}
+
 /* `*was_there`: the piece replaced another. */
-static enum status piece_put(struct replica *replica, struct slice key, size_t piece,
+static enum status piece_put(struct replica *replica, struct slice key, size_t piece, unsigned half,
                              struct slice value, bool *was_there)
 {
     struct record record = local_record(replica, value);
     struct buf name;
     struct store_outcome outcome = {.status = STATUS_NOMEM};
     buf_init(&name, replica->heap);
-    buf_append_slice(&name, key);
-    buf_append_u8(&name, (uint8_t)piece);
+    name_piece(&name, key, piece, half);
     if (buf_status(&name) == STATUS_OK)
         replica_store_write(
             replica,
@@ -51,22 +59,45 @@ enum status local_put(struct replica *replica, struct slice key, struct slice va
     return local_put_new(replica, key, value, &is_new);
 }
 
+/* The half in which the value that stands does not lie. */
+static enum status find_free_half(struct replica *replica, struct slice key, unsigned *half)
+{
+    struct record record;
+    struct buf name = {.heap = replica->heap};
+    name_piece(&name, key, 0, 0);
+    enum status status = buf_status(&name);
+    if (status == STATUS_OK) status = store_current(replica->store, buf_slice(&name), &record);
+    buf_deinit(&name);
+    *half = 1;
+    if (status == STATUS_NOT_FOUND) return STATUS_OK;
+    bool first = status == STATUS_OK && record.payload.size >= HEAD_BYTES &&
+                 record.payload.data[1] == 1;
+    if (first) *half = 2;
+    return status;
+}
+
 enum status local_put_new(struct replica *replica, struct slice key, struct slice value,
                           bool *is_new)
 {
     size_t count = value.size / PIECE_BYTES + 1;
     struct buf piece;
+    unsigned half = 0;
     enum status status = count <= PIECES_MAX ? STATUS_OK : STATUS_LIMIT;
+    if (status == STATUS_OK && count > 1) status = find_free_half(replica, key, &half);
     buf_init(&piece, replica->heap);
-    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+    for (size_t i = count; status == STATUS_OK && i-- > 0;) {
         buf_clear(&piece);
-        if (i == 0) buf_append_u8(&piece, (uint8_t)count);
+        if (i == 0) {
+            buf_append_u8(&piece, (uint8_t)count);
+            buf_append_u8(&piece, (uint8_t)half);
+        }
         struct slice rest = slice_from(value, i * PIECE_BYTES);
         buf_append_slice(&piece,
                          slice_prefix(rest, rest.size < PIECE_BYTES ? rest.size : PIECE_BYTES));
         status = buf_status(&piece);
         bool was_there = false;
-        if (status == STATUS_OK) status = piece_put(replica, key, i, buf_slice(&piece), &was_there);
+        if (status == STATUS_OK)
+            status = piece_put(replica, key, i, half, buf_slice(&piece), &was_there);
         if (i == 0) *is_new = !was_there;
     }
     buf_deinit(&piece);
@@ -74,13 +105,12 @@ enum status local_put_new(struct replica *replica, struct slice key, struct slic
 }
 
 static enum status piece_get(const struct query *query, struct slice key, size_t piece,
-                             struct slice *out)
+                             unsigned half, struct slice *out)
 {
     struct buf name;
     struct query_hit hit;
     buf_init(&name, query->heap);
-    buf_append_slice(&name, key);
-    buf_append_u8(&name, (uint8_t)piece);
+    name_piece(&name, key, piece, half);
     enum status status = buf_status(&name);
     if (status == STATUS_OK) status = query_get(query, buf_slice(&name), &hit);
     buf_deinit(&name);
@@ -93,13 +123,14 @@ enum status local_get(const struct replica *replica, struct slice key, struct bu
     struct query query = replica_query(replica);
     struct slice piece;
     buf_clear(value);
-    enum status status = piece_get(&query, key, 0, &piece);
+    enum status status = piece_get(&query, key, 0, 0, &piece);
     if (status != STATUS_OK) return status;
-    size_t count = piece.size == 0 ? 0 : piece.data[0];
-    if (count == 0) return STATUS_CORRUPT;
-    buf_append_slice(value, slice_from(piece, 1));
+    if (piece.size < HEAD_BYTES || piece.data[0] == 0) return STATUS_CORRUPT;
+    size_t count = piece.data[0];
+    unsigned half = piece.data[1];
+    buf_append_slice(value, slice_from(piece, HEAD_BYTES));
     for (size_t i = 1; i < count; i++) {
-        status = piece_get(&query, key, i, &piece);
+        status = piece_get(&query, key, i, half, &piece);
         if (status != STATUS_OK) return status == STATUS_NOT_FOUND ? STATUS_CORRUPT : status;
         buf_append_slice(value, piece);
     }
@@ -116,35 +147,49 @@ enum status local_get_newest(struct replica *replica, struct slice key, struct s
     if (status == STATUS_OK) status = store_current(replica->store, buf_slice(&name), &record);
     buf_deinit(&name);
     if (status != STATUS_OK) return status;
-    if (record.payload.size == 0 || record.payload.data[0] != 1) return STATUS_CORRUPT;
-    *value = slice_from(record.payload, 1);
+    if (record.payload.size < HEAD_BYTES || record.payload.data[0] != 1) return STATUS_CORRUPT;
+    *value = local_value_begin(&record);
     return STATUS_OK;
+}
+
+struct slice local_value_begin(const struct record *record)
+{
+    bool whole = record->has_payload && record->payload.size >= HEAD_BYTES;
+    return whole ? slice_from(record->payload, HEAD_BYTES) : (struct slice){0};
 }
 
 uint64_t local_time(const struct replica *replica)
 {
-    return replica->self.boot << 32 | replica->local_count;
+    return (replica->self.boot << 32) + replica->local_count;
+}
+
+bool local_is_used_up(const struct replica *replica)
+{
+    return replica->local_count >= LOCAL_WRITES_MAX;
+}
+
+static bool piece_forget(struct replica *replica, struct slice key, size_t piece, unsigned half)
+{
+    struct buf name = {.heap = replica->heap};
+    struct store_outcome outcome = {.status = STATUS_NOMEM};
+    name_piece(&name, key, piece, half);
+    if (buf_status(&name) == STATUS_OK)
+        replica_store_write(replica,
+                            &(struct store_write){.kind = STORE_FORGET, .key = buf_slice(&name)},
+                            &outcome);
+    buf_deinit(&name);
+    return outcome.changed;
 }
 
 /* Pieces beyond the last are forgotten in vain, which costs a look for each. */
 bool local_forget(struct replica *replica, struct slice key)
 {
-    struct buf name;
-    bool was_there = false;
-    buf_init(&name, replica->heap);
-    for (size_t piece = 0; piece < PIECES_MAX; piece++) {
-        struct store_outcome outcome = {.status = STATUS_NOMEM};
-        buf_clear(&name);
-        buf_append_slice(&name, key);
-        buf_append_u8(&name, (uint8_t)piece);
-        if (buf_status(&name) == STATUS_OK)
-            replica_store_write(
-                replica, &(struct store_write){.kind = STORE_FORGET, .key = buf_slice(&name)},
-                &outcome);
-        if (!outcome.changed) break;
-        was_there = true;
+    bool was_there = piece_forget(replica, key, 0, 0);
+    for (size_t piece = 1; piece < PIECES_MAX; piece++) {
+        bool first = piece_forget(replica, key, piece, 1);
+        bool second = piece_forget(replica, key, piece, 2);
+        if (!first && !second) break;
     }
-    buf_deinit(&name);
     return was_there;
 }
 

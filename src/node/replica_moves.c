@@ -281,7 +281,11 @@ void replica_moves_clear_asked(struct replica *replica, node_id from,
 void replica_moves_clear(struct replica *replica, node_id from,
                          const struct topology_message *message)
 {
-    if (message->generation != rangemap_identity(replica->map)->generation) return;
+    const struct rangemap_identity *ours = rangemap_identity(replica->map);
+    struct member member;
+    /* By a map that is not known here yet: it is asked again. */
+    if (message->generation != ours->generation || message->number > ours->number) return;
+    if (!rangemap_member_find(replica->map, from, &member)) return;
     note_clear(replica, from, message->number);
 }
 
@@ -339,9 +343,12 @@ static void fill(struct replica *replica)
     }
 }
 
-/* Tells the proposer what is synced here, again and again: it may be another one by now. */
+/* Tells the proposer what is synced here, again and again: it may be another one by now. What one message has no
+ * room for comes the next time. */
 static void report(struct replica *replica)
 {
+    struct replica_moves *moves = &replica->moves;
+    size_t count = replica->shares.moving.count, i = moves->reported < count ? moves->reported : 0;
     node_id to = replica_proposer(replica);
     struct topology_message message = {
         .kind = TOPOLOGY_SYNCED,
@@ -349,15 +356,15 @@ static void report(struct replica *replica)
         .number = rangemap_identity(replica->map)->number,
     };
     buf_clear(&replica->ranges);
-    for (size_t i = 0; i < replica->shares.moving.count; i++) {
+    for (; i < count && message.shard_count < TOPOLOGY_SYNCED_MAX; i++) {
         struct shard shard = rangemap_shard(replica->map, replica->shares.moving.at[i]);
         if (replica_filling_part(&shard, replica->self.id) == FILLING_NONE) continue;
         const struct filling *filling = replica_filling(replica, shard.low);
         if (filling == NULL || !filling->synced) continue;
-        if (message.shard_count == TOPOLOGY_SYNCED_MAX) break;
         topology_shard_append(&replica->ranges, shard.low, shard.began);
         message.shard_count++;
     }
+    moves->reported = i;
     if (message.shard_count == 0 || replica->ranges.failed) return;
     message.shards = buf_slice(&replica->ranges);
     topology_message_encode(&message, outbox_begin(&replica->outbox, to, PROTOCOL_TOPOLOGY));

@@ -247,8 +247,7 @@ static enum status visit_note(void *context, struct slice key, const struct reco
     struct note note;
     if (key.size < CLIENT_KEY_BYTES) replica->operations.forgot = true;
     if (key.size != NOTE_KEY_BYTES + 1) return STATUS_OK;
-    if (record->payload.size == 0) return STATUS_CORRUPT;
-    enum status status = note_decode(slice_from(record->payload, 1), &note);
+    enum status status = note_decode(local_value_begin(record), &note);
     if (status != STATUS_OK) return status;
     uint64_t id = 0;
     for (size_t i = 2; i < CLIENT_KEY_BYTES; i++) id = id << 8 | key.data[i];

@@ -207,8 +207,10 @@ struct peer_hints {
     int64_t count_in_batch; /* Of these, by the batch under way. */
     struct hint_flight flights[REPLICA_HINT_WINDOW];
     size_t flight_count;
-    struct buf after; /* Name of the last one sent. */
-    uint64_t copied;  /* Hash of the map for whose stages it was given copies. */
+    struct buf after;     /* Name of the last one sent. */
+    uint64_t copied;      /* Hash of the map for whose stages it was given copies, ... */
+    uint64_t copying;     /* ... and of the one for which it is being given them, ... */
+    struct buf copied_to; /* ... as far as this. */
     uint64_t retry_ms;
 };
 
@@ -301,7 +303,9 @@ struct replica_moves {
     size_t clear_count, clear_capacity;
     struct wish wishes[2 * REPLICA_WISHES_MAX];
     size_t wish_count;
-    bool swept;        /* Nothing of others is left here. */
+    bool swept; /* Nothing of others is left here. */
+    size_t
+        reported; /* Moving shards that the last report came to, of those it had no room for all of. */
     bool slot_is_anew; /* Increments go to another slot since this sweep has forgotten something. */
     struct buf sweep_from;
 };
@@ -543,6 +547,13 @@ enum status local_get_newest(struct replica *replica, struct slice key, struct s
 /* When the last value was put: counts starts, and puts within one. */
 uint64_t local_time(const struct replica *replica);
 
+/* The value that a record begins, of a first piece: all of it if it is short. */
+struct slice local_value_begin(const struct record *record);
+
+/* A start has numbers for so many writes; before they end another one begins. */
+#define LOCAL_WRITES_MAX (UINT64_C(3) << 30)
+bool local_is_used_up(const struct replica *replica);
+
 /* True if it was there. */
 bool local_forget(struct replica *replica, struct slice key);
 
@@ -756,6 +767,9 @@ size_t replica_members_add(const struct replica *replica, struct buf *delta);
 
 /* The member sent something, and has this map. */
 void replica_members_met(struct replica *replica, node_id from, uint64_t number);
+
+/* Counts as another start, in the batch under way: the numbers of local writes are used up. */
+void replica_number_anew(struct replica *replica);
 
 /* Looks whether its start is on record by now. */
 void replica_members_known(struct replica *replica);

@@ -709,6 +709,22 @@ static void outlive(struct replica *replica)
           (unsigned long long)replica->self.boot);
 }
 
+void replica_number_anew(struct replica *replica)
+{
+    struct starts before = replica->starts;
+    starts_next(&replica->starts, prng_u64(&replica->prng));
+    if (local_save_identity(replica) != STATUS_OK) {
+        replica->starts = before; /* There is room for some more. */
+        return;
+    }
+    replica->topology.boots.starts = replica->starts;
+    replica->self.boot = replica->starts.boot.counter;
+    replica->local_count = 0;
+    health_begin_life(replica->health, replica->self.boot);
+    TRACE(replica->trace, "start %llu from now on: the numbers of the one before are used up",
+          (unsigned long long)replica->self.boot);
+}
+
 static void take_boots_news(struct replica *replica, const struct boots_news *news)
 {
     struct replica_topology *topology = &replica->topology;

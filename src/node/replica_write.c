@@ -660,6 +660,15 @@ static void refused_by_promise(struct replica *replica, struct flow *flow, struc
     stamp_again(replica, flow, (struct slice){0});
 }
 
+static bool are_of_load(const struct flow *flow, struct slice refusals)
+{
+    struct data_refusal refusal;
+    bool good = true;
+    while (good && data_refusal_next(&refusals, &refusal))
+        good = refusal.place < flow->request.set_count;
+    return good;
+}
+
 /* It has taken the rest of a load. */
 static void refused_partly(struct replica *replica, struct flow *flow, struct target *target,
                            const struct data_message *message)
@@ -668,6 +677,11 @@ static void refused_partly(struct replica *replica, struct flow *flow, struct ta
     struct slice rest = message->refusals;
     struct data_refusal refusal;
     bool promised = false;
+    if (!are_of_load(flow, message->refusals)) {
+        replica->stats.invalid_count++;
+        refused(replica, flow, target, message);
+        return;
+    }
     if (!write->replied && write->stamp_count <= REPLICA_RESTAMPS_MAX) {
         TRACE(replica->trace, "flow %llu: n%u takes all but %llu sets, stamp those again",
               (unsigned long long)flow->number, target->id,

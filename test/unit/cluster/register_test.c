@@ -425,23 +425,25 @@ TEST_CASE(what_breaks_a_rule_changes_nothing)
     struct register_message reply;
     struct register_message message = said(REGISTER_PREPARE);
     EXPECT(answer(bench, 3, &message, STATUS_INVALID, &reply) == 0); /* In another's name. */
+    message.ballot.round = REGISTER_ROUND_STEP_MAX + 1; /* One such, and there would be few left. */
+    EXPECT(answer(bench, 2, &message, STATUS_INVALID, &reply) == 0);
     message = said(REGISTER_ACCEPTED);
     EXPECT(answer(bench, 2, &message, STATUS_INVALID, &reply) == 0); /* To another's ballot. */
     message = said(REGISTER_ACCEPT);
     EXPECT(answer(bench, 2, &message, STATUS_OK, &reply) == REGISTER_ACCEPTED);
     message.value.delta = SLICE_LITERAL("split k"); /* A second value under one ballot. */
     EXPECT(answer(bench, 2, &message, STATUS_INVALID, &reply) == 0);
-    EXPECT(bench->node.invalid_count == 3);
+    EXPECT(bench->node.invalid_count == 4);
 
     message = said(REGISTER_DECIDED);
     EXPECT(answer(bench, 2, &message, STATUS_OK, &reply) == 0);
     message.value.delta = SLICE_LITERAL("split k"); /* A second decision. */
     EXPECT(answer(bench, 2, &message, STATUS_INVALID, &reply) == 0);
-    EXPECT(bench->node.invalid_count == 4);
+    EXPECT(bench->node.invalid_count == 5);
 
     EXPECT(register_receive(&bench->node, 2, SLICE_LITERAL("\x02"), 0, &bench->prng, &bench->outbox,
                             &bench->news) == STATUS_INVALID);
-    EXPECT(bench->node.invalid_count == 5);
+    EXPECT(bench->node.invalid_count == 6);
     bench_destroy(bench);
 }
 
