@@ -158,8 +158,9 @@ static void introduce(struct host *host)
     set_state(host, HOST_STARTS);
 }
 
-/* With a map and an id, or, without, with those that the directory has. */
-static enum status create(struct host *host, struct rangemap *map, node_id id)
+/* With a map and an id, or, without, with those that the directory has. `founds`: nothing was written to this cluster
+ * yet but what is here. */
+static enum status create(struct host *host, struct rangemap *map, node_id id, bool founds)
 {
     struct replica_options options = {
         .heap = host->heap,
@@ -169,6 +170,7 @@ static enum status create(struct host *host, struct rangemap *map, node_id id)
         .seed = draw(),
         .self = {.id = id, .incarnation = host->incarnation, .boot = 1},
         .map = map,
+        .founds = founds,
     };
     return replica_create(&options, host_time(), &host->replica);
 }
@@ -190,7 +192,7 @@ static enum status found(struct host *host)
     enum status status = rangemap_create(host->heap, draw(), &host->options.settings, &self, &map);
     if (status != STATUS_OK) return status;
     log_line(LOG_LEVEL_INFO, "cluster.founded", log_text("peer", host->address));
-    status = create(host, map, rangemap_member(map, 0).id);
+    status = create(host, map, rangemap_member(map, 0).id, true);
     rangemap_unref(map);
     if (status == STATUS_OK) introduce(host);
     return status;
@@ -204,7 +206,7 @@ static void take_answer(struct host *host)
         replica_join_take(host->heap, buf_slice(&host->answer), host->incarnation, &map, &id);
     buf_deinit(&host->answer);
     if (status != STATUS_OK) return; /* It asks again. */
-    status = create(host, map, id);
+    status = create(host, map, id, false);
     rangemap_unref(map);
     if (status == STATUS_OK)
         introduce(host);
@@ -485,7 +487,7 @@ enum status host_attach(void *context, struct store *store, struct env *env,
     struct host *host = context;
     host->store = store;
     enum status status = read_incarnation(host, env);
-    if (status == STATUS_OK) status = create(host, NULL, 0);
+    if (status == STATUS_OK) status = create(host, NULL, 0, false);
     bool fresh = status == STATUS_NOT_FOUND;
     if (fresh && host->options.seed_count == 0) return STATUS_OK;
     if (status == STATUS_OK || fresh) status = listen_to_peers(host, report);
