@@ -140,9 +140,12 @@ static void set_back_disk(struct sim *sim, uint32_t node, uint64_t until_us)
     sim_note(sim, node, "has the disk that it had at an earlier time");
 }
 
+/* Of three registrars both others have to be there for one that starts anew: without one for good, and before that is
+ * excluded, only recovery helps. */
 static void wipe_disk(struct sim *sim, uint32_t node)
 {
-    if (!may_lose_disk(sim, node)) return;
+    const node_id *ids;
+    if (rangemap_registrars(sim_newest_map(sim), &ids) < 5 || !may_lose_disk(sim, node)) return;
     sim_crash(sim, node, false);
     sim_begin_anew(sim, node);
     sim->disk_lost_us = sim->schedule.now_us;
