@@ -163,11 +163,13 @@ class Requests(ClusterTest):
         count = 5000
         self.start_cluster(3)
         lines = "".join(f"word {number}\t{number % 997}\n" for number in range(count))
-        lines += "word 7\t5000\n"  # The later line of a word counts.
+        # The later line of a word counts, whether it is one of those that go together or not.
+        lines = "word 9\t7000\nword 8\t1\nword 8\t6000\n" + lines + "word 7\t5000\n"
+        lines = lines.replace("word 8\t8\n", "")
         status, _, body = self.nodes[1].ask(
             "POST", "/api/v1/import?ns=bulk&consistency=all", lines.encode(),
             [("Content-Type", "text/tab-separated-values")])
-        self.assertEqual((status, json.loads(body)["imported"]), (200, count + 1))
+        self.assertEqual((status, json.loads(body)["imported"]), (200, count + 3))
 
         whole = self.export(self.nodes[0], ns="bulk")
         self.assertEqual(len(whole.splitlines()), count)
@@ -175,7 +177,8 @@ class Requests(ClusterTest):
             self.assertEqual(node.get("/api/v1/count?ns=bulk&q=word"), (200, {"count": count}))
             self.assertEqual(self.export(node, ns="bulk"), whole)
             status, answer = node.get("/search?ns=bulk&q=WORD&limit=2")
-            self.assertEqual(answer["results"][0], "word 7")
+            self.assertEqual(answer["results"], ["word 8", "word 7"])
+            self.assertEqual(node.get("/api/v1/words?ns=bulk&word=word+9")[1]["score"], 9)
 
         # Each page from another node, in each order.
         for sort in ("popularity:desc", "alphabetical:asc", "alphabetical:desc"):
@@ -220,7 +223,7 @@ class Requests(ClusterTest):
                 if each["stage"] == "stable"]
 
     def test_pipelined_writes_of_one_word_take_effect_in_their_order(self):
-        self.start_cluster(3)
+        self.start_cluster(4)  # One does not own the word: it hands each write to another.
         for node in self.nodes.values():
             requests = b""
             for score in range(40):
