@@ -2,7 +2,9 @@
 #include <stdio.h>
 
 #include "base/check.h"
+#include "cluster/token.h"
 #include "node/node.h"
+#include "proto/base64.h"
 
 struct route {
     struct slice path;
@@ -203,6 +205,36 @@ void node_answer(struct node_reader *reader, const struct node_reply *reply, uin
 {
     buf_clear(&reader->headers);
     append_answer(reader, reply, status, content_type, body, out);
+}
+
+void node_answer_write(struct node_reader *reader, const struct node_reply *reply, uint16_t status,
+                       struct slice body, struct slice token, struct buf *out)
+{
+    buf_clear(&reader->headers);
+    if (token.size > 0) {
+        buf_clear(&reader->error);
+        base64_encode(BASE64_URL, token, &reader->error);
+        http_header_append(&reader->headers, "X-Trifecta-Token", buf_slice(&reader->error));
+        if (reader->error.failed) reader->headers.failed = true;
+    }
+    append_answer(reader, reply, status, "application/json", body, out);
+}
+
+const char node_bad_token[] =
+    "X-Trifecta-Token was altered: it is what a node of this cluster gave";
+
+enum status node_read_token(const struct node_reader *reader, const struct http_request *request,
+                            struct buf *out)
+{
+    struct slice text;
+    struct token token;
+    size_t at = out->size;
+    if (!reader->in_cluster || !http_request_header(request, "x-trifecta-token", &text))
+        return STATUS_OK;
+    enum status status = base64_decode(BASE64_URL, text, out);
+    if (status == STATUS_OK) status = token_decode(slice_from(buf_slice(out), at), &token);
+    if (status != STATUS_OK) out->size = at;
+    return status;
 }
 
 static void refuse(struct node_reader *reader, const struct node_reply *asked,

@@ -14,8 +14,15 @@ void node_batch_init(struct node_batch *batch, struct heap *heap)
     buf_init(&batch->key, heap);
 }
 
+static void forget_tokens(struct node_batch *batch)
+{
+    for (size_t i = 0; i < batch->write_count; i++)
+        if (batch->terms[i].told.capacity > 0) buf_deinit(&batch->terms[i].told);
+}
+
 void node_batch_deinit(struct node_batch *batch)
 {
+    forget_tokens(batch);
     buf_deinit(&batch->bytes);
     buf_deinit(&batch->key);
     heap_free(batch->heap, batch->items);
@@ -28,6 +35,7 @@ void node_batch_deinit(struct node_batch *batch)
 void node_batch_clear(struct node_batch *batch)
 {
     buf_clear(&batch->bytes);
+    forget_tokens(batch);
     batch->item_count = 0;
     batch->write_count = 0;
 }
@@ -92,6 +100,8 @@ enum status node_batch_add(struct node_batch *batch, enum store_write_kind kind,
         item.payload_at = keep(batch, word->payload);
         item.tags_size = (uint32_t)word->tags.size;
         item.tags_at = keep(batch, word->tags);
+        item.token_size = (uint32_t)word->token.size;
+        item.token_at = keep(batch, word->token);
         if (reply != NULL) {
             item.reply_at = keep_reply(batch, reply);
             item.word_size = (uint32_t)word->word.size;
@@ -109,6 +119,7 @@ enum status node_batch_add(struct node_batch *batch, enum store_write_kind kind,
         .has_consistency = word->has_consistency,
         .consistency = word->consistency,
         .ack_count = 1,
+        .told = {.heap = batch->heap},
     };
     batch->writes[batch->write_count++] = (struct store_write){
         .kind = kind,
@@ -175,6 +186,7 @@ void node_batch_seal(struct node_batch *batch)
         write->key = slice_of(bytes.data + item->key_at, item->key_size);
         write->payload = slice_of(bytes.data + item->payload_at, item->payload_size);
         write->tags = slice_of(bytes.data + item->tags_at, item->tags_size);
+        batch->terms[item->write].token = slice_of(bytes.data + item->token_at, item->token_size);
     }
 }
 
@@ -259,8 +271,8 @@ static void answer_write(const struct node_batch *batch, const struct node_item 
     buf_clear(&reader->body);
     write_outcome(reader, item, slice_of(batch->bytes.data + item->word_at, item->word_size),
                   outcome, &batch->terms[item->write]);
-    node_answer(reader, &reply, created ? 201 : 200, "application/json", buf_slice(&reader->body),
-                out);
+    node_answer_write(reader, &reply, created ? 201 : 200, buf_slice(&reader->body),
+                      buf_slice(&batch->terms[item->write].told), out);
 }
 
 void node_batch_answer(const struct node_batch *batch, struct node_reader *reader,

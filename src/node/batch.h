@@ -28,8 +28,9 @@ struct node_item {
     uint32_t key_at, key_size;
     uint32_t payload_at, payload_size;
     uint32_t tags_at, tags_size;
-    uint32_t word_at, word_size;       /* For the answer; 0: not kept. */
-    uint32_t reply_at;                 /* A struct node_reply, of a request. */
+    uint32_t word_at, word_size; /* For the answer; 0: not kept. */
+    uint32_t reply_at;           /* A struct node_reply, of a request. */
+    uint32_t token_at, token_size;
     uint32_t refusal_at, refusal_size; /* A request that was refused: its whole answer. */
     uint32_t write;                    /* Its place among `writes`. */
     bool refused;
@@ -40,9 +41,11 @@ struct node_item {
 struct node_terms {
     bool has_consistency; /* Else what the cluster is set to. */
     enum consistency consistency;
+    struct slice token; /* What its client knows to be written; once the batch is sealed. */
     enum request_outcome outcome; /* REQUEST_REFUSED: the store's outcome says why. */
     uint8_t ack_count;
     bool sloppy;
+    struct buf told; /* The token that the client is given back. */
 };
 
 struct node_batch {
@@ -77,6 +80,7 @@ struct node_word {
     uint64_t expires_at;
     bool has_consistency;
     enum consistency consistency;
+    struct slice token; /* Decoded. */
 };
 
 /* Adds a write. `line` 0: `reply` says how its request is to be answered, else NULL.

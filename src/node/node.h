@@ -85,6 +85,7 @@ struct node_reader {
     struct buf decoded, prefix, key, word, body, headers, cursor, error;
     uint64_t (*elapsed_us)(void *context); /* Since the request was read; for `took_us`. */
     void *context;
+    bool in_cluster;                /* X-Trifecta-Token is read; a node alone has none. */
     char date[HTTP_DATE_BYTES + 1]; /* The `Date` of answers; empty: they have none. */
     struct prng prng;               /* For ids of requests that bring none. */
     struct node_counters counters;
@@ -141,9 +142,20 @@ static inline const char *node_date(const struct node_reader *reader)
 /* Appends the headers that answer those of the request. */
 void node_echo(const struct node_reply *reply, struct buf *headers);
 
+/* Reads X-Trifecta-Token into `out`, appended; nothing where there is none, or no cluster.
+ * Errors: STATUS_INVALID if it is none that a node gave; STATUS_NOMEM. */
+enum status node_read_token(const struct node_reader *reader, const struct http_request *request,
+                            struct buf *out);
+
+/* What to say then. */
+extern const char node_bad_token[];
+
 /* Appends an answer with a body; a refusal is one with a problem as its body. */
 void node_answer(struct node_reader *reader, const struct node_reply *reply, uint16_t status,
                  const char *content_type, struct slice body, struct buf *out);
+/* The same, with a token to give back; empty: none. */
+void node_answer_write(struct node_reader *reader, const struct node_reply *reply, uint16_t status,
+                       struct slice body, struct slice token, struct buf *out);
 void node_refuse(struct node_reader *reader, const struct node_reply *reply, enum problem_code code,
                  const char *detail, const char *field, struct buf *out);
 

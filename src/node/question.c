@@ -42,8 +42,9 @@ enum status question_keep(struct node_question *question, const struct request *
     question->request = *request;
     question->params = *params;
     struct slice *const slices[] = {
-        &question->request.key, &question->request.after.key, &question->request.from.key,
-        &question->params.ns,   &question->params.q,          &question->params.word,
+        &question->request.key,   &question->request.after.key, &question->request.from.key,
+        &question->params.ns,     &question->params.q,          &question->params.word,
+        &question->request.token,
     };
     size_t size = 1;
     for (size_t i = 0; i < sizeof slices / sizeof *slices; i++) size += slices[i]->size;
@@ -133,6 +134,14 @@ bool node_question_read(struct node_question *question, struct node_reader *read
     else
         asks = asking_search_ask(&asking, &request);
     if (!asks) return false;
+    buf_clear(&reader->headers);
+    enum status status = node_read_token(reader, http, &reader->headers);
+    request.token = buf_slice(&reader->headers);
+    if (status == STATUS_INVALID)
+        asking_refuse(&asking, PROBLEM_INVALID_PARAMETER, node_bad_token, "X-Trifecta-Token");
+    else if (status != STATUS_OK)
+        asking_refuse_status(&asking, status);
+    if (status != STATUS_OK) return false;
     request.has_consistency = (asking.params.given & NODE_PARAM_CONSISTENCY) != 0;
     request.consistency = asking.params.consistency;
     question->endpoint = endpoint;

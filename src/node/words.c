@@ -53,6 +53,13 @@ enum status node_word_read(struct node_reader *reader, enum node_endpoint endpoi
     enum status status =
         node_params_read(request->query, allowed, &reader->decoded, &params, error);
     if (status != STATUS_OK) return status;
+    buf_clear(&reader->prefix);
+    status = node_read_token(reader, request, &reader->prefix);
+    if (status == STATUS_INVALID)
+        *error = (struct node_param_error){PROBLEM_INVALID_PARAMETER, "X-Trifecta-Token",
+                                           node_bad_token};
+    if (status != STATUS_OK) return status;
+    word->token = buf_slice(&reader->prefix);
     word->ns = params.ns;
     word->has_consistency = (params.given & NODE_PARAM_CONSISTENCY) != 0;
     word->consistency = params.consistency;

@@ -142,6 +142,8 @@ static void note(const struct engine_write *write, size_t index, const struct re
     terms->outcome = reply->outcome;
     terms->ack_count = reply->ack_count;
     terms->sloppy = reply->sloppy;
+    buf_clear(&terms->told);
+    if (!write->is_load) buf_append_slice(&terms->told, reply->token);
 }
 
 static bool same_key(const struct host_work *work, size_t a, size_t b)
@@ -234,6 +236,7 @@ static struct request request_of(const struct engine_write *write, size_t index)
         .payload = from->payload,
         .tags = from->tags,
         .expires_at = from->expires_at,
+        .token = terms->token,
     };
 }
 

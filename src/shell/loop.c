@@ -208,6 +208,7 @@ enum status loop_open(struct loop *loop, struct server *server, int listen_fd)
     }
     loop->reader.elapsed_us = elapsed_us;
     loop->reader.context = loop;
+    loop->reader.in_cluster = server->options.cluster != NULL;
     pthread_mutex_init(&loop->mutex, NULL);
     uv_async_init(&loop->uv, &loop->wake, on_wake);
     uv_timer_init(&loop->uv, &loop->sweep);

@@ -238,6 +238,33 @@ class Requests(ClusterTest):
             self.assertEqual(answers.count(b"HTTP/1.1 20"), 41, answers)
             self.assertIn(b'"score":39,', answers[answers.rindex(b"HTTP/1.1"):])
 
+    def test_who_brings_a_token_reads_what_was_written(self):
+        self.start_cluster(3)
+        token = None
+        for score in range(1, 9):
+            # An owner that hangs while the others take the write knows nothing of it when it goes on.
+            writer, reader = self.nodes[score % 3], self.nodes[(score + 1) % 3]
+            reader.process.send_signal(signal.SIGSTOP)
+            headers = [] if token is None else [("X-Trifecta-Token", token)]
+            status, given, body = writer.ask(
+                "POST", "/api/v1/words?ns=test&consistency=one",
+                {"word": f"token {score // 2}", "score": score}, headers)
+            reader.process.send_signal(signal.SIGCONT)
+            self.assertIn(status, (200, 201), body)
+            token = given["x-trifecta-token"]
+            status, _, body = reader.ask(
+                "GET", f"/api/v1/words?ns=test&word=token+{score // 2}&consistency=one", None,
+                [("X-Trifecta-Token", token)])
+            self.assertEqual((status, json.loads(body)["score"]), (200, score))
+        altered = token[:-2] + ("AA" if token[-2:] != "AA" else "BB")
+        for method, body in (("GET", None), ("DELETE", None), ("POST", {"word": "a"})):
+            for bad in (altered + "A", "!", ""):
+                target = "/api/v1/words?ns=test" + ("" if method == "POST" else "&word=a")
+                status, _, answer = self.nodes[0].ask(method, target, body,
+                                                      [("X-Trifecta-Token", bad)])
+                self.assertEqual((status, json.loads(answer)["field"]),
+                                 (400, "X-Trifecta-Token"), bad)
+
     def test_too_few_nodes_are_an_error_that_says_so(self):
         self.start_cluster(3)
         self.assertEqual(self.write(self.nodes[0], "here", 1, "all")[0], 201)
