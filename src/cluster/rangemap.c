@@ -86,6 +86,7 @@ static struct member view_of_member(const struct rangemap *map, const struct mem
         .incarnation = row->incarnation,
         .state = (enum member_state)row->state,
         .leaving = row->leaving,
+        .forgot = row->forgot,
         .capacity = row->capacity,
         .zone = slice_of(map->bytes + row->zone_at, row->zone_size),
         .address = slice_of(map->bytes + row->address_at, row->address_size),

@@ -88,6 +88,7 @@ struct member {
     uint64_t incarnation; /* Never changes for an id. */
     enum member_state state;
     bool leaving;               /* Its shards are moved away; until then it serves them. */
+    bool forgot;                /* Its disk was set back once, and with it what it voted for. */
     uint32_t capacity;          /* Weight of its share, 1 to RANGEMAP_CAPACITY_MAX. */
     struct slice zone, address; /* Borrowed from the map. Printable, no blanks. */
 };

@@ -44,6 +44,7 @@ static enum status add_member(struct applying *applying, const struct change *ch
     struct member member = change->member;
     member.state = MEMBER_ACTIVE;
     member.leaving = false;
+    member.forgot = false;
     enum status status = draft_add_member(&applying->draft, &member);
     if (status == STATUS_OK) map->next_id++;
     return status;
@@ -58,6 +59,7 @@ static enum status move_member(struct applying *applying, const struct change *c
     member.incarnation = row->incarnation;
     member.state = (enum member_state)row->state;
     member.leaving = row->leaving;
+    member.forgot = row->forgot;
     return draft_set_member(&applying->draft, row, &member);
 }
 
@@ -115,6 +117,16 @@ static enum status change_leaving(struct applying *applying, const struct change
     if (status != STATUS_OK) return status;
     if (row->leaving == change->member.leaving) return refuse(applying, "it is so already");
     row->leaving = change->member.leaving;
+    return STATUS_OK;
+}
+
+static enum status note_forgot(struct applying *applying, const struct change *change)
+{
+    struct member_row *row;
+    enum status status = find_member(applying, change->member.id, &row);
+    if (status != STATUS_OK) return status;
+    if (row->forgot) return refuse(applying, "it is so already");
+    row->forgot = true;
     return STATUS_OK;
 }
 
@@ -316,7 +328,7 @@ static enum status abort_move(struct applying *applying, const struct change *ch
 
 static enum status apply_change(struct applying *applying, const struct change *change)
 {
-    if (change->kind <= CHANGE_MEMBER_REMOVE) applying->members_changed = true;
+    if (change_is_of_member(change->kind)) applying->members_changed = true;
     switch (change->kind) {
     case CHANGE_MEMBER_ADD:
         return add_member(applying, change);
@@ -326,6 +338,8 @@ static enum status apply_change(struct applying *applying, const struct change *
         return change_state(applying, change);
     case CHANGE_MEMBER_LEAVING:
         return change_leaving(applying, change);
+    case CHANGE_MEMBER_FORGOT:
+        return note_forgot(applying, change);
     case CHANGE_MEMBER_REMOVE:
         return remove_member(applying, change);
     case CHANGE_SETTINGS:

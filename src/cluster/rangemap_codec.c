@@ -5,7 +5,7 @@
  *   2 x u64  hash of the predecessor
  *   settings
  *   varint   next id
- *   varint   count of members, and each: id, state and leaving, what it says of itself
+ *   varint   count of members, and each: id, state, leaving and forgot, what it says of itself
  *   u8       count of registrars, and their ids
  *   varint   count of shards, and each: low (front-coded), stage, began, owners, next owners
  *
@@ -16,7 +16,7 @@
 #include "cluster/rangemap_private.h"
 #include "core/key.h"
 
-enum { FORMAT = 1, MEMBER_LEAVING_BIT = 4 };
+enum { FORMAT = 1, MEMBER_LEAVING_BIT = 4, MEMBER_FORGOT_BIT = 8 };
 
 uint64_t reader_bounded(struct reader *reader, uint64_t max)
 {
@@ -142,7 +142,8 @@ void rangemap_encode(const struct rangemap *map, struct buf *out)
     for (size_t i = 0; i < map->member_count; i++) {
         struct member member = rangemap_member(map, i);
         buf_append_u16le(out, member.id);
-        buf_append_u8(out, (uint8_t)(member.state | (member.leaving ? MEMBER_LEAVING_BIT : 0)));
+        buf_append_u8(out, (uint8_t)(member.state | (member.leaving ? MEMBER_LEAVING_BIT : 0) |
+                                     (member.forgot ? MEMBER_FORGOT_BIT : 0)));
         member_encode(&member, out);
     }
     buf_append_u8(out, (uint8_t)map->registrar_count);
@@ -175,7 +176,8 @@ static enum status read_members(struct decoding *decoding, size_t count)
         struct member member = {.id = reader_u16le(reader)};
         uint8_t state = reader_u8(reader);
         member.leaving = (state & MEMBER_LEAVING_BIT) != 0;
-        state = (uint8_t)(state & ~MEMBER_LEAVING_BIT);
+        member.forgot = (state & MEMBER_FORGOT_BIT) != 0;
+        state = (uint8_t)(state & ~(MEMBER_LEAVING_BIT | MEMBER_FORGOT_BIT));
         member.state = (enum member_state)state;
         member_decode(reader, &member);
         if (state > MEMBER_EXCLUDED || member.id <= before || member.id >= map->next_id) break;
@@ -191,12 +193,8 @@ static enum status read_registrars(struct decoding *decoding)
 {
     struct rangemap *map = decoding->draft.map;
     struct reader *reader = &decoding->reader;
-    size_t candidates = 0;
-    for (size_t i = 0; i < map->member_count; i++) {
-        candidates += map->members[i].state != MEMBER_EXCLUDED;
-    }
     size_t count = reader_u8(reader);
-    if (count == 0 || count != registrar_count_of(candidates)) return STATUS_INVALID;
+    if (count == 0 || count != registrar_count_of(map)) return STATUS_INVALID;
     node_id before = 0;
     for (size_t i = 0; i < count; i++) {
         node_id id = reader_u16le(reader);

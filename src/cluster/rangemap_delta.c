@@ -45,6 +45,7 @@ void rangemap_delta_add(struct buf *out, const struct change *change)
         buf_append_u16le(out, member->id);
         buf_append_u8(out, member->leaving);
         break;
+    case CHANGE_MEMBER_FORGOT:
     case CHANGE_MEMBER_REMOVE:
         buf_append_u16le(out, member->id);
         break;
@@ -128,7 +129,7 @@ static void read_member(struct reader *reader, struct change *change)
 
 static void read_fields(struct reader *reader, struct change *change)
 {
-    if (change->kind <= CHANGE_MEMBER_REMOVE) {
+    if (change_is_of_member(change->kind)) {
         read_member(reader, change);
     } else if (change->kind == CHANGE_SETTINGS) {
         settings_decode(reader, &change->settings);
@@ -145,7 +146,7 @@ enum status rangemap_delta_next(struct reader *reader, struct change *change)
     uint8_t kind = reader_u8(reader);
     read.forced = (kind & FORCED_BIT) != 0;
     kind = (uint8_t)(kind & ~FORCED_BIT);
-    if (kind == 0 || kind > CHANGE_ABORT) reader->failed = true;
+    if (kind == 0 || kind > CHANGE_MEMBER_FORGOT) reader->failed = true;
     if (reader->failed) return STATUS_INVALID;
     read.kind = (enum change_kind)kind;
     if (read.forced && !may_be_forced(read.kind)) reader->failed = true;

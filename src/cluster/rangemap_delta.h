@@ -35,7 +35,13 @@ enum change_kind {
     CHANGE_SWITCH,         /* The filling shard at `low` is switched. */
     CHANGE_FINISH,         /* Next owners of the switched shard at `low` become its owners. */
     CHANGE_ABORT, /* One stage back: a switched shard is filling, a filling one is stable. */
+    CHANGE_MEMBER_FORGOT, /* id; for good. */
 };
+
+static inline bool change_is_of_member(enum change_kind kind)
+{
+    return kind <= CHANGE_MEMBER_REMOVE || kind == CHANGE_MEMBER_FORGOT;
+}
 
 struct change {
     enum change_kind kind;

@@ -122,6 +122,7 @@ enum status draft_set_member(struct draft *draft, struct member_row *row,
         .incarnation = member->incarnation,
         .state = (uint8_t)member->state,
         .leaving = member->leaving,
+        .forgot = member->forgot,
         .capacity = member->capacity,
     };
     enum status status = keep_bytes(draft, member->zone, &made.zone_at, &made.zone_size);
@@ -200,15 +201,21 @@ void draft_remove_shard(struct draft *draft, size_t index)
 
 /* --- Registrars --- */
 
-size_t registrar_count_of(size_t candidate_count)
+size_t registrar_count_of(const struct rangemap *map)
 {
-    size_t count = size_min(candidate_count, RANGEMAP_REGISTRARS_MAX);
+    size_t able = 0, left = 0;
+    for (size_t i = 0; i < map->member_count; i++) {
+        left += map->members[i].state != MEMBER_EXCLUDED;
+        able += map->members[i].state != MEMBER_EXCLUDED && !map->members[i].forgot;
+    }
+    size_t count = size_min(able > 0 ? able : left, RANGEMAP_REGISTRARS_MAX);
     return count == 0 ? 0 : count - (count % 2 == 0);
 }
 
 /* What makes one candidate better than another; compared from the first field on. */
 struct candidate {
     size_t row;
+    bool forgot;    /* It never votes. */
     bool idle;      /* Suspended or leaving. */
     size_t in_zone; /* Registrars that its zone has already. */
     bool newcomer;  /* Not a registrar so far. */
@@ -216,6 +223,7 @@ struct candidate {
 
 static bool is_better(const struct candidate *a, const struct candidate *b)
 {
+    if (a->forgot != b->forgot) return b->forgot;
     if (a->idle != b->idle) return b->idle;
     if (a->in_zone != b->in_zone) return a->in_zone < b->in_zone;
     if (a->newcomer != b->newcomer) return b->newcomer;
@@ -233,6 +241,7 @@ static struct candidate weigh(const struct rangemap *map, size_t row, const size
     const struct member_row *member = &map->members[row];
     struct candidate candidate = {
         .row = row,
+        .forgot = member->forgot,
         .idle = member->state != MEMBER_ACTIVE || member->leaving,
         .newcomer = !rangemap_is_registrar(map, member->id),
     };
@@ -266,12 +275,8 @@ static size_t choose_one(const struct rangemap *map, const size_t *chosen, size_
 void draft_choose_registrars(struct draft *draft)
 {
     struct rangemap *map = draft->map;
-    size_t candidates = 0;
-    for (size_t i = 0; i < map->member_count; i++) {
-        candidates += map->members[i].state != MEMBER_EXCLUDED;
-    }
     size_t chosen[RANGEMAP_REGISTRARS_MAX];
-    size_t count = registrar_count_of(candidates);
+    size_t count = registrar_count_of(map);
     for (size_t i = 0; i < count; i++) chosen[i] = choose_one(map, chosen, i);
 
     map->registrar_count = 0;
@@ -381,7 +386,7 @@ enum status rangemap_create(struct heap *heap, uint64_t generation_id,
     struct member first = *member;
     first.id = 1;
     first.state = MEMBER_ACTIVE;
-    first.leaving = false;
+    first.leaving = first.forgot = false;
     draft.map->settings = *settings;
     draft.map->next_id = 2;
     draft.map->identity =

@@ -20,6 +20,7 @@ struct member_row {
     node_id id;
     uint8_t state;
     bool leaving;
+    bool forgot;
 };
 
 struct owners_row {
@@ -69,7 +70,7 @@ struct member_row *member_row_find(const struct rangemap *map, node_id id);
 bool settings_are_valid(const struct rangemap_settings *settings);
 
 /* How many registrars there are with so many members that are not excluded. */
-size_t registrar_count_of(size_t candidate_count);
+size_t registrar_count_of(const struct rangemap *map);
 
 /* --- Drafts --- */
 

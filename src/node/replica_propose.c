@@ -213,6 +213,7 @@ static bool is_granted(const struct replica *replica, const struct change *chang
         return false;
     }
     if (!rangemap_member_find(replica->map, change->member.id, &member)) return true;
+    if (change->kind == CHANGE_MEMBER_FORGOT) return member.forgot;
     if (change->kind == CHANGE_MEMBER_LEAVING) return member.leaving == change->member.leaving;
     return member.state == change->member.state;
 }
@@ -297,6 +298,17 @@ static bool owns_anything(const struct rangemap *map, node_id id)
     return false;
 }
 
+/* Nobody is to count on its vote any more: without that it could be the only registrar that is left. */
+static size_t add_forgot(const struct replica *replica, struct buf *delta)
+{
+    struct member self;
+    if (!replica->starts.rolled_back) return 0;
+    if (!rangemap_member_find(replica->map, replica->self.id, &self) || self.forgot) return 0;
+    struct change change = {.kind = CHANGE_MEMBER_FORGOT, .member.id = replica->self.id};
+    rangemap_delta_add(delta, &change);
+    return 1;
+}
+
 bool replica_is_leaving(const struct replica *replica)
 {
     struct member self;
@@ -361,6 +373,7 @@ void replica_propose(struct replica *replica)
     forget_stale(replica);
     rangemap_delta_begin(replica->map, &delta);
     size_t count = first ? add_arrows(replica, &delta) : 0;
+    if (count == 0) count = add_forgot(replica, &delta);
     if (count == 0) count = add_wishes(replica, &delta);
     if (count == 0 && first) count = replica_members_add(replica, &delta);
     if (count == 0) count = add_removals(replica, first, &delta);

@@ -19,7 +19,7 @@ struct model_key {
 };
 
 struct model_member {
-    bool present, leaving;
+    bool present, leaving, forgot;
     enum member_state state;
 };
 
@@ -135,6 +135,10 @@ static bool model_member(struct model *model, const struct change *change)
         if (member->leaving == change->member.leaving) return false;
         member->leaving = change->member.leaving;
         return true;
+    case CHANGE_MEMBER_FORGOT:
+        if (!member->present || member->state == MEMBER_EXCLUDED || member->forgot) return false;
+        member->forgot = true;
+        return true;
     default:
         if (!member->present) return false;
         if (!member->leaving && member->state != MEMBER_EXCLUDED) return false;
@@ -233,7 +237,7 @@ static bool model_cut(struct model *model, const struct change *change)
 
 static bool model_change(struct model *model, const struct change *change)
 {
-    if (change->kind <= CHANGE_MEMBER_REMOVE) return model_member(model, change);
+    if (change_is_of_member(change->kind)) return model_member(model, change);
     if (change->kind == CHANGE_SETTINGS) {
         model->factor = change->settings.replication_factor;
         model->write_quorum = change->settings.write_quorum;
@@ -279,25 +283,29 @@ static void check_key(const struct rangemap *map, const struct model *model, int
 
 static void check_members(const struct rangemap *map, const struct model *model)
 {
-    size_t members = 0, candidates = 0;
+    size_t members = 0, left = 0, able = 0;
     for (int id = 1; id < IDS; id++) {
         struct member member;
         bool present = rangemap_member_find(map, (node_id)id, &member);
         EXPECT(present == model->members[id].present);
         if (!present) continue;
         members++;
-        candidates += member.state != MEMBER_EXCLUDED;
+        left += member.state != MEMBER_EXCLUDED;
+        able += member.state != MEMBER_EXCLUDED && !member.forgot;
         EXPECT(member.state == model->members[id].state);
         EXPECT(member.leaving == model->members[id].leaving);
+        EXPECT(member.forgot == model->members[id].forgot);
     }
     EXPECT(rangemap_member_count(map) == members);
     const node_id *registrars;
     size_t registrar_count = rangemap_registrars(map, &registrars);
     EXPECT(registrar_count % 2 == 1 && registrar_count <= 7);
+    size_t candidates = able > 0 ? able : left;
     EXPECT(registrar_count == 7 || registrar_count + 2 > candidates);
     for (size_t i = 0; i < registrar_count; i++) {
         EXPECT(model->members[registrars[i]].present);
         EXPECT(model->members[registrars[i]].state != MEMBER_EXCLUDED);
+        EXPECT(!model->members[registrars[i]].forgot || able == 0);
     }
 }
 
@@ -339,7 +347,8 @@ static void random_member_change(struct prng *prng, struct maker *maker, const s
                                  struct change *change)
 {
     int id = 1 + (int)prng_below(prng, (uint32_t)(model->next_id + 1 < IDS ? model->next_id : 8));
-    change->kind = (enum change_kind)(1 + prng_below(prng, 5));
+    change->kind = (enum change_kind)(1 + prng_below(prng, 6));
+    if (change->kind > CHANGE_MEMBER_REMOVE) change->kind = CHANGE_MEMBER_FORGOT;
     if (change->kind == CHANGE_MEMBER_ADD && !prng_one_in(prng, 8)) id = model->next_id;
     if (id >= IDS) id = IDS - 1;
     change->member = maker_member(maker, (node_id)id, prng_below(prng, 3));
@@ -417,7 +426,7 @@ static void random_change(struct prng *prng, struct maker *maker, const struct m
     if (change->kind == CHANGE_BEGIN) random_next(prng, model, change);
 }
 
-static void random_history(uint64_t seed, int taken[CHANGE_ABORT + 1])
+static void random_history(uint64_t seed, int taken[CHANGE_MEMBER_FORGOT + 1])
 {
     struct prng prng = {.state = seed};
     struct maker maker;
@@ -471,9 +480,9 @@ static void random_history(uint64_t seed, int taken[CHANGE_ABORT + 1])
 
 TEST_CASE(a_map_is_what_the_model_says_after_random_deltas)
 {
-    int taken[CHANGE_ABORT + 1] = {0};
+    int taken[CHANGE_MEMBER_FORGOT + 1] = {0};
     for (uint64_t round = 0; round < ROUNDS; round++) random_history(test_seed + round, taken);
-    for (int kind = 1; kind <= CHANGE_ABORT; kind++) {
+    for (int kind = 1; kind <= CHANGE_MEMBER_FORGOT; kind++) {
         printf("kind %d: %d taken\n", kind, taken[kind]);
         EXPECT(taken[kind] > 20);
     }

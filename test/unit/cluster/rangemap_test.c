@@ -145,6 +145,32 @@ TEST_CASE(registrars_are_odd_spread_over_zones_and_stay)
     maker_deinit(&maker);
 }
 
+static void maker_forgot(struct maker *maker, node_id id)
+{
+    struct change change = {.kind = CHANGE_MEMBER_FORGOT, .member.id = id};
+    rangemap_delta_add(&maker->delta, &change);
+}
+
+TEST_CASE(who_forgot_what_it_voted_for_is_a_registrar_only_where_there_are_no_others)
+{
+    struct maker maker;
+    three_members(&maker);
+    EXPECT(registrars_are(maker.map, (node_id[]){1, 2, 3}, 3));
+    maker_forgot(&maker, 1);
+    EXPECT(maker_commit(&maker) == STATUS_OK);
+    EXPECT(registrars_are(maker.map, (node_id[]){2}, 1)); /* Of two that vote. */
+    maker_forgot(&maker, 1);
+    EXPECT(maker_commit(&maker) == STATUS_INVALID);
+    maker_state(&maker, 2, MEMBER_SUSPENDED, false);
+    EXPECT(maker_commit(&maker) == STATUS_OK);
+    EXPECT(registrars_are(maker.map, (node_id[]){3}, 1));
+    maker_forgot(&maker, 2);
+    maker_forgot(&maker, 3);
+    EXPECT(maker_commit(&maker) == STATUS_OK);
+    EXPECT(registrars_are(maker.map, (node_id[]){1, 2, 3}, 3));
+    maker_deinit(&maker);
+}
+
 TEST_CASE(ids_are_never_given_again)
 {
     struct maker maker;
@@ -239,9 +265,10 @@ TEST_CASE(a_stage_does_not_pass_too_many_silent_owners)
     maker_deinit(&maker);
 }
 
-TEST_MAIN(TEST(registrars_are_odd_spread_over_zones_and_stay), TEST(ids_are_never_given_again),
-          TEST(a_delta_is_for_one_map), TEST(a_recovery_begins_a_generation),
-          TEST(quorums_change_by_the_stages_of_a_move),
+TEST_MAIN(TEST(registrars_are_odd_spread_over_zones_and_stay),
+          TEST(who_forgot_what_it_voted_for_is_a_registrar_only_where_there_are_no_others),
+          TEST(ids_are_never_given_again), TEST(a_delta_is_for_one_map),
+          TEST(a_recovery_begins_a_generation), TEST(quorums_change_by_the_stages_of_a_move),
           TEST(a_stage_does_not_pass_too_many_silent_owners),
           TEST(a_first_map_has_one_member_and_one_shard), TEST(a_move_takes_one_arrow_a_version),
           TEST(a_map_decodes_to_the_same_map),

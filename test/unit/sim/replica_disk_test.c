@@ -9,13 +9,16 @@ static struct replica *replica_of(const struct bench *bench, node_id id)
     return bench->nodes[id].replica;
 }
 
-/* Of a process that has ended, so that the start after it is one that the copy does not know. */
+/* Of a process that has ended, with several starts after it that the copy does not know. */
 static struct sim_disk_image *take_image(struct bench *bench, node_id id)
 {
     bench_kill(bench, id, SIM_DISK_KILLED);
     struct sim_disk_image *image = sim_disk_image_take(bench->nodes[id].world.disk);
-    bench_restart(bench, id);
-    bench_pass(bench, 5000);
+    for (int start = 0; start < 4; start++) { /* More than it will count by itself. */
+        if (start > 0) bench_kill(bench, id, SIM_DISK_KILLED);
+        bench_restart(bench, id);
+        bench_pass(bench, 3000);
+    }
     return image;
 }
 
@@ -48,11 +51,6 @@ TEST_CASE(a_disk_that_was_set_back_answers_once_others_have_told_what_it_lacks)
     struct rangemap_settings settings = bench_settings(3, 3, 1);
     struct bench *bench = bench_create(3, &settings, NULL);
     struct sim_disk_image *image = take_image(bench, 2);
-    for (int start = 0; start < 3; start++) { /* More than it will count by itself. */
-        bench_kill(bench, 2, SIM_DISK_KILLED);
-        bench_restart(bench, 2);
-        bench_pass(bench, 2000);
-    }
     EXPECT(bench_put(bench, 1, "w", 5)->reply.outcome == REQUEST_DONE);
     EXPECT(may_tell(bench, 2) == DATA_OK);
 
@@ -164,6 +162,28 @@ TEST_CASE(who_is_left_alone_by_force_answers_with_what_it_has)
     bench_destroy(bench);
 }
 
+/* Else the only registrar that stays would be one that never votes. */
+TEST_CASE(who_was_set_back_gives_way_as_a_registrar)
+{
+    struct rangemap_settings settings = bench_settings(2, 2, 1);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    struct sim_disk_image *image = take_image(bench, 1);
+    EXPECT(rangemap_is_registrar(replica_map(replica_of(bench, 2)), 1));
+    set_back(bench, 1, image);
+    bench_pass(bench, 10000);
+    struct member self;
+    const struct rangemap *map = replica_map(replica_of(bench, 2));
+    EXPECT(rangemap_member_find(map, 1, &self) && self.forgot && !rangemap_is_registrar(map, 1));
+    struct change leave = {.kind = CHANGE_MEMBER_LEAVING, .member = {.id = 2, .leaving = true}};
+    replica_change(replica_of(bench, 3), &leave);
+    bench_pass(bench, 30000);
+    for (node_id id = 1; id <= 3; id += 2) {
+        map = replica_map(replica_of(bench, id));
+        EXPECT(!rangemap_member_find(map, 2, &self) && rangemap_is_registrar(map, 3));
+    }
+    bench_destroy(bench);
+}
+
 TEST_CASE(who_joins_knows_nothing_of_what_it_will_own)
 {
     struct rangemap_settings settings = bench_settings(3, 2, 2);
@@ -216,5 +236,6 @@ TEST_MAIN(TEST(a_disk_that_was_set_back_answers_once_others_have_told_what_it_la
           TEST(a_start_that_nobody_is_there_to_record_answers),
           TEST(a_next_owner_is_not_filled_by_who_was_set_back),
           TEST(who_is_left_alone_by_force_answers_with_what_it_has),
+          TEST(who_was_set_back_gives_way_as_a_registrar),
           TEST(who_joins_knows_nothing_of_what_it_will_own),
           TEST(starts_of_members_are_recorded_while_they_are_members))
