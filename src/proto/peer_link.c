@@ -64,6 +64,7 @@ static void put_hello(struct peer_link *link)
     buf_append_u64le(&body, ours->boot);
     buf_append_u16le(&body, ours->to);
     buf_append_u32le(&body, ours->window);
+    buf_append_u64le(&body, ours->process);
     if (body.failed || !put_frame(&link->control, FRAME_HELLO, FLAG_LAST, buf_slice(&body)))
         link->control.failed = true; /* peer_link_write() says so. */
     buf_deinit(&body);
@@ -192,6 +193,7 @@ static bool read_hello(struct slice body, struct peer_hello *hello)
     hello->boot = reader_u64le(&reader);
     hello->to = reader_u16le(&reader);
     hello->window = reader_u32le(&reader);
+    if (reader_left(&reader) >= 8) hello->process = reader_u64le(&reader);
     /* A newer version may say more behind it. */
     bool makes_sense = hello->version_min > 0 && hello->version_min <= hello->version_max &&
                        hello->window >= PEER_BULK_BYTES_MAX &&

@@ -53,6 +53,7 @@ struct peer_hello {
     uint64_t boot;        /* Counts its starts. */
     uint16_t to;          /* Whom it means to reach; 0: anybody. */
     uint32_t window;      /* Bulk bytes it has room for: PEER_BULK_BYTES_MAX at least. */
+    uint64_t process; /* Drawn at its start, by which a copy of its directory shows; 0: not said. */
 };
 
 /* Why a peer is refused. */

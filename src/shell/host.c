@@ -148,6 +148,7 @@ static void introduce(struct host *host)
                                      .incarnation = self.incarnation,
                                      .boot = self.boot,
                                      .window = PEER_WINDOW_BYTES,
+                                     .process = host->process,
                                  });
     char cluster[17];
     snprintf(cluster, sizeof cluster, "%016llx", (unsigned long long)identity->generation_id);
@@ -421,7 +422,9 @@ static enum status listen_to_peers(struct host *host, struct store_report *repor
         .loop = &host->loop,
         .host = host->options.peer_host,
         .port = host->options.peer_port,
-        .hello = {.incarnation = host->incarnation, .window = PEER_WINDOW_BYTES},
+        .hello = {.incarnation = host->incarnation,
+                  .window = PEER_WINDOW_BYTES,
+                  .process = host->process},
         .events = {host, on_address, on_admit, on_message, on_gone},
     };
     if (uv_loop_init(&host->loop) != 0) return STATUS_NOMEM;
@@ -486,6 +489,7 @@ enum status host_attach(void *context, struct store *store, struct env *env,
 {
     struct host *host = context;
     host->store = store;
+    host->process = draw();
     enum status status = read_incarnation(host, env);
     if (status == STATUS_OK) status = create(host, NULL, 0, false);
     bool fresh = status == STATUS_NOT_FOUND;

@@ -36,7 +36,7 @@ struct host {
     _Atomic enum host_state state;
     uint16_t port;
     bool turned; /* The loop has turned since the last step. */
-    uint64_t incarnation;
+    uint64_t incarnation, process;
     char address[RANGEMAP_ADDRESS_BYTES_MAX + 1]; /* As others are told. */
     uint64_t map_generation, map_number;          /* Of the map that was looked at last. */
 

@@ -29,7 +29,7 @@ struct link {
     bool open;    /* Bytes may be written. */
     bool resolving, in_flight, closing, closed;
     bool greeted; /* It counts as connected. */
-    uint64_t began_ms;
+    uint64_t began_ms, heard_ms;
 };
 
 /* When a node may be dialled again. */
@@ -247,6 +247,18 @@ static bool other_stays(const struct link *other, const struct link *link)
     return other->wire.peer.incarnation == peer->incarnation && other->wire.peer.boot >= peer->boot;
 }
 
+/* Whether another process of the same directory is connected, as of a copy. The later start stays, of
+ * starts with one number the first that came; who was not heard lately may be gone. */
+static bool is_twin(const struct link *other, const struct peer_hello *peer)
+{
+    const struct peer_hello *known = &other->wire.peer;
+    if (other->wire.state != PEER_STATE_READY || now_ms() - other->heard_ms >= PEERS_ALIVE_MS)
+        return false;
+    if (known->incarnation != peer->incarnation || known->process == 0 || peer->process == 0)
+        return false;
+    return known->process != peer->process && known->boot >= peer->boot;
+}
+
 /* The peer said who it is. */
 static void greeted(struct link *link)
 {
@@ -263,6 +275,12 @@ static void greeted(struct link *link)
     }
     struct link *other = peer->id == 0 ? NULL : peers->by_id[peer->id];
     if (other != NULL && other != link) {
+        if (is_twin(other, peer)) {
+            refuse(
+                link, PEER_REFUSED_TWIN,
+                "another process is this node already; is one data directory a copy of the other?");
+            return;
+        }
         if (other_stays(other, link)) {
             refuse(link, PEER_REFUSED_DOUBLE, "there is a connection already");
             return;
@@ -334,6 +352,7 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
         link_fail_by(link, (int)size);
         return;
     }
+    link->heard_ms = now_ms();
     link->peers->stats.received_bytes += (uint64_t)size;
     struct slice bytes = slice_of(buffer->base, (size_t)size);
     if (peer_link_receive(&link->wire, bytes) != STATUS_OK) {

@@ -30,6 +30,7 @@ enum {
     PEERS_STRANGERS_MAX = 64,
     PEERS_GREETING_MS = 5000,
     PEERS_VISIT_MS = 2000, /* Of a node without an id. */
+    PEERS_ALIVE_MS = 5000, /* So long after it was heard a connection stands against a twin's. */
     PEERS_PAUSE_MS = 100,
     PEERS_PAUSE_MS_MAX = 5000,
     PEERS_WRITE_BYTES =

@@ -2,6 +2,7 @@
 """Nodes as members of a cluster: processes on loopback that are killed and started again."""
 import json
 import os
+import shutil
 import signal
 import socket
 import unittest
@@ -307,6 +308,22 @@ class Refused(ClusterTest):
         code, log = self.refuse(1, seeds=(0,))
         self.assertEqual(code, 1)
         self.assertIn("the directory holds words of its own", log)
+
+    def test_a_copy_of_a_directory_is_kept_away(self):
+        self.start_cluster(2)
+        self.assertEqual(self.nodes.pop(1).stop(), 0)
+        copy = os.path.join(self.folder, "copy")
+        shutil.copytree(self.folder_of(1), copy)
+        self.start_node(1)
+        self.wait_until_whole()
+        twin = Server(copy, "--peer", f"127.0.0.1:{free_ports(1)[0]}")
+        self.servers.append(twin)
+        self.wait_for(lambda: "is one data directory a copy of the other?" in twin.log)
+        status, answer = self.write(twin, "of the copy")
+        self.assertIn(status, (503, 504), answer)
+        for number in range(20):
+            status, answer = self.write(self.nodes[number % 2], f"word {number}", 1, "all")
+            self.assertEqual((status, answer["acks"]), (201, 2))
 
     def test_a_member_of_one_cluster_is_none_of_another(self):
         self.peers = free_ports(2)

@@ -24,7 +24,8 @@ static const struct peer_hello hello_2 = {.cluster = 7,
                                           .incarnation = 22,
                                           .boot = 5,
                                           .to = 1,
-                                          .window = 300000};
+                                          .window = 300000,
+                                          .process = 9};
 
 static struct wire *wire_create(const struct peer_hello *a, const struct peer_hello *b)
 {
@@ -72,6 +73,7 @@ static void shake_hands(struct wire *wire)
     carry(wire, 1, SIZE_MAX);
     EXPECT(next(&wire->ends[0]) == PEER_READY && next(&wire->ends[1]) == PEER_READY);
     EXPECT(wire->ends[0].peer.id == 2 && wire->ends[0].peer.boot == 5);
+    EXPECT(wire->ends[0].peer.process == 9 && wire->ends[1].peer.process == 0);
     EXPECT(wire->ends[1].peer.id == 1 && wire->ends[1].version == PEER_VERSION_MAX);
 }
 
@@ -87,7 +89,7 @@ static void expect_written(struct peer_link *link, struct slice expected)
 TEST_CASE(frames_are_as_the_page_says)
 {
     static const uint8_t hello[] = {
-        0x34, 0x00, 0x00, 0x00, 0x01, 0x01, 0x00, 0x00, 0xa6, 0x4a, 0xbe, 0x12, /* head */
+        0x3c, 0x00, 0x00, 0x00, 0x01, 0x01, 0x00, 0x00, 0x8d, 0x62, 0x91, 0xa6, /* head */
         't',  'r',  'i',  'p',  'e',  'e',  'r',  '\n', 0x01, 0x00, 0x01, 0x00, /* versions */
         0x07, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,                         /* cluster */
         0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,                         /* generation */
@@ -95,7 +97,8 @@ TEST_CASE(frames_are_as_the_page_says)
         0x16, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,                         /* incarnation */
         0x05, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,                         /* boot */
         0x01, 0x00,                                                             /* to */
-        0xe0, 0x93, 0x04, 0x00};                                                /* window */
+        0xe0, 0x93, 0x04, 0x00,                                                 /* window */
+        0x09, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00};                        /* process */
     static const uint8_t urgent[] = {0x03, 0x00, 0x00, 0x00, 0x03, 0x01, 0x00, 0x00,
                                      0xc6, 0x5a, 0xb5, 0x17, 'a',  'b',  'c'};
     static const uint8_t refuse[] = {0x06, 0x00, 0x00, 0x00, 0x02, 0x01, 0x00, 0x00, 0x5c,

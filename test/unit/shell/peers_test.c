@@ -18,7 +18,7 @@ struct node {
     struct town *town;
     struct peers *peers;
     uint16_t id, port;
-    uint64_t boot, cluster;
+    uint64_t boot, cluster, process;
     uint32_t greeting_ms;
     bool closed;
     const char *keeps_out; /* Why it admits nobody; NULL: it admits all. */
@@ -91,9 +91,10 @@ static void node_open(struct town *town, unsigned id)
         .hello = {.cluster = node->cluster,
                   .generation = 1,
                   .id = node->id,
-                  .incarnation = 100 + id,
+                  .incarnation = 100 + (node->id == 0 ? id : node->id),
                   .boot = ++node->boot,
-                  .window = PEER_WINDOW_BYTES},
+                  .window = PEER_WINDOW_BYTES,
+                  .process = (node->process + 1) * 1000 + node->boot},
         .events = {node, address, admit, take, on_gone},
     };
     node->closed = false;
@@ -295,6 +296,32 @@ TEST_CASE(a_newer_start_replaces_the_connection_of_an_older_one)
     town_destroy(town);
 }
 
+/* Of two processes with one directory's identity the later start stays, or else the first that came. */
+TEST_CASE(a_copy_of_a_node_that_is_there_is_told_so)
+{
+    struct town *town = town_create();
+    town->nodes[2].process = 22;
+    node_open(town, 1);
+    node_open(town, 2);
+    make_heard(town, 2, 1);
+    for (unsigned later = 0; later <= 1; later++) {
+        /* Node 3 stands for the copy; its starts are as many, or one less. */
+        struct node *copy = &town->nodes[3];
+        copy->id = 2;
+        copy->process = 33;
+        copy->boot = town->nodes[2].boot - 1 - later;
+        node_open(town, 3);
+        uint64_t refused = stats_of(town, 1).refused_count;
+        EXPECT(peers_send(copy->peers, 1, PEER_URGENT, SLICE_LITERAL("it is me")) == STATUS_OK);
+        UNTIL(town, stats_of(town, 1).refused_count == refused + 1);
+        UNTIL(town, stats_of(town, 3).broken_count == 1);
+        make_heard(town, 2, 1);
+        EXPECT(stats_of(town, 1).connected_count == 1);
+        node_close(town, 3);
+    }
+    town_destroy(town);
+}
+
 /* --- Strangers --- */
 
 static int connect_to(uint16_t port)
@@ -422,6 +449,7 @@ TEST_MAIN(TEST(messages_go_both_ways_over_one_connection),
           TEST(when_both_dial_at_once_one_connection_stays),
           TEST(a_node_that_comes_back_is_found_again),
           TEST(a_newer_start_replaces_the_connection_of_an_older_one),
+          TEST(a_copy_of_a_node_that_is_there_is_told_so),
           TEST(who_is_silent_or_speaks_something_else_is_shown_out),
           TEST(only_so_many_strangers_may_stand_at_the_door),
           TEST(nodes_of_another_cluster_and_nodes_kept_out_are_told_so),
