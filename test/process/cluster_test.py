@@ -55,14 +55,18 @@ class ClusterTest(NodeTest):
             self.wait_for(lambda node=node: node.ask("GET", "/ready")[0] == 200)
 
     def wait_until_whole(self):
-        """Every word is at every node: three copies, or as many as there are nodes."""
+        """Every word has three owners, or as many as there are nodes, and nothing moves."""
         self.wait_until_ready()
         for node in self.nodes.values():
-            self.wait_for(lambda node=node: self.acks(node) == min(3, len(self.nodes)))
+            self.wait_for(lambda node=node: self.owner_counts(node) == {min(3, len(self.nodes))})
+            # Who has started serves when it has heard from the others.
+            self.wait_for(lambda node=node: self.write(node, "whole", consistency="all")[0] < 300)
 
-    def acks(self, node):
-        status, answer = self.write(node, "whole", consistency="all")
-        return answer["acks"] if status in (200, 201) else 0
+    def owner_counts(self, node):
+        """Of the ranges; None for those that move."""
+        status, answer = node.get("/nodes/all/ranges")
+        return {len(each["owners"]) if each["stage"] == "stable" else None
+                for each in answer["ranges"]} if status == 200 else set()
 
     def write(self, node, word, score=1, consistency="quorum", ns="test"):
         status, _, body = node.ask("POST", f"/api/v1/words?ns={ns}&consistency={consistency}",
@@ -248,7 +252,7 @@ class Requests(ClusterTest):
             reader.process.send_signal(signal.SIGSTOP)
             headers = [] if token is None else [("X-Trifecta-Token", token)]
             status, given, body = writer.ask(
-                "POST", "/api/v1/words?ns=test&consistency=one",
+                "POST", "/api/v1/words?ns=test&consistency=quorum",
                 {"word": f"token {score // 2}", "score": score}, headers)
             reader.process.send_signal(signal.SIGCONT)
             self.assertIn(status, (200, 201), body)
@@ -256,7 +260,8 @@ class Requests(ClusterTest):
             status, _, body = reader.ask(
                 "GET", f"/api/v1/words?ns=test&word=token+{score // 2}&consistency=one", None,
                 [("X-Trifecta-Token", token)])
-            self.assertEqual((status, json.loads(body)["score"]), (200, score))
+            self.assertEqual(status, 200, body)
+            self.assertEqual(json.loads(body)["score"], score)
         altered = token[:-2] + ("AA" if token[-2:] != "AA" else "BB")
         for method, body in (("GET", None), ("DELETE", None), ("POST", {"word": "a"})):
             for bad in (altered + "A", "!", ""):
