@@ -97,6 +97,40 @@ static const struct figure figures[] = {
 
 enum { FIGURE_COUNT = sizeof figures / sizeof *figures };
 
+#define CLUSTER_FIGURE(name, field, type, help)                                                    \
+    {                                                                                              \
+        name, help, type, offsetof(struct node_facts, cluster.field)                               \
+    }
+
+static const struct figure cluster_figures[] = {
+    CLUSTER_FIGURE("cluster_node", node, FIGURE_GAUGE, "Id of this node."),
+    CLUSTER_FIGURE("cluster_map", map_number, FIGURE_GAUGE, "Number of the map it goes by."),
+    CLUSTER_FIGURE("cluster_members", members, FIGURE_GAUGE, "Members by that map."),
+    CLUSTER_FIGURE("cluster_ranges", ranges, FIGURE_GAUGE, "Ranges by that map."),
+    CLUSTER_FIGURE("cluster_requests", requests, FIGURE_GAUGE, "Requests under way here."),
+    CLUSTER_FIGURE("cluster_hints", hints, FIGURE_GAUGE, "Records owed to other nodes."),
+    CLUSTER_FIGURE("cluster_held", held, FIGURE_GAUGE,
+                   "Messages and replies that wait for a sync."),
+    CLUSTER_FIGURE("cluster_invalid_messages", invalid, FIGURE_COUNTER,
+                   "Messages of peers that broke a rule."),
+    CLUSTER_FIGURE("cluster_repair_sessions", repair_sessions, FIGURE_COUNTER,
+                   "Comparisons with other owners."),
+    CLUSTER_FIGURE("cluster_repaired_records", repaired, FIGURE_COUNTER,
+                   "Records sent to owners that a read found behind."),
+    CLUSTER_FIGURE("cluster_hedged_reads", hedged, FIGURE_COUNTER,
+                   "Questions asked of a second node because the first was late."),
+    CLUSTER_FIGURE("cluster_restamped_writes", restamped, FIGURE_COUNTER,
+                   "Writes that met something newer and were stamped again."),
+    CLUSTER_FIGURE("peers_connected", peers_connected, FIGURE_GAUGE, "Connections to other nodes."),
+    CLUSTER_FIGURE("peers_sent_bytes", peers_sent_bytes, FIGURE_COUNTER, "Bytes sent to them."),
+    CLUSTER_FIGURE("peers_received_bytes", peers_received_bytes, FIGURE_COUNTER,
+                   "Bytes read from them."),
+    CLUSTER_FIGURE("peers_lost_messages", peers_lost, FIGURE_COUNTER,
+                   "Messages that found no connection or no room."),
+};
+
+enum { CLUSTER_FIGURE_COUNT = sizeof cluster_figures / sizeof *cluster_figures };
+
 static uint64_t figure_value(const struct node_facts *facts, const struct figure *figure)
 {
     uint64_t value;
@@ -171,6 +205,10 @@ void figures_stats(const struct node_facts *facts, struct buf *body)
         json_write_name(&writer, figures[i].name);
         json_write_u64(&writer, figure_value(facts, &figures[i]));
     }
+    for (int i = 0; facts->in_cluster && i < CLUSTER_FIGURE_COUNT; i++) {
+        json_write_name(&writer, cluster_figures[i].name);
+        json_write_u64(&writer, figure_value(facts, &cluster_figures[i]));
+    }
     for (int i = 0; i < THREAD_COUNTER_COUNT; i++) {
         json_write_name(&writer, thread_counters[i].name);
         json_write_u64(&writer, sum_of(facts, thread_counters[i].offset));
@@ -203,15 +241,22 @@ void figures_stats(const struct node_facts *facts, struct buf *body)
 
 #define METRIC_PREFIX "trifecta_"
 
+static void write_table(const struct node_facts *facts, const struct figure *table, int count,
+                        struct metrics_text *metrics)
+{
+    for (int i = 0; i < count; i++) {
+        char name[64];
+        snprintf(name, sizeof name, METRIC_PREFIX "%s", table[i].name);
+        metrics_family(metrics, table[i].type == FIGURE_GAUGE ? METRIC_GAUGE : METRIC_COUNTER, name,
+                       table[i].help);
+        metrics_u64(metrics, NULL, 0, figure_value(facts, &table[i]));
+    }
+}
+
 static void write_figures(const struct node_facts *facts, struct metrics_text *metrics)
 {
-    for (int i = 0; i < FIGURE_COUNT; i++) {
-        char name[64];
-        snprintf(name, sizeof name, METRIC_PREFIX "%s", figures[i].name);
-        metrics_family(metrics, figures[i].type == FIGURE_GAUGE ? METRIC_GAUGE : METRIC_COUNTER,
-                       name, figures[i].help);
-        metrics_u64(metrics, NULL, 0, figure_value(facts, &figures[i]));
-    }
+    write_table(facts, figures, FIGURE_COUNT, metrics);
+    if (facts->in_cluster) write_table(facts, cluster_figures, CLUSTER_FIGURE_COUNT, metrics);
     for (int i = 0; i < THREAD_COUNTER_COUNT; i++) {
         char name[64];
         snprintf(name, sizeof name, METRIC_PREFIX "%s", thread_counters[i].name);

@@ -63,13 +63,23 @@ struct node_counters {
     _Atomic uint64_t bytes_in, bytes_out;
 };
 
+/* Of a member of a cluster. */
+struct node_cluster_facts {
+    uint64_t node, map_number, members, ranges;
+    uint64_t requests, hints, held; /* Now: under way, owed to peers, waiting for a sync. */
+    uint64_t invalid, repair_sessions, repaired, hedged, restamped; /* Since the start. */
+    uint64_t peers_connected, peers_sent_bytes, peers_received_bytes, peers_lost;
+};
+
 /* What the shell knows and the node shows. */
 struct node_facts {
     struct store_stats store;
     const char *version;
     const char *damaged_file; /* NULL: none. */
     const char *job_name;     /* NULL: no job is under way. */
-    const char *not_ready;    /* Why a member of a cluster serves nothing; NULL: it does. */
+    bool in_cluster;
+    struct node_cluster_facts cluster; /* If it is. */
+    const char *not_ready; /* Why a member of a cluster serves nothing; NULL: it does. */
     bool draining;
     uint64_t uptime_s, memory_bytes, memory_limit_bytes, queue_count, connection_count;
     uint64_t sync_us_sum, sync_us_max;

@@ -5,6 +5,11 @@
 #include "node/replica_private.h"
 #include "proto/json_write.h"
 
+bool topology_serves(const struct replica *replica)
+{
+    return replica_serves(replica);
+}
+
 static void write_number(struct json_writer *writer, const char *name, uint64_t value)
 {
     json_write_name(writer, name);

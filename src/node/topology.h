@@ -6,6 +6,10 @@
 #include "node/question.h"
 #include "node/replica.h"
 
+/* Whether the node may coordinate and answer: not before a member has shown, after a start, that there is no
+ * newer map, and not while it is suspended (docs/design/moves.md). */
+bool topology_serves(const struct replica *replica);
+
 /* Answers a question about the cluster itself: its `entries` become the body of the answer, as JSON.
  * REQUEST_ABSENT: there is no such node. */
 void topology_answer(const struct replica *replica, struct node_question *question);

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "cluster/outbox.h"
+#include "node/topology.h"
 #include "shell/clock.h"
 #include "shell/host_private.h"
 #include "shell/log_line.h"
@@ -280,6 +281,53 @@ static void note_map(struct host *host)
     }
 }
 
+/* Once its start is durable. */
+static void note_part(struct host *host)
+{
+    enum host_state state = host_state(host);
+    enum host_state is = topology_serves(host->replica) ? HOST_TAKES_PART : HOST_AWAY;
+    if ((state == HOST_TAKES_PART || state == HOST_AWAY) && state != is) set_state(host, is);
+}
+
+static void note_facts(struct host *host, uint64_t now_ms)
+{
+    struct replica_stats stats;
+    struct peers_stats peers;
+    const struct rangemap *map = replica_map(host->replica);
+    if (now_ms - host->facts_ms < HOST_FACTS_MS) return;
+    host->facts_ms = now_ms;
+    replica_stats(host->replica, &stats);
+    peers_stats(host->peers, &peers);
+    struct node_cluster_facts facts = {
+        .node = replica_identity(host->replica).id,
+        .map_number = rangemap_identity(map)->number,
+        .members = rangemap_member_count(map),
+        .ranges = rangemap_shard_count(map),
+        .requests = stats.flow_count,
+        .hints = stats.hint_count,
+        .held = stats.held_count,
+        .invalid = stats.invalid_count,
+        .repair_sessions = stats.repair_session_count,
+        .repaired = stats.repaired_count,
+        .hedged = stats.hedge_count,
+        .restamped = stats.restamp_count,
+        .peers_connected = peers.connected_count,
+        .peers_sent_bytes = peers.sent_bytes,
+        .peers_received_bytes = peers.received_bytes,
+        .peers_lost = peers.lost_count,
+    };
+    pthread_mutex_lock(&host->mutex);
+    host->facts = facts;
+    pthread_mutex_unlock(&host->mutex);
+}
+
+void host_facts(struct host *host, struct node_cluster_facts *out)
+{
+    pthread_mutex_lock(&host->mutex);
+    *out = host->facts;
+    pthread_mutex_unlock(&host->mutex);
+}
+
 static void stop_replica(struct host *host)
 {
     if (host->replica != NULL) replica_destroy(host->replica);
@@ -316,6 +364,8 @@ static void host_turn(void *context)
         if (time.now_ms >= replica_wake_ms(host->replica)) replica_tick(host->replica, time);
         replica_commit(host->replica, time);
         note_map(host);
+        note_part(host);
+        note_facts(host, time.now_ms);
     }
     host_works_go_on(host);
     host_works_return(host);
@@ -326,8 +376,9 @@ static void host_synced(void *context)
     struct host *host = context;
     if (host->replica == NULL) return;
     /* The first sync has made the start durable. */
-    if (host_state(host) == HOST_STARTS) set_state(host, HOST_TAKES_PART);
+    if (host_state(host) == HOST_STARTS) set_state(host, HOST_AWAY);
     replica_synced(host->replica, host_time());
+    note_part(host);
     host_works_return(host);
 }
 
@@ -387,6 +438,7 @@ enum status host_create(const struct host_options *options, struct host **out)
     host->trace = (struct trace){trace_line, host};
     buf_init(&host->answer, host->heap);
     host_works_init(host);
+    pthread_mutex_init(&host->mutex, NULL);
     set_state(host, HOST_ALONE);
     *out = host;
     return STATUS_OK;
@@ -531,6 +583,7 @@ void host_destroy(struct host *host)
         uv_run(&host->loop, UV_RUN_DEFAULT);
         CHECK(uv_loop_close(&host->loop) == 0);
     }
+    pthread_mutex_destroy(&host->mutex);
     buf_deinit(&host->answer);
     heap_free(host->heap, host);
 }

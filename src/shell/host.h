@@ -20,6 +20,7 @@
 #include "base/heap.h"
 #include "base/status.h"
 #include "cluster/rangemap.h"
+#include "node/node.h"
 #include "shell/engine.h"
 
 enum {
@@ -27,6 +28,7 @@ enum {
     HOST_FOUND_MS = 3000, /* So long the first seed waits for the others before it founds. */
     HOST_UNDER_WAY_MAX = 2048,    /* Requests at the replica; more wait. */
     HOST_LOAD_TIMEOUT_MS = 60000, /* For a thousand words of an import. */
+    HOST_FACTS_MS = 100,          /* From one look at the figures to the next. */
     HOST_CAPACITY = 100,          /* Weight of each node's share: all alike. */
 };
 
@@ -35,6 +37,7 @@ enum host_state {
     HOST_JOINS,  /* It asks to be let in. */
     HOST_STARTS, /* Its start is not durable yet: it says and hears nothing. */
     HOST_TAKES_PART,
+    HOST_AWAY,     /* It serves nothing before others have told it that nothing has changed. */
     HOST_KEPT_OUT, /* It is excluded, or no member any more. */
     HOST_STOPPED,  /* The log cannot be written, or the node stops. */
 };
@@ -66,6 +69,9 @@ void host_destroy(struct host *host);
 
 /* (any thread) */
 enum host_state host_state(const struct host *host);
+
+/* As of a tenth of a second ago, at most. (any thread) */
+void host_facts(struct host *host, struct node_cluster_facts *out);
 
 /* As bound; 0 for a node alone. */
 uint16_t host_peer_port(const struct host *host);

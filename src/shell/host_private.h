@@ -1,6 +1,7 @@
 /* What the files of the host share: see host.h. */
 #pragma once
 
+#include <pthread.h>
 #include <uv.h>
 
 #include "cluster/request.h"
@@ -50,6 +51,10 @@ struct host {
     size_t gone_count;
 
     struct host_works works;
+
+    uint64_t facts_ms;     /* When they were looked at last. */
+    pthread_mutex_t mutex; /* Guards `facts`. */
+    struct node_cluster_facts facts;
 };
 
 struct replica_time host_time(void);

@@ -128,6 +128,8 @@ static const char *not_ready(const struct server *server)
         return "the node asks to join its cluster";
     case HOST_STARTS:
         return "the start of the node is not durable yet";
+    case HOST_AWAY:
+        return "the node waits to hear from others whether anything has changed in the cluster";
     case HOST_KEPT_OUT:
         return "the node is a member of its cluster no more";
     case HOST_STOPPED:
@@ -161,5 +163,7 @@ void server_facts(struct server *server, struct server_facts *facts)
         .sync_us_max = facts->engine.sync_us_max,
         .counters = facts->counters,
         .counter_count = server->loop_count,
+        .in_cluster = server->options.cluster != NULL,
     };
+    if (facts->node.in_cluster) host_facts(server->options.cluster, &facts->node.cluster);
 }

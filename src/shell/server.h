@@ -40,7 +40,7 @@ struct server_options {
     /* Over so much memory of the whole heap nothing new is begun; 0: no limit. */
     uint64_t memory_limit_bytes;
 
-    const struct host *cluster; /* NULL: the node is alone, and answers from its own view. */
+    struct host *cluster; /* NULL: the node is alone, and answers from its own view. */
 };
 
 struct loop;

@@ -122,7 +122,13 @@ class Life(ClusterTest):
             self.assertEqual(self.write(self.nodes[number % 3], f"word {number}", number)[0], 201)
         for number in range(3):
             self.kill(number)
-        for number in range(3):
+        # One alone cannot know whether the others went on without it.
+        node = self.start_node(0, seeds=())
+        self.wait_for(lambda: "whether anything has changed" in str(node.get("/ready")))
+        self.assertEqual(node.ask("GET", "/ready")[0], 503)
+        status, answer = node.get("/api/v1/words?ns=test&word=word+1&consistency=one")
+        self.assertIn(status, (503, 504), answer)
+        for number in range(1, 3):
             self.start_node(number, seeds=())
         self.wait_until_whole()
         for number in range(60):
@@ -154,6 +160,7 @@ class Life(ClusterTest):
         node = self.start_node(0, seeds=())
         self.assertEqual(self.write(node, "old", 3)[0], 201)
         self.assertNotIn("cluster.", node.log)
+        self.assertNotIn("cluster_node", node.get("/api/v1/stats")[1])
         status, answer = node.get("/nodes")
         self.assertEqual((status, answer["detail"]), (404, "the node is alone: it is in no cluster"))
         self.assertEqual(self.nodes.pop(0).stop(), 0)
@@ -217,6 +224,11 @@ class Requests(ClusterTest):
                      "/nodes/70000/ranges", "/nodes/1/2/ranges"):
             self.assertEqual(node.get(path)[0], 404, path)
         self.assertEqual(node.get("/nodes?q=a")[0], 400)
+        figures = node.get("/api/v1/stats")[1]
+        self.assertEqual((figures["cluster_node"], figures["cluster_members"],
+                          figures["cluster_ranges"], figures["peers_connected"]), (2, 2, 1, 1))
+        self.assertGreater(figures["peers_sent_bytes"], 0)
+        self.assertIn(b"\ntrifecta_cluster_members 2\n", node.ask("GET", "/metrics")[2])
         self.assertEqual(node.ask("POST", "/nodes/1/ranges", {})[0], 405)
         self.kill(0)
         self.wait_for(lambda: node.get("/nodes")[1]["nodes"][0]["health"] == "down")
