@@ -66,7 +66,10 @@ static void note_maps_in_use(struct sim *sim, bool former)
         uint64_t oldest;
         if (!is_up(process) || process->ops->map == NULL) continue;
         if (!former && !sim_is_member(sim, node)) continue;
-        if (process->ops->map(process->program, &oldest) != NULL) least = u64_min(least, oldest);
+        if (process->ops->map(process->program, &oldest) == NULL) continue;
+        /* With a disk that was set back it coordinates nothing before it has found out. */
+        if (oldest < sim->machines[node].lost_map) continue;
+        least = u64_min(least, oldest);
     }
     sim->inspection.oldest_map = least;
 }

@@ -136,6 +136,7 @@ static void set_back_disk(struct sim *sim, uint32_t node, uint64_t until_us)
     sim_disk_restore(machine->process.disk, machine->image);
     inspect_forget_node(sim, node);
     machine->set_back = true;
+    machine->lost_map = machine->map_number;
     sim->disk_lost_us = sim->schedule.now_us;
     sim_note(sim, node, "has the disk that it had at an earlier time");
 }

@@ -150,7 +150,7 @@ uint32_t sim_join(struct sim *sim)
         if (machine->in_use) continue;
         machine->in_use = true;
         machine->founds = machine->set_back = false;
-        machine->map_number = 0;
+        machine->map_number = machine->lost_map = 0;
         machine->incarnation = prng_u64(&sim->prng) | 1;
         sim_disk_restore(machine->process.disk, NULL);
         sim_note(sim, node, "is a new machine, and is to join");

@@ -70,8 +70,9 @@ struct sim_machine {
     bool in_use;          /* It has a directory, and is started when it is down. */
     bool founds;          /* Its directory begins with the first map. */
     bool start_planned, end_planned;
-    bool set_back;  /* Its disk was, to the copy: each start begins with comparing. */
-    bool end_known; /* All other members knew, when last looked at, that it is none any more. */
+    bool set_back;     /* Its disk was, to the copy: each start begins with comparing. */
+    uint64_t lost_map; /* The map by which it went then. */
+    bool end_known;    /* All other members knew, when last looked at, that it is none any more. */
 };
 
 /* Somebody wants a member to leave, or to stay after all. */
