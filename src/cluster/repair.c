@@ -8,6 +8,12 @@
 #include "base/planted.h"
 #include "cluster/repair_message.h"
 
+enum {
+    LEAF_AIM = REPAIR_LEAF_MAX - 2,
+    LEAF_HERE_MAX =
+        4 * REPAIR_LEAF_MAX, /* Against what the peer lists; of more it is asked about pieces. */
+};
+
 /* --- Life --- */
 
 static void session_init(struct repair_session *session, struct heap *heap)
@@ -16,7 +22,9 @@ static void session_init(struct repair_session *session, struct heap *heap)
                                        .asked = {.heap = heap},
                                        .stack = {.heap = heap},
                                        .push = {.heap = heap},
-                                       .fetch = {.heap = heap}};
+                                       .wants = {.heap = heap},
+                                       .want_ranges = {.heap = heap},
+                                       .lost = {.heap = heap}};
 }
 
 /* Memory of an idle session is given back: it may have been megabytes. */
@@ -27,7 +35,9 @@ static void session_free(struct repair_session *session)
     buf_deinit(&session->asked);
     buf_deinit(&session->stack);
     buf_deinit(&session->push);
-    buf_deinit(&session->fetch);
+    buf_deinit(&session->wants);
+    buf_deinit(&session->want_ranges);
+    buf_deinit(&session->lost);
     session_init(session, heap);
 }
 
@@ -36,6 +46,8 @@ void repair_init(struct repair *repair, const struct repair_env *env)
     *repair = (struct repair){.env = *env,
                               .number = env->first_number,
                               .list = {.heap = env->heap},
+                              .found = {.heap = env->heap},
+                              .incoming = {.heap = env->heap},
                               .ranges = {.heap = env->heap}};
     for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++) session_init(&repair->sessions[i], env->heap);
 }
@@ -44,6 +56,8 @@ void repair_deinit(struct repair *repair)
 {
     for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++) session_free(&repair->sessions[i]);
     buf_deinit(&repair->list);
+    buf_deinit(&repair->found);
+    buf_deinit(&repair->incoming);
     buf_deinit(&repair->ranges);
 }
 
@@ -291,30 +305,6 @@ static void ask_compare(struct repair *repair, struct repair_session *session, u
     ask(repair, session, &message, REPAIR_COMPARED, now_ms, outbox);
 }
 
-static void go_on(struct repair *repair, struct repair_session *session, uint64_t now_ms,
-                  struct outbox *outbox)
-{
-    struct repair_message message = {0};
-    if (session->push_count > 0) {
-        message.kind = REPAIR_PUSH;
-        message.list = buf_slice(&session->push);
-        message.count = session->push_count;
-        repair->counts.pushed_count += session->push_count;
-        session->push_count = 0;
-        ask(repair, session, &message, REPAIR_PUSHED, now_ms, outbox);
-        if (session->peer != 0) buf_clear(&session->push);
-    } else if (session->fetch_count > 0) {
-        message.kind = REPAIR_FETCH;
-        message.list = buf_slice(&session->fetch);
-        message.count = session->fetch_count;
-        ask(repair, session, &message, REPAIR_FETCHED, now_ms, outbox);
-    } else if (session->stack.size > 0) {
-        ask_compare(repair, session, now_ms, outbox);
-    } else {
-        finish(repair, session, true);
-    }
-}
-
 static bool pauses_have(const struct repair_pauses *pauses, node_id peer, uint64_t now_ms)
 {
     for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++)
@@ -423,10 +413,37 @@ static bool look_at_cuts(struct repair *repair, const struct key_range *range, s
     return buf_status(list) == STATUS_OK;
 }
 
-static void want(struct repair_session *session, struct slice key)
+/* Keys at which to cut, after the range's low: by the number of live words, or, where almost all
+ * are dead, after every few entries. */
+static enum status choose_cuts(struct repair *repair, const struct key_range *range,
+                               struct buf cuts[REPAIR_PIECES_MAX], size_t *count)
 {
-    repair_key_append(&session->fetch, key);
-    session->fetch_count++;
+    struct query query = range_query(repair, range);
+    uint64_t live;
+    enum status status = query_count(&query, (struct slice){0}, &live);
+    *count = 0;
+    if (status != STATUS_OK) return status;
+    if (live >= 2 * REPAIR_PIECES_MAX) {
+        /* Pieces that will be listed are nearly as long as they may be, for each costs more than what is in it. */
+        uint64_t pieces = u64_min(REPAIR_PIECES_MAX, (live + LEAF_AIM - 1) / LEAF_AIM);
+        for (uint64_t i = 1; status == STATUS_OK && i < pieces; i++)
+            status = query_select(&query, (struct slice){0}, i * live / pieces, &cuts[(*count)++]);
+        return status;
+    }
+    struct query_iterator *iterator;
+    status = query_iterator_open(&query, (struct slice){0}, QUERY_CURRENT, &iterator);
+    if (status != STATUS_OK) return status;
+    status = query_iterator_seek(iterator, range->low);
+    for (size_t i = 0; status == STATUS_OK && *count < REPAIR_PIECES_MAX - 1; i++) {
+        if (i > 0 && i % REPAIR_LEAF_MAX == 0) {
+            struct buf *cut = &cuts[(*count)++];
+            buf_clear(cut);
+            buf_append_slice(cut, query_iterator_key(iterator));
+        }
+        status = query_iterator_next(iterator);
+    }
+    query_iterator_close(iterator);
+    return status == STATUS_END ? STATUS_OK : status;
 }
 
 static void give(struct repair_session *session, struct slice key, const struct record *record)
@@ -437,71 +454,221 @@ static void give(struct repair_session *session, struct slice key, const struct 
 
 static bool is_full(const struct repair_session *session)
 {
-    return session->push.size >= REPAIR_BYTES_AIM || session->fetch.size >= REPAIR_BYTES_AIM ||
-           session->fetch_count >= REPAIR_KEYS_MAX;
+    return session->push.size >= REPAIR_BYTES_AIM || session->wants.size >= REPAIR_BYTES_AIM ||
+           session->want_count >= REPAIR_WANTS_MAX;
 }
 
-/* What only this node has: the peer gets it, unless it knows that it is deleted. */
-static void give_or_forget(struct repair *repair, struct repair_session *session, struct slice key,
-                           const struct record *record, bool peer_knows)
+/* What the peer listed of a range. */
+struct listed {
+    uint64_t tags[REPAIR_LEAF_MAX];
+    bool here[REPAIR_LEAF_MAX]; /* So is it here. */
+    size_t count, here_count;
+    uint64_t rest;   /* Sum of those that are not here. */
+    bool peer_knows; /* What it lacks is deleted. */
+};
+
+static bool read_tags(struct slice *rest, const struct repair_part_list *parts,
+                      struct listed *listed)
 {
-    if (planted(BUG_ABSENCE_WITHOUT_EVIDENCE)) peer_knows = true;
-    if (peer_knows && repair->env.forget(repair->env.context, key, record)) return;
-    give(session, key, record);
+    *listed = (struct listed){.count = parts->count, .rest = parts->sum};
+    listed->peer_knows = parts->finding == REPAIR_LISTED_ALL;
+    for (size_t i = 0; i < parts->count; i++)
+        if (!repair_tag_next(rest, &listed->tags[i])) return false;
+    return true;
 }
 
-/* The keys that the peer listed against those here; `peer_knows`: what it lacks is deleted. What does
- * not fit a message is put back. */
-static bool look_at_keys(struct repair *repair, struct repair_session *session,
-                         const struct key_range *range, struct slice *rest, size_t count,
-                         bool peer_knows, struct buf *list)
+/* Each of them stands for one record. */
+static bool find_tag(struct listed *listed, uint64_t tag)
+{
+    for (size_t i = 0; i < listed->count; i++) {
+        if (listed->tags[i] != tag || listed->here[i]) continue;
+        listed->here[i] = true;
+        listed->here_count++;
+        return true;
+    }
+    return false;
+}
+
+/* Whether the peer may have the key, with another record. */
+static bool may_have(const struct listed *listed, uint64_t tag)
+{
+    unsigned bits = REPAIR_TAG_BITS - REPAIR_TAG_KEY_BITS;
+    for (size_t i = 0; i < listed->count; i++)
+        if (!listed->here[i] && listed->tags[i] >> bits == tag >> bits) return true;
+    return false;
+}
+
+/* Records of a range that are here, as many as a leaf may have. */
+struct leaf {
+    uint64_t tags[LEAF_HERE_MAX];
+    bool equal[LEAF_HERE_MAX]; /* So is it there. */
+    size_t count;              /* LEAF_HERE_MAX + 1: there are more. */
+};
+
+/* Finds out which of them the peer listed. */
+static enum status read_leaf(const struct repair *repair, uint64_t session,
+                             const struct key_range *range, struct listed *listed,
+                             struct leaf *leaf)
 {
     struct query query = range_query(repair, range);
     struct query_iterator *iterator;
-    struct slice theirs = {0};
-    uint64_t hash = 0;
-    size_t left = count;
-    bool have = false;
     enum status status = query_iterator_open(&query, (struct slice){0}, QUERY_CURRENT, &iterator);
-    if (status != STATUS_OK) return false;
+    leaf->count = 0;
+    if (status != STATUS_OK) return status;
     status = query_iterator_seek(iterator, range->low);
-    for (;;) {
-        if (!have && left > 0) {
-            if (!repair_part_next(rest, &theirs, &hash) || !is_inside(range, theirs)) break;
-            left--;
-            have = true;
-        }
-        bool here = status == STATUS_OK;
-        if (!here && !have) break;
-        struct slice ours = here ? query_iterator_key(iterator) : theirs;
-        int order = !have ? -1 : !here ? 1 : slice_compare(ours, theirs);
-        if (is_full(session)) {
-            struct key_range later = {order <= 0 ? ours : theirs, range->high};
-            struct sum sum;
-            bool good = range_sum(repair, &later, &sum) == STATUS_OK;
-            if (good) repair_range_append(list, &later, sum.low);
-            for (; good && left > 0; left--) good = repair_part_next(rest, &theirs, &hash);
-            query_iterator_close(iterator);
-            return good;
-        }
+    while (status == STATUS_OK && leaf->count <= LEAF_HERE_MAX) {
         struct record record;
-        if (order <= 0 && query_iterator_record(iterator, &record) != STATUS_OK) break;
-        if (order > 0) {
-            want(session, theirs);
-        } else if (order < 0) {
-            give_or_forget(repair, session, ours, &record, peer_knows);
-        } else if (hash_of(repair, ours, &record) != hash) {
-            give(session, ours, &record);
-            want(session, ours);
-        } else if (planted(BUG_PURGE_BY_KEY)) {
-            (void)repair->env.forget(repair->env.context, ours, &record);
+        struct slice key = query_iterator_key(iterator);
+        status = query_iterator_record(iterator, &record);
+        if (status != STATUS_OK) break;
+        if (leaf->count < LEAF_HERE_MAX) {
+            uint64_t hash = hash_of(repair, key, &record);
+            leaf->tags[leaf->count] = repair_tag(session, key, hash);
+            leaf->equal[leaf->count] = find_tag(listed, leaf->tags[leaf->count]);
+            if (leaf->equal[leaf->count]) listed->rest -= hash;
         }
-        if (order >= 0) have = false;
-        if (order <= 0) status = query_iterator_next(iterator);
+        leaf->count++;
+        status = query_iterator_next(iterator);
     }
     query_iterator_close(iterator);
-    return (status == STATUS_END || status == STATUS_OK) && left == 0 && !have &&
-           buf_status(&session->push) == STATUS_OK && buf_status(&session->fetch) == STATUS_OK;
+    return status == STATUS_END ? STATUS_OK : status;
+}
+
+/* What only this node has, or has otherwise: the peer gets it, unless it lacks it and knows that it is deleted. */
+static enum status give_leaf(struct repair *repair, struct repair_session *session,
+                             const struct key_range *range, const struct listed *listed,
+                             const struct leaf *leaf)
+{
+    struct query query = range_query(repair, range);
+    struct query_iterator *iterator;
+    enum status status = query_iterator_open(&query, (struct slice){0}, QUERY_CURRENT, &iterator);
+    if (status != STATUS_OK) return status;
+    status = query_iterator_seek(iterator, range->low);
+    for (size_t i = 0; status == STATUS_OK && i < leaf->count; i++) {
+        struct record record;
+        struct slice key = query_iterator_key(iterator);
+        status = query_iterator_record(iterator, &record);
+        if (status != STATUS_OK) break;
+        bool lacks = listed->peer_knows && !may_have(listed, leaf->tags[i]);
+        bool forgets = leaf->equal[i] ? planted(BUG_PURGE_BY_KEY)
+                                      : planted(BUG_ABSENCE_WITHOUT_EVIDENCE) || lacks;
+        bool forgot = forgets && repair->env.forget(repair->env.context, key, &record);
+        if (!leaf->equal[i] && !forgot) give(session, key, &record);
+        status = query_iterator_next(iterator);
+    }
+    query_iterator_close(iterator);
+    if (status == STATUS_END) status = STATUS_OK;
+    return status == STATUS_OK ? buf_status(&session->push) : status;
+}
+
+static enum status ask_for(struct repair_session *session, const struct key_range *range,
+                           const struct repair_want *what)
+{
+    repair_want_append(&session->wants, what);
+    repair_range_append(&session->want_ranges, range, 0);
+    session->want_count++;
+    enum status status = buf_status(&session->wants);
+    return status == STATUS_OK ? buf_status(&session->want_ranges) : status;
+}
+
+/* Records that are listed and not here. */
+static enum status want_rest(struct repair *repair, struct repair_session *session,
+                             const struct key_range *range, const struct listed *listed)
+{
+    struct buf tags = {.heap = repair->env.heap};
+    for (size_t i = 0; i < listed->count; i++)
+        if (!listed->here[i]) repair_tag_append(&tags, listed->tags[i]);
+    struct repair_want rest = {{.low = range->low}, buf_slice(&tags), listed->rest};
+    enum status status = buf_status(&tags);
+    if (status == STATUS_OK) status = ask_for(session, range, &rest);
+    buf_deinit(&tags);
+    return status;
+}
+
+/* All of a range, both ways. */
+static enum status exchange_whole(struct repair *repair, struct repair_session *session,
+                                  const struct key_range *range)
+{
+    struct query query = range_query(repair, range);
+    struct query_iterator *iterator;
+    enum status status = query_iterator_open(&query, (struct slice){0}, QUERY_CURRENT, &iterator);
+    if (status != STATUS_OK) return status;
+    status = query_iterator_seek(iterator, range->low);
+    while (status == STATUS_OK) {
+        struct record record;
+        status = query_iterator_record(iterator, &record);
+        if (status != STATUS_OK) break;
+        give(session, query_iterator_key(iterator), &record);
+        status = query_iterator_next(iterator);
+    }
+    query_iterator_close(iterator);
+    if (status == STATUS_END)
+        status = ask_for(session, range, &(struct repair_want){.range = *range});
+    return status == STATUS_OK ? buf_status(&session->push) : status;
+}
+
+/* What was lost, some of it. */
+static bool want_lost(struct repair *repair, struct repair_session *session)
+{
+    struct slice rest = buf_slice(&session->lost);
+    struct key_range range;
+    uint64_t ignored;
+    buf_clear(&session->wants);
+    buf_clear(&session->want_ranges);
+    while (!is_full(session) && repair_range_next(&rest, &range, &ignored))
+        if (exchange_whole(repair, session, &range) != STATUS_OK) return false;
+    buf_consume(&session->lost, session->lost.size - rest.size);
+    return true;
+}
+
+/* Of many more records here than the peer has: it is asked about pieces of them. */
+static enum status cut_here(struct repair *repair, const struct key_range *range, struct buf *list)
+{
+    struct buf cuts[REPAIR_PIECES_MAX];
+    size_t count;
+    for (size_t i = 0; i < REPAIR_PIECES_MAX; i++) buf_init(&cuts[i], repair->env.heap);
+    enum status status = choose_cuts(repair, range, cuts, &count);
+    struct slice low = range->low;
+    for (size_t i = 0; status == STATUS_OK && i <= count; i++) {
+        struct key_range piece = {low, i == count ? range->high : buf_slice(&cuts[i])};
+        struct sum sum;
+        if (i < count && slice_compare(piece.high, low) <= 0) continue; /* The low itself. */
+        status = range_sum(repair, &piece, &sum);
+        repair_range_append(list, &piece, sum.low);
+        low = piece.high;
+    }
+    for (size_t i = 0; i < REPAIR_PIECES_MAX; i++) {
+        if (cuts[i].failed) status = STATUS_NOMEM;
+        buf_deinit(&cuts[i]);
+    }
+    return status;
+}
+
+static enum status put_back(struct repair *repair, const struct key_range *range, struct buf *list)
+{
+    struct sum sum;
+    enum status status = range_sum(repair, range, &sum);
+    if (status == STATUS_OK) repair_range_append(list, range, sum.low);
+    return status;
+}
+
+/* The tags that the peer listed against those of the records here. What does not fit a message is put back. */
+static bool look_at_tags(struct repair *repair, struct repair_session *session,
+                         const struct key_range *range, struct slice *rest,
+                         const struct repair_part_list *parts, struct buf *list)
+{
+    struct listed listed;
+    struct leaf leaf;
+    if (!read_tags(rest, parts, &listed)) return false;
+    if (is_full(session)) return put_back(repair, range, list) == STATUS_OK;
+    if (read_leaf(repair, session->number, range, &listed, &leaf) != STATUS_OK) return false;
+    if (leaf.count > LEAF_HERE_MAX) return cut_here(repair, range, list) == STATUS_OK;
+    bool all_here = listed.here_count == listed.count;
+    /* Two records have one tag. */
+    if (all_here && listed.rest != 0) return exchange_whole(repair, session, range) == STATUS_OK;
+    enum status status = give_leaf(repair, session, range, &listed, &leaf);
+    if (status == STATUS_OK && !all_here) status = want_rest(repair, session, range, &listed);
+    return status == STATUS_OK;
 }
 
 static bool compared(struct repair *repair, struct repair_session *session,
@@ -512,59 +679,110 @@ static bool compared(struct repair *repair, struct repair_session *session,
     struct slice asked = buf_slice(&session->asked), rest = message->list;
     struct key_range range;
     uint64_t sum;
-    enum repair_finding finding;
-    size_t count;
+    struct repair_part_list parts;
     bool good = true;
     buf_clear(&repair->list);
     buf_clear(&session->push);
-    buf_clear(&session->fetch);
+    buf_clear(&session->wants);
+    buf_clear(&session->want_ranges);
     while (good && repair_range_next(&asked, &range, &sum)) {
-        if (!repair_finding_next(&rest, &finding, &count)) return false;
-        if (finding == REPAIR_CUT)
-            good = look_at_cuts(repair, &range, &rest, count, &repair->list);
-        else if (finding != REPAIR_EQUAL)
-            good = look_at_keys(repair, session, &range, &rest, count, finding == REPAIR_LISTED_ALL,
-                                &repair->list);
+        if (!repair_finding_next(&rest, &parts)) return false;
+        if (parts.finding == REPAIR_CUT)
+            good = look_at_cuts(repair, &range, &rest, parts.count, &repair->list);
+        else if (parts.finding != REPAIR_EQUAL)
+            good = look_at_tags(repair, session, &range, &rest, &parts, &repair->list);
     }
     return good && rest.size == 0 && stack_push_all(session, buf_slice(&repair->list));
 }
 
-/* Both ascend. */
-static bool were_wanted(struct slice records, struct slice wanted)
+/* Has a tag that was asked for, or lies in a range of which all was. */
+static bool was_wanted(const struct repair_session *session, struct slice key, uint64_t tag)
 {
-    struct slice key, next = {0};
+    struct slice wants = buf_slice(&session->wants);
+    struct repair_want want;
+    while (repair_want_next(&wants, &want) && slice_compare(want.range.low, key) <= 0) {
+        uint64_t wanted;
+        if (want.tags.size == 0 && is_inside(&want.range, key)) return true;
+        while (repair_tag_next(&want.tags, &wanted))
+            if (wanted == tag) return true;
+    }
+    return false;
+}
+
+static bool were_wanted(const struct repair *repair, const struct repair_session *session,
+                        struct slice records)
+{
+    struct slice key;
     struct record record;
     while (repair_record_next(&records, &key, &record)) {
-        while (slice_compare(next, key) < 0)
-            if (!repair_key_next(&wanted, &next)) return false;
-        if (!slice_equal(next, key)) return false;
+        uint64_t tag = repair_tag(session->number, key, hash_of(repair, key, &record));
+        if (!was_wanted(session, key, tag)) return false;
     }
     return true;
 }
 
-/* Joins what came; keys up to the last of it that did not come are not there any more. */
-static bool fetched(struct repair *repair, struct repair_session *session,
-                    const struct repair_message *message)
+/* Goes over to the wants that were not looked for. What is not all there has changed since it was listed, or two
+ * records had one tag: all of the range is exchanged. It was joined with something newer at the peer, maybe, and what
+ * stood there must come all the same. */
+static bool settle_wants(struct repair_session *session, const struct repair_message *message)
+{
+    struct slice wants = buf_slice(&session->wants), ranges = buf_slice(&session->want_ranges);
+    struct repair_want want;
+    struct key_range range;
+    uint64_t ignored;
+    for (uint64_t i = 0; i < message->want_count; i++) {
+        bool walked = repair_want_next(&wants, &want) &&
+                      repair_range_next(&ranges, &range, &ignored);
+        if (!walked) return false;
+        if ((message->found.data[i / 8] >> i % 8 & 1) == 0)
+            repair_range_append(&session->lost, &range, 0);
+    }
+    session->want_count -= message->want_count;
+    buf_consume(&session->wants, session->wants.size - wants.size);
+    buf_consume(&session->want_ranges, session->want_ranges.size - ranges.size);
+    return buf_status(&session->lost) == STATUS_OK;
+}
+
+/* Joins what came; what was sent is newer than the rest. */
+static bool exchanged(struct repair *repair, struct repair_session *session,
+                      const struct repair_message *message)
 {
     if (message->verdict != REPAIR_OK) return false;
-    if (!were_wanted(message->list, buf_slice(&session->fetch))) return false;
-    struct slice rest = message->list, key, last = {0};
+    if (message->want_count > session->want_count) return false;
+    if (message->want_count == 0 && session->want_count > 0) return false; /* For ever. */
+    if (!were_wanted(repair, session, message->list)) return false;
+    struct slice rest = message->list, key;
     struct record record;
     while (repair_record_next(&rest, &key, &record)) {
-        last = key;
         if (!repair->env.owns_with(repair->env.context, session->peer, key)) continue;
         if (repair->env.merge(repair->env.context, key, &record) != STATUS_OK) return false;
         repair->counts.fetched_count++;
     }
-    /* The rest of the list, for the next FETCH. */
-    struct slice wanted = buf_slice(&session->fetch), left = wanted;
-    while (last.size > 0 && repair_key_next(&wanted, &key) && slice_compare(key, last) <= 0) {
-        left = wanted;
-        session->fetch_count--;
+    return settle_wants(session, message);
+}
+
+static void go_on(struct repair *repair, struct repair_session *session, uint64_t now_ms,
+                  struct outbox *outbox)
+{
+    if (session->want_count == 0 && session->lost.size > 0 && !want_lost(repair, session)) {
+        finish(repair, session, false);
+        return;
     }
-    if (last.size == 0) session->fetch_count = 0;
-    buf_consume(&session->fetch, session->fetch.size - left.size);
-    return true;
+    if (session->push_count > 0 || session->want_count > 0) {
+        struct repair_message message = {.kind = REPAIR_EXCHANGE,
+                                         .list = buf_slice(&session->push),
+                                         .count = session->push_count,
+                                         .wants = buf_slice(&session->wants),
+                                         .want_count = session->want_count};
+        repair->counts.pushed_count += session->push_count;
+        session->push_count = 0;
+        ask(repair, session, &message, REPAIR_EXCHANGED, now_ms, outbox);
+        if (session->peer != 0) buf_clear(&session->push);
+    } else if (session->stack.size > 0) {
+        ask_compare(repair, session, now_ms, outbox);
+    } else {
+        finish(repair, session, true);
+    }
 }
 
 static void answered(struct repair *repair, node_id from, const struct repair_message *message,
@@ -582,10 +800,8 @@ static void answered(struct repair *repair, node_id from, const struct repair_me
         good = rooted(repair, session, message, now_ms);
     else if (message->kind == REPAIR_COMPARED)
         good = compared(repair, session, message);
-    else if (message->kind == REPAIR_PUSHED)
-        good = message->verdict == REPAIR_OK;
-    else if (message->kind == REPAIR_FETCHED)
-        good = fetched(repair, session, message);
+    else if (message->kind == REPAIR_EXCHANGED)
+        good = exchanged(repair, session, message);
     if (good)
         go_on(repair, session, now_ms, outbox);
     else
@@ -631,14 +847,15 @@ static enum repair_verdict answer_root(struct repair *repair, node_id from,
     return sum_equal(sum, message->sum) ? REPAIR_OK : REPAIR_DIFFERS;
 }
 
-/* Lists the range's keys if they are few; false: they are not, and nothing is appended. */
-static enum status list_keys(struct repair *repair, node_id from, const struct key_range *range,
+/* Lists the range's records if they are few; false: they are not, and nothing is appended. */
+static enum status list_tags(struct repair *repair, uint64_t session, const struct key_range *range,
                              struct buf *list, bool *listed)
 {
     struct query query = range_query(repair, range);
     struct query_iterator *iterator;
     struct buf parts = {.heap = repair->env.heap};
     size_t count = 0;
+    uint64_t sum = 0;
     enum status status = query_iterator_open(&query, (struct slice){0}, QUERY_CURRENT, &iterator);
     if (status != STATUS_OK) return status;
     status = query_iterator_seek(iterator, range->low);
@@ -647,7 +864,9 @@ static enum status list_keys(struct repair *repair, node_id from, const struct k
         status = query_iterator_record(iterator, &record);
         if (status != STATUS_OK) break;
         struct slice key = query_iterator_key(iterator);
-        repair_part_append(&parts, key, hash_of(repair, key, &record));
+        uint64_t hash = hash_of(repair, key, &record);
+        repair_tag_append(&parts, repair_tag(session, key, hash));
+        sum += hash;
         count++;
         status = query_iterator_next(iterator);
     }
@@ -658,44 +877,13 @@ static enum status list_keys(struct repair *repair, node_id from, const struct k
         repair_range_append(&one, range, 0);
         bool all = !one.failed && repair->env.is_complete(repair->env.context, buf_slice(&one));
         buf_deinit(&one);
-        repair_finding_append(list, all ? REPAIR_LISTED_ALL : REPAIR_LISTED, count);
+        struct repair_part_list found = {all ? REPAIR_LISTED_ALL : REPAIR_LISTED, count, sum};
+        repair_finding_append(list, &found);
         buf_append_slice(list, buf_slice(&parts));
         if (parts.failed) list->failed = true;
     }
     buf_deinit(&parts);
     return status == STATUS_END || status == STATUS_OK ? buf_status(list) : status;
-}
-
-/* Keys at which to cut, after the range's low: by the number of live words, or, where almost all
- * are dead, after every few entries. */
-static enum status choose_cuts(struct repair *repair, const struct key_range *range,
-                               struct buf cuts[REPAIR_PIECES_MAX], size_t *count)
-{
-    struct query query = range_query(repair, range);
-    uint64_t live;
-    enum status status = query_count(&query, (struct slice){0}, &live);
-    *count = 0;
-    if (status != STATUS_OK) return status;
-    if (live >= 2 * REPAIR_PIECES_MAX) {
-        for (uint64_t i = 1; status == STATUS_OK && i < REPAIR_PIECES_MAX; i++)
-            status = query_select(&query, (struct slice){0}, i * live / REPAIR_PIECES_MAX,
-                                  &cuts[(*count)++]);
-        return status;
-    }
-    struct query_iterator *iterator;
-    status = query_iterator_open(&query, (struct slice){0}, QUERY_CURRENT, &iterator);
-    if (status != STATUS_OK) return status;
-    status = query_iterator_seek(iterator, range->low);
-    for (size_t i = 0; status == STATUS_OK && *count < REPAIR_PIECES_MAX - 1; i++) {
-        if (i > 0 && i % REPAIR_LEAF_MAX == 0) {
-            struct buf *cut = &cuts[(*count)++];
-            buf_clear(cut);
-            buf_append_slice(cut, query_iterator_key(iterator));
-        }
-        status = query_iterator_next(iterator);
-    }
-    query_iterator_close(iterator);
-    return status == STATUS_END ? STATUS_OK : status;
 }
 
 static enum status cut_range(struct repair *repair, const struct key_range *range, struct buf *list)
@@ -707,7 +895,8 @@ static enum status cut_range(struct repair *repair, const struct key_range *rang
     /* The first word may be the low itself. */
     size_t first = 0;
     while (first < count && slice_compare(buf_slice(&cuts[first]), range->low) <= 0) first++;
-    if (status == STATUS_OK) repair_finding_append(list, REPAIR_CUT, count - first + 1);
+    struct repair_part_list found = {.finding = REPAIR_CUT, .count = count - first + 1};
+    if (status == STATUS_OK) repair_finding_append(list, &found);
     struct slice low = range->low;
     for (size_t i = first; status == STATUS_OK && i <= count; i++) {
         struct key_range piece = {low, i == count ? range->high : buf_slice(&cuts[i])};
@@ -723,18 +912,18 @@ static enum status cut_range(struct repair *repair, const struct key_range *rang
     return status == STATUS_OK ? buf_status(list) : status;
 }
 
-static enum status compare_range(struct repair *repair, node_id from, const struct key_range *range,
-                                 uint64_t theirs, struct buf *list)
+static enum status compare_range(struct repair *repair, uint64_t session,
+                                 const struct key_range *range, uint64_t theirs, struct buf *list)
 {
     struct sum sum;
     bool listed;
     enum status status = range_sum(repair, range, &sum);
     if (status != STATUS_OK) return status;
     if (sum.low == theirs) {
-        repair_finding_append(list, REPAIR_EQUAL, 0);
+        repair_finding_append(list, &(struct repair_part_list){.finding = REPAIR_EQUAL});
         return buf_status(list);
     }
-    status = list_keys(repair, from, range, list, &listed);
+    status = list_tags(repair, session, range, list, &listed);
     if (status != STATUS_OK || listed) return status;
     return cut_range(repair, range, list);
 }
@@ -771,43 +960,114 @@ static enum repair_verdict answer_compare(struct repair *repair, node_id from,
     walk.open = repair_range_next(&walk.rest, &walk.range, &ignored);
     while (repair_range_next(&rest, &range, &sum)) {
         if (!is_shared(&walk, &range)) return REPAIR_OTHER_MAP;
-        if (compare_range(repair, from, &range, sum, &repair->list) != STATUS_OK)
+        if (compare_range(repair, message->session, &range, sum, &repair->list) != STATUS_OK)
             return REPAIR_REFUSED;
     }
     return REPAIR_OK;
 }
 
-static enum repair_verdict answer_push(struct repair *repair, node_id from,
-                                       const struct repair_message *message)
+/* What is sent with the key, if it is. Both ascend, and `rest` goes on to where the key would be. */
+static bool find_sent(struct slice *rest, struct slice key, struct record *record)
 {
-    struct slice rest = message->list, key;
+    struct slice next, before = *rest;
+    while (repair_record_next(rest, &next, record)) {
+        int order = slice_compare(next, key);
+        if (order == 0) return true;
+        if (order > 0) {
+            *rest = before;
+            return false;
+        }
+        before = *rest;
+    }
+    return false;
+}
+
+/* What they sent has all that is here. */
+static bool is_newer(const struct repair *repair, struct slice key, const struct record *sent,
+                     const struct record *here)
+{
+    struct buf bytes = {.heap = repair->env.heap};
+    struct record joined;
+    enum status status = record_join(here, sent, &bytes, &joined);
+    bool newer = status == STATUS_OK && hash_of(repair, key, &joined) == hash_of(repair, key, sent);
+    buf_deinit(&bytes);
+    return newer;
+}
+
+static bool is_wanted(struct slice tags, uint64_t tag)
+{
+    uint64_t wanted;
+    while (repair_tag_next(&tags, &wanted))
+        if (wanted == tag) return true;
+    return false;
+}
+
+/* Looks among the first records of the range, which may have grown since it was listed, or at all of it. `*found`: all
+ * that was wanted is there. What they have as new is not told. */
+static enum status look_for(struct repair *repair, node_id from, uint64_t session,
+                            const struct repair_want *want, struct slice *sent, uint64_t *count,
+                            bool *found)
+{
+    struct query query = range_query(repair, &want->range);
+    struct query_iterator *iterator;
+    bool whole = want->tags.size == 0;
+    size_t left = whole ? SIZE_MAX : want->tags.size / (REPAIR_TAG_BITS / 8);
+    size_t looks = whole ? SIZE_MAX : 2 * REPAIR_LEAF_MAX;
+    uint64_t sum = 0;
+    enum status status = query_iterator_open(&query, (struct slice){0}, QUERY_CURRENT, &iterator);
+    if (status != STATUS_OK) return status;
+    status = query_iterator_seek(iterator, want->range.low);
+    for (; status == STATUS_OK && left > 0 && looks > 0; looks--) {
+        struct record record, newer;
+        struct slice key = query_iterator_key(iterator);
+        status = query_iterator_record(iterator, &record);
+        if (status != STATUS_OK) break;
+        uint64_t hash = hash_of(repair, key, &record), tag = repair_tag(session, key, hash);
+        bool is_it = whole || is_wanted(want->tags, tag);
+        if (is_it && repair->env.owns_with(repair->env.context, from, key)) {
+            left--;
+            sum += hash;
+            bool has = find_sent(sent, key, &newer) && is_newer(repair, key, &newer, &record);
+            if (!has) repair_record_append(&repair->list, key, &record);
+            *count += !has;
+        }
+        status = query_iterator_next(iterator);
+    }
+    query_iterator_close(iterator);
+    *found = whole || (left == 0 && sum == want->sum);
+    return status == STATUS_END ? STATUS_OK : status;
+}
+
+/* Looks first, at what was listed, and joins then. */
+static enum repair_verdict answer_exchange(struct repair *repair, node_id from,
+                                           const struct repair_message *message,
+                                           struct repair_message *out)
+{
+    struct slice rest = message->wants, sent = message->list, key;
     struct record record;
+    struct repair_want want;
     enum repair_verdict verdict = REPAIR_OK;
+    buf_clear(&repair->found);
+    while (repair->list.size < REPAIR_BYTES_AIM && repair_want_next(&rest, &want)) {
+        bool found;
+        if (look_for(repair, from, message->session, &want, &sent, &out->count, &found) !=
+            STATUS_OK)
+            return REPAIR_REFUSED;
+        if (out->want_count % 8 == 0) buf_append_u8(&repair->found, 0);
+        if (buf_status(&repair->found) != STATUS_OK) return REPAIR_REFUSED;
+        if (found) repair->found.data[out->want_count / 8] |= (uint8_t)(1 << out->want_count % 8);
+        out->want_count++;
+    }
+    if (buf_status(&repair->list) != STATUS_OK) return REPAIR_REFUSED;
+    rest = message->list;
     while (repair_record_next(&rest, &key, &record)) {
         if (!repair->env.owns_with(repair->env.context, from, key))
             verdict = REPAIR_OTHER_MAP;
         else if (repair->env.merge(repair->env.context, key, &record) != STATUS_OK)
             verdict = REPAIR_REFUSED;
     }
+    out->found = buf_slice(&repair->found);
     return verdict;
-}
-
-static enum repair_verdict answer_fetch(struct repair *repair, node_id from,
-                                        const struct repair_message *message, uint64_t *count)
-{
-    struct slice rest = message->list, key;
-    struct query query = repair->env.query(repair->env.context);
-    query.ranges = NULL;
-    while (repair_key_next(&rest, &key) && repair->list.size < REPAIR_BYTES_AIM) {
-        struct query_hit hit;
-        if (!repair->env.owns_with(repair->env.context, from, key)) return REPAIR_OTHER_MAP;
-        enum status status = query_get(&query, key, &hit);
-        if (status == STATUS_NOT_FOUND) continue;
-        if (status != STATUS_OK) return REPAIR_REFUSED;
-        repair_record_append(&repair->list, key, &hit.record);
-        ++*count;
-    }
-    return buf_status(&repair->list) == STATUS_OK ? REPAIR_OK : REPAIR_REFUSED;
 }
 
 static void answer(struct repair *repair, node_id from, const struct repair_message *message,
@@ -826,36 +1086,33 @@ static void answer(struct repair *repair, node_id from, const struct repair_mess
         out.verdict = answer_compare(repair, from, message);
         out.count = message->count;
         break;
-    case REPAIR_PUSH:
-        out.kind = REPAIR_PUSHED;
-        out.verdict = answer_push(repair, from, message);
-        break;
     default:
-        out.kind = REPAIR_FETCHED;
-        out.verdict = answer_fetch(repair, from, message, &out.count);
+        out.kind = REPAIR_EXCHANGED;
+        out.verdict = answer_exchange(repair, from, message, &out);
         break;
     }
-    bool has_list = out.kind == REPAIR_COMPARED || out.kind == REPAIR_FETCHED;
-    if (has_list && out.verdict != REPAIR_OK) {
-        out.count = 0;
+    if (out.verdict != REPAIR_OK && message->kind != REPAIR_ROOT) {
+        out.count = out.want_count = 0;
+        out.found = (struct slice){0};
         buf_clear(&repair->list);
     }
-    if (has_list) out.list = buf_slice(&repair->list);
-    /* What was pushed counts at the other side: it must stay. */
-    send_message(repair, from, out.kind == REPAIR_PUSHED, &out, outbox);
+    if (message->kind != REPAIR_ROOT) out.list = buf_slice(&repair->list);
+    /* What was sent counts at the other side: it must stay. */
+    bool durable = message->kind == REPAIR_EXCHANGE && message->count > 0;
+    send_message(repair, from, durable, &out, outbox);
 }
 
 enum status repair_receive(struct repair *repair, node_id from, struct slice bytes, uint64_t now_ms,
                            struct outbox *outbox)
 {
     struct repair_message message;
-    enum status status = repair_message_decode(bytes, &message);
+    enum status status = repair_message_decode(bytes, &repair->incoming, &message);
     if (status != STATUS_OK) {
         repair->counts.invalid_count++;
         return status;
     }
     bool is_question = message.kind == REPAIR_ROOT || message.kind == REPAIR_COMPARE ||
-                       message.kind == REPAIR_PUSH || message.kind == REPAIR_FETCH;
+                       message.kind == REPAIR_EXCHANGE;
     if (is_question && message.kind != REPAIR_ROOT)
         pauses_note(&repair->drivers, from, now_ms + 2 * REPAIR_AGAIN_MS);
     if (is_question)

@@ -3,16 +3,15 @@
  *
  * One of the two drives a *session*: it asks, the other answers and keeps nothing. First one digest
  * over everything they share; where that differs, ranges with their digests, of which the peer says
- * "equal", cuts into up to sixteen pieces with a digest each, or lists the few keys it has. Pieces
- * that differ here are asked about in turn; of listed keys those that the peer lacks are sent,
- * those that differ are sent and fetched, those that are lacking here are fetched. Both sides join
- * what they get, so that order and repetition do not matter.
+ * "equal", cuts into up to sixteen pieces with a digest each, or lists the few records it has by a tag of
+ * three bytes each, and their digest. Pieces that differ here are asked about in turn. Records here whose tags were not listed
+ * are sent; those listed whose tags are not here are asked for, and come unless what was sent is newer.
+ * Both sides join what they get, so that order and repetition do not matter.
  *
  *     ROOT        sent: one digest                    ROOTED equal -> done
- *     COMPARE     sent: ranges from the stack         COMPARED -> records to push, keys to fetch,
+ *     COMPARE     sent: ranges from the stack         COMPARED -> records to send, tags that are wanted,
  *                                                     pieces onto the stack
- *     PUSH        sent: records                       PUSHED: the peer has them durably
- *     FETCH       sent: keys                          FETCHED: joined here
+ *     EXCHANGE    sent: records, tags                 EXCHANGED: the peer has those durably; joined here
  *     then COMPARE again, until the stack is empty -> done
  *
  * One message of a session is under way at a time; it is sent again after REPAIR_AGAIN_MS, and the
@@ -21,7 +20,8 @@
  * Invariants
  *   1. A session that ends complete has seen every key that both shared at its start equal at both,
  *      or joined at both and durable at the peer; what was joined here is in a batch.
- *   2. It sends O(differences x log(keys)) digests, and each differing record at most once each way.
+ *   2. It sends O(differences x log(keys)) digests, and each differing record at most once each way; one that
+ *      is newer at the side that drives goes one way.
  *   3. What it keeps is bounded by REPAIR_STACK_BYTES_MAX and two messages.
  *
  * Takes `now_ms` (monotonic). Source: Meyer, "Range-Based Set Reconciliation", SRDS 2023; the cuts
@@ -111,10 +111,11 @@ struct repair_session {
     uint64_t purged;       /* ... and hash of what was purged of that. */
     enum repair_knowledge peer_knows;
     struct buf sent;  /* The message under way, without the protocol's byte. */
-    struct buf asked; /* Its list: ranges or keys. */
+    struct buf asked; /* Its ranges. */
     struct buf stack; /* Ranges to ask about: each packed, then its size in four bytes. */
-    struct buf push, fetch;
-    uint64_t push_count, fetch_count;
+    struct buf push, wants, want_ranges; /* Each want is of one of the ranges. */
+    uint64_t push_count, want_count;
+    struct buf lost; /* Ranges of which not all was there that had been listed. */
 };
 
 struct repair_pause {
@@ -145,7 +146,7 @@ struct repair {
     uint64_t epoch, mark; /* Set by the node; come back with what was complete. */
     struct repair_completed completed[2 * REPAIR_SESSIONS_MAX];
     size_t completed_count;
-    struct buf list, ranges; /* Scratch. */
+    struct buf list, found, ranges, incoming; /* Scratch. */
     struct repair_counts counts;
 };
 

@@ -1,7 +1,12 @@
 #include "cluster/repair_message.h"
 
+#include <xxhash.h>
+
 #include "base/bytes.h"
+#include "cluster/repair_lists.h"
 #include "core/key.h"
+
+enum { TAG_BYTES = REPAIR_TAG_BITS / 8 };
 
 /* --- Writing --- */
 
@@ -29,24 +34,32 @@ void repair_message_encode(const struct repair_message *message, struct buf *out
         buf_append_u8(out, (uint8_t)message->verdict);
         buf_append_u8(out, (uint8_t)message->knows);
         return;
-    case REPAIR_PUSHED:
-        buf_append_u8(out, (uint8_t)message->verdict);
-        return;
     case REPAIR_COMPARED:
-    case REPAIR_FETCHED:
         buf_append_u8(out, (uint8_t)message->verdict);
+        break;
+    case REPAIR_EXCHANGED:
+        buf_append_u8(out, (uint8_t)message->verdict);
+        buf_append_varint(out, message->want_count);
+        buf_append_slice(out, message->found);
         break;
     case REPAIR_COMPARE:
         buf_append_u64le(out, message->purged);
         buf_append_u8(out, (uint8_t)message->scope);
         break;
-    case REPAIR_PUSH:
-    case REPAIR_FETCH:
+    case REPAIR_EXCHANGE:
     case REPAIR_KIND_END:
         break;
     }
     buf_append_varint(out, message->count);
-    buf_append_slice(out, message->list);
+    if (message->kind == REPAIR_COMPARE)
+        repair_pack_ranges(out, message->list);
+    else if (message->kind == REPAIR_COMPARED)
+        repair_pack_findings(out, message->list);
+    else
+        repair_pack_records(out, message->list);
+    if (message->kind != REPAIR_EXCHANGE) return;
+    buf_append_varint(out, message->want_count);
+    repair_pack_wants(out, message->wants);
 }
 
 void repair_range_append(struct buf *list, const struct key_range *range, uint64_t sum)
@@ -56,10 +69,11 @@ void repair_range_append(struct buf *list, const struct key_range *range, uint64
     buf_append_u64le(list, sum);
 }
 
-void repair_finding_append(struct buf *list, enum repair_finding finding, size_t count)
+void repair_finding_append(struct buf *list, const struct repair_part_list *parts)
 {
-    buf_append_u8(list, (uint8_t)finding);
-    if (finding != REPAIR_EQUAL) buf_append_u8(list, (uint8_t)count);
+    buf_append_u8(list, (uint8_t)parts->finding);
+    if (parts->finding != REPAIR_EQUAL) buf_append_u8(list, (uint8_t)parts->count);
+    if (parts->finding > REPAIR_CUT) buf_append_u64le(list, parts->sum);
 }
 
 void repair_part_append(struct buf *list, struct slice key, uint64_t sum)
@@ -78,9 +92,32 @@ void repair_record_append(struct buf *list, struct slice key, const struct recor
     buf_deinit(&encoded);
 }
 
-void repair_key_append(struct buf *list, struct slice key)
+uint64_t repair_tag(uint64_t session, struct slice key, uint64_t record_hash)
 {
-    put_slice(list, key);
+    unsigned record_bits = REPAIR_TAG_BITS - REPAIR_TAG_KEY_BITS;
+    uint64_t of_key = XXH3_64bits_withSeed(key.data, key.size, session) >>
+                      (64 - REPAIR_TAG_KEY_BITS);
+    uint64_t of_record = XXH3_64bits_withSeed(&record_hash, sizeof record_hash, session) >>
+                         (64 - record_bits);
+    return of_key << record_bits | of_record;
+}
+
+void repair_tag_append(struct buf *list, uint64_t tag)
+{
+    uint8_t bytes[TAG_BYTES];
+    for (size_t i = 0; i < TAG_BYTES; i++) bytes[i] = (uint8_t)(tag >> 8 * i);
+    buf_append(list, bytes, sizeof bytes);
+}
+
+void repair_want_append(struct buf *list, const struct repair_want *want)
+{
+    put_slice(list, want->range.low);
+    buf_append_u8(list, (uint8_t)(want->tags.size / TAG_BYTES));
+    if (want->tags.size == 0)
+        put_slice(list, want->range.high);
+    else
+        buf_append_u64le(list, want->sum);
+    buf_append_slice(list, want->tags);
 }
 
 /* --- Reading --- */
@@ -118,18 +155,18 @@ bool repair_range_next(struct slice *rest, struct key_range *range, uint64_t *su
     return took(&reader, rest);
 }
 
-bool repair_finding_next(struct slice *rest, enum repair_finding *finding, size_t *count)
+bool repair_finding_next(struct slice *rest, struct repair_part_list *parts)
 {
     struct reader reader = reader_of(*rest);
     if (reader_left(&reader) == 0) return false;
     unsigned value = reader_u8(&reader);
-    *count = 0;
     if (value >= REPAIR_FINDING_END) reader.failed = true;
-    *finding = (enum repair_finding)value;
-    if (!reader.failed && *finding != REPAIR_EQUAL) *count = reader_u8(&reader);
-    unsigned count_max = *finding == REPAIR_CUT ? REPAIR_PIECES_MAX : REPAIR_LEAF_MAX;
+    *parts = (struct repair_part_list){.finding = (enum repair_finding)value};
+    if (!reader.failed && value != REPAIR_EQUAL) parts->count = reader_u8(&reader);
+    if (!reader.failed && value > REPAIR_CUT) parts->sum = reader_u64le(&reader);
+    unsigned count_max = value == REPAIR_CUT ? REPAIR_PIECES_MAX : REPAIR_LEAF_MAX;
     /* One piece would be the range itself, asked about for ever. */
-    if (*count > count_max || (*finding == REPAIR_CUT && *count < 2)) reader.failed = true;
+    if (parts->count > count_max || (value == REPAIR_CUT && parts->count < 2)) reader.failed = true;
     return took(&reader, rest);
 }
 
@@ -141,21 +178,47 @@ bool repair_part_next(struct slice *rest, struct slice *key, uint64_t *sum)
     return took(&reader, rest);
 }
 
-bool repair_record_next(struct slice *rest, struct slice *key, struct record *record)
+bool repair_encoded_next(struct slice *rest, struct slice *key, struct slice *encoded)
 {
     struct reader reader = reader_of(*rest);
     if (reader_left(&reader) == 0) return false;
     *key = get_key(&reader);
-    struct slice bytes = get_slice(&reader, RECORD_BYTES_MAX);
-    if (!reader.failed && record_decode(bytes, record) != STATUS_OK) reader.failed = true;
+    *encoded = get_slice(&reader, RECORD_BYTES_MAX);
     return took(&reader, rest);
 }
 
-bool repair_key_next(struct slice *rest, struct slice *key)
+bool repair_record_next(struct slice *rest, struct slice *key, struct record *record)
+{
+    struct slice after = *rest, encoded;
+    if (!repair_encoded_next(&after, key, &encoded)) return false;
+    if (record_decode(encoded, record) != STATUS_OK) return false;
+    *rest = after;
+    return true;
+}
+
+bool repair_tag_next(struct slice *rest, uint64_t *tag)
 {
     struct reader reader = reader_of(*rest);
     if (reader_left(&reader) == 0) return false;
-    *key = get_key(&reader);
+    struct slice bytes = reader_bytes(&reader, TAG_BYTES);
+    *tag = 0;
+    for (size_t i = 0; i < bytes.size; i++) *tag |= (uint64_t)bytes.data[i] << 8 * i;
+    return took(&reader, rest);
+}
+
+bool repair_want_next(struct slice *rest, struct repair_want *want)
+{
+    struct reader reader = reader_of(*rest);
+    if (reader_left(&reader) == 0) return false;
+    struct key_range *range = &want->range;
+    range->low = get_key(&reader);
+    range->high = (struct slice){0};
+    unsigned count = reader_u8(&reader);
+    if (count > REPAIR_LEAF_MAX) reader.failed = true;
+    want->sum = count == 0 ? 0 : reader_u64le(&reader);
+    if (count == 0) range->high = get_slice(&reader, KEY_BYTES_MAX);
+    if (range->high.size != 0 && slice_compare(range->low, range->high) >= 0) reader.failed = true;
+    want->tags = reader_bytes(&reader, reader.failed ? 0 : count * TAG_BYTES);
     return took(&reader, rest);
 }
 
@@ -181,13 +244,16 @@ static bool ranges_are_sound(struct slice rest, uint64_t *count)
 
 static bool findings_are_sound(struct slice rest, uint64_t *count)
 {
-    enum repair_finding finding;
-    size_t parts;
+    struct repair_part_list parts;
     uint64_t sum;
-    for (*count = 0; repair_finding_next(&rest, &finding, &parts); ++*count) {
+    for (*count = 0; repair_finding_next(&rest, &parts); ++*count) {
         struct slice key, last = {0};
-        for (; parts > 0; parts--)
-            if (!repair_part_next(&rest, &key, &sum) || !follows(key, &last)) return false;
+        for (size_t i = 0; i < parts.count; i++) {
+            bool good = parts.finding == REPAIR_CUT
+                            ? repair_part_next(&rest, &key, &sum) && follows(key, &last)
+                            : repair_tag_next(&rest, &sum);
+            if (!good) return false;
+        }
     }
     return rest.size == 0 && *count <= REPAIR_RANGES_MAX;
 }
@@ -201,38 +267,65 @@ static bool records_are_sound(struct slice rest, uint64_t *count)
     return rest.size == 0;
 }
 
-static bool keys_are_sound(struct slice rest, uint64_t *count)
+static bool wants_are_sound(struct slice rest, uint64_t *count)
 {
-    struct slice key, last = {0};
-    for (*count = 0; repair_key_next(&rest, &key); ++*count)
-        if (!follows(key, &last)) return false;
-    return rest.size == 0 && *count <= REPAIR_KEYS_MAX;
+    struct repair_want want;
+    struct slice last = {0};
+    for (*count = 0; repair_want_next(&rest, &want); ++*count)
+        if (!follows(want.range.low, &last)) return false;
+    return rest.size == 0 && *count <= REPAIR_WANTS_MAX;
 }
 
-static bool list_is_sound(const struct repair_message *message, uint64_t *count)
+/* Memory may move while there is more to come. */
+static struct slice list_from(const struct buf *lists, size_t start)
 {
+    return slice_from(buf_slice(lists), start);
+}
+
+static void get_list(struct reader *reader, struct buf *lists, struct repair_message *message)
+{
+    uint64_t count = 0;
+    bool sound = false;
+    message->count = reader_varint(reader);
     switch (message->kind) {
     case REPAIR_COMPARE:
-        return ranges_are_sound(message->list, count);
+        repair_unpack_ranges(reader, message->count, lists);
+        sound = !reader->failed && ranges_are_sound(buf_slice(lists), &count);
+        break;
     case REPAIR_COMPARED:
-        return findings_are_sound(message->list, count);
-    case REPAIR_PUSH:
-    case REPAIR_FETCHED:
-        return records_are_sound(message->list, count);
-    case REPAIR_FETCH:
-        return keys_are_sound(message->list, count);
+        repair_unpack_findings(reader, message->count, lists);
+        sound = !reader->failed && findings_are_sound(buf_slice(lists), &count);
+        break;
     default:
-        return false;
+        repair_unpack_records(reader, message->count, lists);
+        sound = !reader->failed && records_are_sound(buf_slice(lists), &count);
+        break;
     }
+    if (!sound || count != message->count) reader->failed = true;
 }
 
-static void get_list(struct reader *reader, struct repair_message *message)
+/* Bits behind the last are 0. */
+static void get_found(struct reader *reader, struct repair_message *message)
 {
-    message->count = reader_varint(reader);
+    message->want_count = reader_varint(reader);
+    if (message->want_count > REPAIR_WANTS_MAX) reader->failed = true;
     if (reader->failed) return;
-    message->list = reader_bytes(reader, reader_left(reader));
-    uint64_t count;
-    if (!list_is_sound(message, &count) || count != message->count) reader->failed = true;
+    size_t size = (size_t)(message->want_count + 7) / 8, used = message->want_count % 8;
+    message->found = reader_bytes(reader, size);
+    if (reader->failed || used == 0) return;
+    if (message->found.data[size - 1] >> used != 0) reader->failed = true;
+}
+
+static void get_wants(struct reader *reader, struct buf *lists, struct repair_message *message)
+{
+    size_t start = lists->size;
+    uint64_t count = 0;
+    message->want_count = reader_varint(reader);
+    repair_unpack_wants(reader, message->want_count, lists);
+    message->wants = list_from(lists, start);
+    bool sound = !reader->failed && wants_are_sound(message->wants, &count);
+    if (!sound || count != message->want_count) reader->failed = true;
+    message->list = slice_prefix(buf_slice(lists), start);
 }
 
 static void get_verdict(struct reader *reader, struct repair_message *message)
@@ -256,9 +349,11 @@ static void get_scope(struct reader *reader, struct repair_message *message)
     message->scope = (enum repair_scope)scope;
 }
 
-enum status repair_message_decode(struct slice bytes, struct repair_message *message)
+enum status repair_message_decode(struct slice bytes, struct buf *lists,
+                                  struct repair_message *message)
 {
     struct reader reader = reader_of(bytes);
+    buf_clear(lists);
     unsigned kind = reader_u8(&reader);
     if (kind == 0 || kind >= REPAIR_KIND_END) return STATUS_INVALID;
     struct repair_message decoded = {.kind = (enum repair_kind)kind};
@@ -279,27 +374,29 @@ enum status repair_message_decode(struct slice bytes, struct repair_message *mes
         get_verdict(&reader, &decoded);
         get_knowledge(&reader, &decoded);
         break;
-    case REPAIR_PUSHED:
-        get_verdict(&reader, &decoded);
-        break;
     case REPAIR_COMPARED:
-    case REPAIR_FETCHED:
         get_verdict(&reader, &decoded);
-        get_list(&reader, &decoded);
+        get_list(&reader, lists, &decoded);
+        break;
+    case REPAIR_EXCHANGED:
+        get_verdict(&reader, &decoded);
+        get_found(&reader, &decoded);
+        get_list(&reader, lists, &decoded);
         break;
     case REPAIR_COMPARE:
         decoded.purged = reader_u64le(&reader);
         get_scope(&reader, &decoded);
-        get_list(&reader, &decoded);
+        get_list(&reader, lists, &decoded);
         break;
-    case REPAIR_PUSH:
-    case REPAIR_FETCH:
-        get_list(&reader, &decoded);
+    case REPAIR_EXCHANGE:
+        get_list(&reader, lists, &decoded);
+        get_wants(&reader, lists, &decoded);
         break;
     case REPAIR_KIND_END:
         break;
     }
     if (reader.failed || reader_left(&reader) != 0) return STATUS_INVALID;
+    if (decoded.kind != REPAIR_EXCHANGE) decoded.list = buf_slice(lists);
     *message = decoded;
     return STATUS_OK;
 }

@@ -3,13 +3,13 @@
  *     initiator to peer       back                  what
  *     ROOT scope, sum         ROOTED                is all that we share equal
  *     COMPARE ranges, sums    COMPARED              each equal, cut in pieces with their sums, or,
- *                                                   if small, a list of its keys and hashes
- *     PUSH records            PUSHED                joined here, durably
- *     FETCH keys              FETCHED records       those of them that I hold
+ *                                                   if small, a list of tags, one for each record
+ *     EXCHANGE records, tags  EXCHANGED records     what came is joined here, durably; records with
+ *                                                   those tags, but for what came is as new
  *
  * The peer keeps nothing between two messages. `session` is the initiator's number and comes back
- * as it was. Sums of pieces and hashes of keys are cut to 64 bits: what collides is found by the
- * next ROOT, which is not cut. Bytes: docs/format/peer.md. */
+ * as it was. Sums are cut to 64 bits, but for that of ROOT. Tags are short, and other ones in each session: a list and what
+ * is wanted of it come with sums, so that a collision is found out. Bytes: docs/format/peer.md. */
 #pragma once
 
 #include <stdbool.h>
@@ -28,18 +28,18 @@ enum repair_kind {
     REPAIR_ROOTED,
     REPAIR_COMPARE,
     REPAIR_COMPARED,
-    REPAIR_PUSH,
-    REPAIR_PUSHED,
-    REPAIR_FETCH,
-    REPAIR_FETCHED,
+    REPAIR_EXCHANGE,
+    REPAIR_EXCHANGED,
     REPAIR_KIND_END,
 };
 
 enum {
-    REPAIR_PIECES_MAX = 16,       /* That a range is cut into. */
-    REPAIR_LEAF_MAX = 16,         /* A range of so few keys is listed. */
-    REPAIR_RANGES_MAX = 64,       /* In one COMPARE. */
-    REPAIR_KEYS_MAX = 1024,       /* In one FETCH. */
+    REPAIR_PIECES_MAX = 16,  /* That a range is cut into. */
+    REPAIR_LEAF_MAX = 16,    /* A range of so few keys is listed. */
+    REPAIR_RANGES_MAX = 64,  /* In one COMPARE. */
+    REPAIR_WANTS_MAX = 1024, /* In one EXCHANGE. */
+    REPAIR_TAG_BITS = 24,
+    REPAIR_TAG_KEY_BITS = 4,      /* The upper ones, of the key alone. */
     REPAIR_BYTES_AIM = 256 << 10, /* Of records in one message; one more may pass it. */
 };
 
@@ -88,33 +88,57 @@ struct repair_message {
     uint64_t purged;             /* ROOT, COMPARE: hash of what is purged of that. */
     enum repair_scope scope;     /* ROOT, COMPARE */
     struct sum sum;              /* ROOT */
-    enum repair_verdict verdict; /* ROOTED, COMPARED, PUSHED, FETCHED. */
+    enum repair_verdict verdict; /* ROOTED, COMPARED, EXCHANGED */
     enum repair_knowledge knows; /* ROOTED */
     struct slice list;
     uint64_t count;
+    struct slice wants;  /* EXCHANGE: of records that the initiator lacks. */
+    uint64_t want_count; /* Of these, or, EXCHANGED, so many were looked for, ... */
+    struct slice found;  /* ... and a bit for each, from the lowest: whether all of it was there. */
 };
 
 void repair_message_encode(const struct repair_message *message, struct buf *out);
 
-/* Errors: STATUS_INVALID unless the bytes are what repair_message_encode() writes, with a list
- * that can be walked to its end. */
-enum status repair_message_decode(struct slice bytes, struct repair_message *message);
+/* Lists go into `lists`, which is cleared first and borrowed by the message.
+ *
+ * Errors: STATUS_INVALID unless the bytes are what repair_message_encode() writes, with lists that can be
+ * walked to their ends; also where memory is too short for them. */
+enum status repair_message_decode(struct slice bytes, struct buf *lists,
+                                  struct repair_message *message);
 
 /* COMPARE */
 void repair_range_append(struct buf *list, const struct key_range *range, uint64_t sum);
 bool repair_range_next(struct slice *rest, struct key_range *range, uint64_t *sum);
 
 /* COMPARED: for each range a finding, then its parts: cuts, each with the sum of what begins
- * there (the first begins at the range's low), or keys with the hashes of their records. */
-void repair_finding_append(struct buf *list, enum repair_finding finding, size_t count);
-bool repair_finding_next(struct slice *rest, enum repair_finding *finding, size_t *count);
+ * there (the first begins at the range's low), or tags of its records in the order of their keys, with the sum of
+ * all of them. */
+struct repair_part_list {
+    enum repair_finding finding;
+    size_t count;
+    uint64_t sum; /* Where tags are listed. */
+};
+void repair_finding_append(struct buf *list, const struct repair_part_list *parts);
+bool repair_finding_next(struct slice *rest, struct repair_part_list *parts);
 void repair_part_append(struct buf *list, struct slice key, uint64_t sum);
 bool repair_part_next(struct slice *rest, struct slice *key, uint64_t *sum);
 
-/* PUSH, FETCHED */
+/* What stands for a record in the lists of one session; of equal keys the key's bits are equal. */
+uint64_t repair_tag(uint64_t session, struct slice key, uint64_t record_hash);
+void repair_tag_append(struct buf *list, uint64_t tag);
+bool repair_tag_next(struct slice *rest, uint64_t *tag);
+
+/* EXCHANGE, EXCHANGED */
 void repair_record_append(struct buf *list, struct slice key, const struct record *record);
 bool repair_record_next(struct slice *rest, struct slice *key, struct record *record);
+bool repair_encoded_next(struct slice *rest, struct slice *key, struct slice *encoded);
 
-/* FETCH */
-void repair_key_append(struct buf *list, struct slice key);
-bool repair_key_next(struct slice *rest, struct slice *key);
+/* EXCHANGE: records with these tags, among the first from `range.low` on, and the sum of their hashes; without tags all
+ * of the range, which has an end then alone. `tags` as repair_tag_append() makes them. */
+struct repair_want {
+    struct key_range range;
+    struct slice tags;
+    uint64_t sum;
+};
+void repair_want_append(struct buf *list, const struct repair_want *want);
+bool repair_want_next(struct slice *rest, struct repair_want *want);

@@ -7,14 +7,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct repair_message message;
-    if (repair_message_decode(slice_of(data, size), &message) != STATUS_OK) return 0;
-
     struct heap heap;
-    struct buf again;
+    struct buf again, lists;
     heap_init(&heap, 0);
     buf_init(&again, &heap);
-    repair_message_encode(&message, &again);
-    CHECK(slice_equal(buf_slice(&again), slice_of(data, size)));
+    buf_init(&lists, &heap);
+    if (repair_message_decode(slice_of(data, size), &lists, &message) == STATUS_OK) {
+        repair_message_encode(&message, &again);
+        CHECK(slice_equal(buf_slice(&again), slice_of(data, size)));
+    }
     buf_deinit(&again);
+    buf_deinit(&lists);
     return 0;
 }

@@ -31,14 +31,40 @@ static size_t fill_list(struct buf *list, enum repair_kind kind, struct prng *pr
         struct record record = made_record(prng, (unsigned)i % MADE_RECORD_SHAPES);
         count++;
         if (kind == REPAIR_COMPARE) repair_range_append(list, &range, prng_u64(prng));
-        if (kind == REPAIR_PUSH || kind == REPAIR_FETCHED)
+        if (kind == REPAIR_EXCHANGE || kind == REPAIR_EXCHANGED)
             repair_record_append(list, keys[i], &record);
-        if (kind == REPAIR_FETCH) repair_key_append(list, keys[i]);
         if (kind != REPAIR_COMPARED) continue;
-        enum repair_finding finding = (enum repair_finding)prng_below(prng, REPAIR_FINDING_END);
-        size_t parts = finding == REPAIR_EQUAL ? 0 : 2 + prng_below(prng, KEY_COUNT - 1);
-        repair_finding_append(list, finding, parts);
-        for (size_t j = 0; j < parts; j++) repair_part_append(list, keys[j], prng_u64(prng));
+        struct repair_part_list parts = {
+            .finding = (enum repair_finding)prng_below(prng, REPAIR_FINDING_END)};
+        if (parts.finding != REPAIR_EQUAL) parts.count = 2 + prng_below(prng, KEY_COUNT - 1);
+        if (parts.finding > REPAIR_CUT) parts.sum = prng_u64(prng);
+        repair_finding_append(list, &parts);
+        for (size_t j = 0; j < parts.count; j++) {
+            if (parts.finding == REPAIR_CUT)
+                repair_part_append(list, keys[j], prng_u64(prng));
+            else
+                repair_tag_append(list, prng_u32(prng) >> (32 - REPAIR_TAG_BITS));
+        }
+    }
+    return count;
+}
+
+/* Some of tags, some of whole ranges. */
+static size_t fill_wants(struct buf *list, struct prng *prng)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < KEY_COUNT; i++) {
+        if (prng_one_in(prng, 3)) continue;
+        struct buf tags = empty_buf();
+        struct repair_want want = {.range.low = keys[i]};
+        for (uint32_t left = prng_below(prng, 4); left > 0; left--)
+            repair_tag_append(&tags, prng_u32(prng) >> (32 - REPAIR_TAG_BITS));
+        want.tags = buf_slice(&tags);
+        if (tags.size > 0) want.sum = prng_u64(prng);
+        if (tags.size == 0 && i + 1 < KEY_COUNT) want.range.high = keys[i + 1];
+        repair_want_append(list, &want);
+        count++;
+        buf_deinit(&tags);
     }
     return count;
 }
@@ -50,11 +76,12 @@ static bool has_verdict(enum repair_kind kind)
 
 static bool has_list(enum repair_kind kind)
 {
-    return kind != REPAIR_ROOT && kind != REPAIR_ROOTED && kind != REPAIR_PUSHED;
+    return kind != REPAIR_ROOT && kind != REPAIR_ROOTED;
 }
 
-/* `list` is what the message borrows. */
-static struct repair_message message_of(enum repair_kind kind, struct prng *prng, struct buf *list)
+/* `list` and `wants` are what the message borrows. */
+static struct repair_message message_of(enum repair_kind kind, struct prng *prng, struct buf *list,
+                                        struct buf *wants)
 {
     struct repair_message message = {.kind = kind,
                                      .session = prng_u64(prng) >> prng_below(prng, 64),
@@ -74,6 +101,17 @@ static struct repair_message message_of(enum repair_kind kind, struct prng *prng
     buf_clear(list);
     if (has_list(kind)) message.count = fill_list(list, kind, prng);
     message.list = buf_slice(list);
+    buf_clear(wants);
+    if (kind == REPAIR_EXCHANGE) {
+        message.want_count = fill_wants(wants, prng);
+        message.wants = buf_slice(wants);
+    }
+    if (kind == REPAIR_EXCHANGED) {
+        message.want_count = prng_below(prng, 20);
+        for (uint64_t i = 0; i < message.want_count; i += 8)
+            buf_append_u8(wants, (uint8_t)(message.want_count - i < 8 ? 0 : prng_below(prng, 256)));
+        message.found = buf_slice(wants);
+    }
     return message;
 }
 
@@ -82,18 +120,21 @@ static struct repair_message message_of(enum repair_kind kind, struct prng *prng
 static bool decode(struct slice bytes, struct buf *again)
 {
     struct repair_message message;
+    struct buf lists = empty_buf();
     buf_clear(again);
-    if (repair_message_decode(bytes, &message) != STATUS_OK) return false;
-    repair_message_encode(&message, again);
-    return true;
+    bool good = repair_message_decode(bytes, &lists, &message) == STATUS_OK;
+    if (good) repair_message_encode(&message, again);
+    buf_deinit(&lists);
+    return good;
 }
 
 static bool taken(const struct repair_message *message)
 {
-    struct buf bytes = empty_buf();
+    struct buf bytes = empty_buf(), lists = empty_buf();
     struct repair_message again = {.session = 77};
     repair_message_encode(message, &bytes);
-    enum status status = repair_message_decode(buf_slice(&bytes), &again);
+    enum status status = repair_message_decode(buf_slice(&bytes), &lists, &again);
+    buf_deinit(&lists);
     EXPECT(status == STATUS_OK || status == STATUS_INVALID);
     if (status != STATUS_OK) EXPECT(again.kind == 0 && again.session == 77);
     buf_deinit(&bytes);
@@ -103,21 +144,25 @@ static bool taken(const struct repair_message *message)
 TEST_CASE(every_kind_comes_back_as_it_was_and_has_one_form)
 {
     struct prng prng = {.state = test_seed};
-    struct buf bytes = empty_buf(), list = empty_buf();
+    struct buf bytes = empty_buf(), list = empty_buf(), wants = empty_buf(), lists = empty_buf();
     for (unsigned round = 0; round < 8 * (REPAIR_KIND_END - 1); round++) {
         enum repair_kind kind = (enum repair_kind)(1 + round % (REPAIR_KIND_END - 1));
-        struct repair_message message = message_of(kind, &prng, &list), again;
+        struct repair_message message = message_of(kind, &prng, &list, &wants), again;
         buf_clear(&bytes);
         repair_message_encode(&message, &bytes);
-        EXPECT(repair_message_decode(buf_slice(&bytes), &again) == STATUS_OK);
+        EXPECT(repair_message_decode(buf_slice(&bytes), &lists, &again) == STATUS_OK);
         EXPECT(again.kind == kind && again.session == message.session);
         EXPECT(again.step == message.step && again.verdict == message.verdict);
         EXPECT(hash128_equal(again.shared, message.shared) && sum_equal(again.sum, message.sum));
         EXPECT(again.purged == message.purged && again.knows == message.knows);
         EXPECT(again.scope == message.scope);
         EXPECT(again.count == message.count && slice_equal(again.list, message.list));
+        EXPECT(again.want_count == message.want_count && slice_equal(again.wants, message.wants));
+        EXPECT(slice_equal(again.found, message.found));
         expect_strict(decode, buf_slice(&bytes));
     }
+    buf_deinit(&lists);
+    buf_deinit(&wants);
     buf_deinit(&bytes);
     buf_deinit(&list);
     EXPECT(heap_used_bytes(&heap) == 0);
@@ -158,25 +203,24 @@ TEST_CASE(lists_are_walked_to_their_end)
 TEST_CASE(a_compared_has_these_bytes)
 {
     static const uint8_t expected[] = {
-        5,    4,                                                      /* repair, compared */
-        2,    3,    0,                                                /* session, step, ok */
-        3,                                                            /* findings */
-        0,                                                            /* equal */
-        1,    2,                                                      /* cut into two */
-        3,    'w',  0, 'm', 1,    2,    3,    4,    5,    6,    7, 8, /* */
-        3,    'w',  0, 'p', 0x11, 0x12, 0x13, 0x14, 0x15, 0x16,       /* */
-        0x17, 0x18,                                                   /* */
-        2,    1,                                                      /* listed, one */
-        3,    'w',  0, 'z', 0x21, 0x22, 0x23, 0x24, 0x25, 0x26,       /* */
-        0x27, 0x28,                                                   /* */
+        5,    4,       /* repair, compared */
+        2,    3,    0, /* session, step, ok */
+        3,             /* findings */
+        0,             /* equal */
+        1,    2,       /* cut into two */
+        0,    3,    'w',  0,    'm',  1,    2,    3,    4,    5,    6,    7, 8, /* */
+        2,    1,    'p',  0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18,       /* */
+        2,    1,    0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28, /* listed, one, sum */
+        0x31, 0x32, 0x33,                                           /* its tag */
     };
     struct buf bytes = empty_buf(), list = empty_buf();
-    repair_finding_append(&list, REPAIR_EQUAL, 0);
-    repair_finding_append(&list, REPAIR_CUT, 2);
+    repair_finding_append(&list, &(struct repair_part_list){.finding = REPAIR_EQUAL});
+    repair_finding_append(&list, &(struct repair_part_list){REPAIR_CUT, 2, 0});
     repair_part_append(&list, SLICE_LITERAL("w\0m"), UINT64_C(0x0807060504030201));
     repair_part_append(&list, SLICE_LITERAL("w\0p"), UINT64_C(0x1817161514131211));
-    repair_finding_append(&list, REPAIR_LISTED, 1);
-    repair_part_append(&list, SLICE_LITERAL("w\0z"), UINT64_C(0x2827262524232221));
+    repair_finding_append(
+        &list, &(struct repair_part_list){REPAIR_LISTED, 1, UINT64_C(0x2827262524232221)});
+    repair_tag_append(&list, 0x333231);
     struct repair_message message = {
         .kind = REPAIR_COMPARED, .session = 2, .step = 3, .list = buf_slice(&list), .count = 3};
     buf_append_u8(&bytes, PROTOCOL_REPAIR);
@@ -198,24 +242,31 @@ static bool takes_keys(enum repair_kind kind, const struct slice *from, size_t c
     struct prng prng = {.state = test_seed};
     struct record record = made_record(&prng, 0);
     struct buf list = empty_buf();
-    if (kind == REPAIR_COMPARED) repair_finding_append(&list, REPAIR_LISTED, count);
-    for (size_t i = 0; i < count; i++) {
-        if (kind == REPAIR_COMPARED)
-            repair_part_append(&list, from[i], 7);
-        else if (kind == REPAIR_FETCH)
-            repair_key_append(&list, from[i]);
-        else
-            repair_record_append(&list, from[i], &record);
-    }
-    bool takes = takes_list(kind, &list, kind == REPAIR_COMPARED ? 1 : count);
+    for (size_t i = 0; i < count; i++) repair_record_append(&list, from[i], &record);
+    bool takes = takes_list(kind, &list, count);
     buf_deinit(&list);
+    return takes;
+}
+
+/* So many of them are wanted whole, and with a tag. */
+static bool takes_wants(const struct slice *from, size_t count, size_t tag_count)
+{
+    struct buf wants = empty_buf(), tags = empty_buf();
+    for (size_t i = 0; i < tag_count; i++) repair_tag_append(&tags, i);
+    for (size_t i = 0; i < count; i++)
+        repair_want_append(&wants,
+                           &(struct repair_want){.range.low = from[i], .tags = buf_slice(&tags)});
+    struct repair_message message = {
+        .kind = REPAIR_EXCHANGE, .wants = buf_slice(&wants), .want_count = count};
+    bool takes = taken(&message);
+    buf_deinit(&wants);
+    buf_deinit(&tags);
     return takes;
 }
 
 TEST_CASE(keys_ascend_and_are_words_of_clients)
 {
-    static const enum repair_kind kinds[] = {REPAIR_COMPARED, REPAIR_PUSH, REPAIR_FETCH,
-                                             REPAIR_FETCHED};
+    static const enum repair_kind kinds[] = {REPAIR_EXCHANGE, REPAIR_EXCHANGED};
     static const struct slice a = SLICE_INITIALIZER("a"), b = SLICE_INITIALIZER("b"), none = {0},
                               own = SLICE_INITIALIZER("\0i");
     static uint8_t long_key[KEY_BYTES_MAX + 1] = {'w'};
@@ -229,6 +280,10 @@ TEST_CASE(keys_ascend_and_are_words_of_clients)
         EXPECT(takes_keys(kinds[i], (struct slice[]){slice_of(long_key, KEY_BYTES_MAX)}, 1));
         EXPECT(!takes_keys(kinds[i], (struct slice[]){slice_of(long_key, KEY_BYTES_MAX + 1)}, 1));
     }
+    EXPECT(takes_wants((struct slice[]){a, b}, 2, 0) && takes_wants((struct slice[]){a, b}, 2, 3));
+    EXPECT(!takes_wants((struct slice[]){b, a}, 2, 0) &&
+           !takes_wants((struct slice[]){a, a}, 2, 1));
+    EXPECT(!takes_wants((struct slice[]){own}, 1, 1) && !takes_wants((struct slice[]){none}, 1, 1));
 }
 
 static bool takes_ranges(const struct key_range *ranges, size_t count)
@@ -257,11 +312,11 @@ TEST_CASE(ranges_ascend_and_are_disjoint)
 
 TEST_CASE(lists_keep_to_their_limits)
 {
-    static uint8_t bytes[REPAIR_KEYS_MAX + 2][2];
-    static struct slice many[REPAIR_KEYS_MAX + 2];
+    static uint8_t bytes[REPAIR_WANTS_MAX + 2][2];
+    static struct slice many[REPAIR_WANTS_MAX + 2];
     struct key_range ranges[REPAIR_RANGES_MAX + 1];
     struct buf list = empty_buf();
-    for (size_t i = 0; i < REPAIR_KEYS_MAX + 2; i++) {
+    for (size_t i = 0; i < REPAIR_WANTS_MAX + 2; i++) {
         bytes[i][0] = (uint8_t)(1 + i / 256);
         bytes[i][1] = (uint8_t)i;
         many[i] = slice_of(bytes[i], 2);
@@ -270,22 +325,26 @@ TEST_CASE(lists_keep_to_their_limits)
         ranges[i] = (struct key_range){many[i], many[i + 1]};
     EXPECT(takes_ranges(ranges, REPAIR_RANGES_MAX));
     EXPECT(!takes_ranges(ranges, REPAIR_RANGES_MAX + 1));
-    EXPECT(takes_keys(REPAIR_FETCH, many, REPAIR_KEYS_MAX));
-    EXPECT(!takes_keys(REPAIR_FETCH, many, REPAIR_KEYS_MAX + 1));
-    EXPECT(takes_keys(REPAIR_COMPARED, many, REPAIR_LEAF_MAX));
-    EXPECT(!takes_keys(REPAIR_COMPARED, many, REPAIR_LEAF_MAX + 1));
+    EXPECT(takes_wants(many, REPAIR_WANTS_MAX, 1) && !takes_wants(many, REPAIR_WANTS_MAX + 1, 1));
+    EXPECT(takes_wants(many, 1, REPAIR_LEAF_MAX) && !takes_wants(many, 1, REPAIR_LEAF_MAX + 1));
+    for (size_t tags = REPAIR_LEAF_MAX; tags <= REPAIR_LEAF_MAX + 1; tags++) {
+        buf_clear(&list);
+        repair_finding_append(&list, &(struct repair_part_list){REPAIR_LISTED, tags, 7});
+        for (size_t i = 0; i < tags; i++) repair_tag_append(&list, i);
+        EXPECT(takes_list(REPAIR_COMPARED, &list, 1) == (tags == REPAIR_LEAF_MAX));
+    }
 
     /* A cut makes at least two of one. */
     for (size_t parts = 0; parts <= REPAIR_PIECES_MAX + 1; parts++) {
         buf_clear(&list);
-        repair_finding_append(&list, REPAIR_CUT, parts);
+        repair_finding_append(&list, &(struct repair_part_list){REPAIR_CUT, parts, 0});
         for (size_t i = 0; i < parts; i++) repair_part_append(&list, many[i], 7);
         EXPECT(takes_list(REPAIR_COMPARED, &list, 1) == (parts >= 2 && parts <= REPAIR_PIECES_MAX));
     }
     buf_clear(&list);
     for (size_t i = 0; i <= REPAIR_RANGES_MAX; i++) {
         if (i == REPAIR_RANGES_MAX) EXPECT(takes_list(REPAIR_COMPARED, &list, i));
-        repair_finding_append(&list, REPAIR_EQUAL, 0);
+        repair_finding_append(&list, &(struct repair_part_list){.finding = REPAIR_EQUAL});
     }
     EXPECT(!takes_list(REPAIR_COMPARED, &list, REPAIR_RANGES_MAX + 1));
     EXPECT(!takes_list(REPAIR_COMPARED, &list, REPAIR_RANGES_MAX));
@@ -305,10 +364,10 @@ TEST_CASE(what_no_node_says_is_refused)
         message.verdict = REPAIR_VERDICT_END;
         EXPECT(!taken(&message));
     }
-    repair_finding_append(&list, REPAIR_FINDING_END - 1, 0);
+    repair_finding_append(&list, &(struct repair_part_list){.finding = REPAIR_FINDING_END - 1});
     EXPECT(takes_list(REPAIR_COMPARED, &list, 1));
     buf_clear(&list);
-    repair_finding_append(&list, REPAIR_FINDING_END, 0);
+    repair_finding_append(&list, &(struct repair_part_list){.finding = REPAIR_FINDING_END});
     EXPECT(!takes_list(REPAIR_COMPARED, &list, 1));
     buf_deinit(&list);
 }
@@ -323,14 +382,14 @@ TEST_CASE(records_are_canonical)
         record.score = i == 0 ? 0 : refused[i - 1];
         buf_clear(&list);
         repair_record_append(&list, keys[0], &record);
-        EXPECT(takes_list(REPAIR_PUSH, &list, 1) == (i == 0));
-        EXPECT(takes_list(REPAIR_FETCHED, &list, 1) == (i == 0));
+        EXPECT(takes_list(REPAIR_EXCHANGE, &list, 1) == (i == 0));
+        EXPECT(takes_list(REPAIR_EXCHANGED, &list, 1) == (i == 0));
     }
     struct record record = made_record(&prng, 2);
     record.since = record.version; /* The tombstone would have won. */
     buf_clear(&list);
     repair_record_append(&list, keys[0], &record);
-    EXPECT(!takes_list(REPAIR_PUSH, &list, 1));
+    EXPECT(!takes_list(REPAIR_EXCHANGE, &list, 1));
     buf_deinit(&list);
 }
 

@@ -296,10 +296,12 @@ static void world_take_outbox(struct world *world, node_id from)
     for (size_t i = 0; i < world->outbox.count; i++) {
         struct slice bytes = outbox_bytes(&world->outbox, i);
         struct repair_message message;
+        struct buf lists = {.heap = &world->heap};
         EXPECT(bytes.data[0] == PROTOCOL_REPAIR);
-        EXPECT(repair_message_decode(slice_from(bytes, 1), &message) == STATUS_OK);
-        EXPECT(world->outbox.messages[i].durable == (message.kind == REPAIR_PUSHED));
+        EXPECT(repair_message_decode(slice_from(bytes, 1), &lists, &message) == STATUS_OK);
+        EXPECT(message.kind == REPAIR_EXCHANGED || !world->outbox.messages[i].durable);
         EXPECT(message.list.size < REPAIR_BYTES_AIM + REPAIR_STACK_BYTES_MAX);
+        buf_deinit(&lists);
         if (world->queue_count == QUEUE_MAX) continue; /* Lost. */
         struct packet *packet = &world->queue[world->queue_count++];
         *packet = (struct packet){from, world->outbox.messages[i].to, malloc(bytes.size - 1),
@@ -446,6 +448,31 @@ TEST_CASE(a_session_makes_two_stores_equal)
         struct repair_counts counts = world->stores[1].repair.counts;
         EXPECT(counts.compared_count == first.compared_count); /* One digest says it all. */
         EXPECT(counts.pushed_count == first.pushed_count);
+        world_destroy(world);
+    }
+}
+
+/* One of the two has next to nothing. */
+TEST_CASE(all_of_a_store_goes_to_an_empty_one)
+{
+    enum { COUNT = 3000 };
+    for (node_id full = 1; full <= 2; full++) {
+        struct world *world = world_create(2);
+        for (unsigned i = 0; i < COUNT; i++) {
+            char key[16];
+            snprintf(key, sizeof key, "w%05u", i * 7);
+            struct record record = record_of_set((struct version){10 + i, 1}, i);
+            EXPECT(env_merge(&world->stores[full], slice_from_text(key), &record) == STATUS_OK);
+            bool both = i % 1000 == 0;
+            if (both)
+                EXPECT(env_merge(&world->stores[3 - full], slice_from_text(key), &record) ==
+                       STATUS_OK);
+        }
+        EXPECT(run_session(world, 0));
+        EXPECT(sum_equal(store_sum(&world->stores[1]), store_sum(&world->stores[2])));
+        const struct repair_counts *counts = &world->stores[1].repair.counts;
+        EXPECT(counts->pushed_count == (full == 1 ? COUNT - 3 : 0));
+        EXPECT(counts->fetched_count == (full == 2 ? COUNT - 3 : 0));
         world_destroy(world);
     }
 }
@@ -605,9 +632,10 @@ TEST_CASE(an_answer_to_the_start_before_ends_no_session)
 struct stage {
     struct world *world;
     struct repair *repair;
-    struct repair_message asked; /* What the node said last; it borrows from the outbox. */
+    struct repair_message asked; /* What the node said last; it borrows from `heard`. */
+    bool asked_durable;
     struct sum before;
-    struct buf list;
+    struct buf list, wants, heard; /* Of what is said; of what was heard. */
 };
 
 static struct word *stage_word(struct world *world, const char *key)
@@ -627,7 +655,8 @@ static void stage_hear(struct stage *stage)
     EXPECT(outbox->count <= 1);
     if (outbox->count == 0) return;
     struct slice bytes = slice_from(outbox_bytes(outbox, 0), 1);
-    EXPECT(repair_message_decode(bytes, &stage->asked) == STATUS_OK);
+    EXPECT(repair_message_decode(bytes, &stage->heard, &stage->asked) == STATUS_OK);
+    stage->asked_durable = outbox->messages[0].durable;
 }
 
 /* Says it as node 2, and hears what the node says next. */
@@ -635,6 +664,8 @@ static enum status stage_say(struct stage *stage, struct repair_message message)
 {
     struct buf bytes = {.heap = &stage->world->heap};
     message.list = buf_slice(&stage->list);
+    if (message.kind == REPAIR_EXCHANGE) message.wants = buf_slice(&stage->wants);
+    if (message.kind == REPAIR_EXCHANGED) message.found = buf_slice(&stage->wants);
     repair_message_encode(&message, &bytes);
     outbox_clear(&stage->world->outbox);
     enum status status =
@@ -664,6 +695,8 @@ static struct stage stage_begin(void)
     stage.repair = &world->stores[1].repair;
     stage.before = store_sum(&world->stores[1]);
     buf_init(&stage.list, &world->heap);
+    buf_init(&stage.wants, &world->heap);
+    buf_init(&stage.heard, &world->heap);
     EXPECT(repair_begin(stage.repair, 2, REPAIR_ALL, 0, &world->outbox));
     stage_hear(&stage);
     EXPECT(stage.asked.kind == REPAIR_ROOT);
@@ -685,32 +718,35 @@ static void stage_expect_refused(struct stage *stage)
 static void stage_end(struct stage *stage)
 {
     buf_deinit(&stage->list);
+    buf_deinit(&stage->wants);
+    buf_deinit(&stage->heard);
     world_destroy(stage->world);
+}
+
+static void list_equal(struct buf *list)
+{
+    repair_finding_append(list, &(struct repair_part_list){.finding = REPAIR_EQUAL});
 }
 
 static void list_findings(struct buf *list, int what)
 {
     static const char *const cuts[][2] = {{"b", "e"}, {"d", "e"}, {"c", "m"}, {"c", "x"}};
-    static const char *const keys[] = {"b", "m", "x"};
     if (what < 4) { /* Cuts that do not begin with the range, or go beyond it. */
-        repair_finding_append(list, REPAIR_CUT, 2);
+        repair_finding_append(list, &(struct repair_part_list){REPAIR_CUT, 2, 0});
         for (int i = 0; i < 2; i++) /* Nothing lies in the last one. */
             repair_part_append(list, slice_from_text(cuts[what][i]), i == 0);
-    } else if (what < 7) { /* Keys outside. */
-        repair_finding_append(list, REPAIR_LISTED, 1);
-        repair_part_append(list, slice_from_text(keys[what - 4]), 1);
-    } else if (what == 7) { /* One finding too many. */
-        repair_finding_append(list, REPAIR_EQUAL, 0);
-        repair_finding_append(list, REPAIR_EQUAL, 0);
+    } else if (what == 4) { /* One finding too many. */
+        list_equal(list);
+        list_equal(list);
     } /* Or none at all. */
 }
 
 TEST_CASE(findings_that_do_not_fit_the_question_change_nothing)
 {
-    for (int what = 0; what <= 8; what++) {
+    for (int what = 0; what <= 5; what++) {
         struct stage stage = stage_begin();
         list_findings(&stage.list, what);
-        size_t count = what < 7 ? 1 : what == 7 ? 2 : 0;
+        size_t count = what < 4 ? 1 : what == 4 ? 2 : 0;
         EXPECT(stage_say(&stage, answer_to(&stage, REPAIR_COMPARED, count)) == STATUS_OK);
         stage_expect_refused(&stage);
         stage_end(&stage);
@@ -723,7 +759,7 @@ TEST_CASE(answers_to_other_questions_are_not_heard)
         struct stage stage = stage_begin();
         struct repair_message question = stage.asked;
         struct repair_message answer = answer_to(&stage, REPAIR_COMPARED, 0);
-        repair_finding_append(&stage.list, REPAIR_EQUAL, 0);
+        list_equal(&stage.list);
         answer.count = 1;
         enum status expected = STATUS_OK;
         if (what == 0) answer.step++;
@@ -733,7 +769,7 @@ TEST_CASE(answers_to_other_questions_are_not_heard)
         if (what == 3) answer = answer_to(&stage, REPAIR_ROOTED, 0);
         if (what == 4) {
             buf_clear(&stage.list);
-            repair_finding_append(&stage.list, REPAIR_LISTED, 2);
+            repair_finding_append(&stage.list, &(struct repair_part_list){REPAIR_CUT, 2, 0});
             repair_part_append(&stage.list, SLICE_LITERAL("g"), 1);
             repair_part_append(&stage.list, SLICE_LITERAL("d"), 1);
             expected = STATUS_INVALID;
@@ -744,7 +780,7 @@ TEST_CASE(answers_to_other_questions_are_not_heard)
         EXPECT(repair_due_ms(stage.repair) != UINT64_MAX); /* It waits for the right one still. */
 
         buf_clear(&stage.list);
-        repair_finding_append(&stage.list, REPAIR_EQUAL, 0);
+        list_equal(&stage.list);
         answer = (struct repair_message){.kind = REPAIR_COMPARED,
                                          .session = question.session,
                                          .step = question.step,
@@ -755,25 +791,53 @@ TEST_CASE(answers_to_other_questions_are_not_heard)
     }
 }
 
-/* Up to the FETCH of "e" and "f". */
-static struct stage stage_fetch(void)
+static uint64_t stage_hash(struct slice key, const struct record *record)
 {
+    return record_hash(key, record, HASH_SEED).low;
+}
+
+static void stage_list_tag(struct stage *stage, struct slice key, const struct record *record)
+{
+    repair_tag_append(&stage->list, repair_tag(stage->asked.session, key, stage_hash(key, record)));
+}
+
+/* Node 2 has "d" and "g" like node 1, and "e" and "f" besides: up to the question for these. */
+static struct stage stage_want(struct record records[2])
+{
+    static const struct slice keys[] = {SLICE_INITIALIZER("e"), SLICE_INITIALIZER("f")};
     struct stage stage = stage_begin();
-    struct store *store = &stage.world->stores[1];
     const struct word *words = stage.world->words;
-    repair_finding_append(&stage.list, REPAIR_LISTED, 4);
-    for (int i = 0; i < 4; i++) {
-        static const char *const keys[] = {"d", "e", "f", "g"};
-        const struct word *word = &words[i == 0 ? 1 : 2];
-        bool known = i == 0 || i == 3;
-        repair_part_append(&stage.list, slice_from_text(keys[i]),
-                           known ? record_hash(word->key, &word->record[1], HASH_SEED).low : 1);
+    struct repair_part_list parts = {REPAIR_LISTED, 4, 0};
+    for (size_t i = 0; i < 2; i++) {
+        records[i] = made_record(&stage.world->prng, 0);
+        parts.sum += stage_hash(keys[i], &records[i]);
+        parts.sum += stage_hash(words[1 + i].key, &words[1 + i].record[1]);
     }
+    repair_finding_append(&stage.list, &parts);
+    stage_list_tag(&stage, words[1].key, &words[1].record[1]);
+    stage_list_tag(&stage, keys[0], &records[0]);
+    stage_list_tag(&stage, keys[1], &records[1]);
+    stage_list_tag(&stage, words[2].key, &words[2].record[1]);
     EXPECT(stage_say(&stage, answer_to(&stage, REPAIR_COMPARED, 1)) == STATUS_OK);
-    EXPECT(stage.asked.kind == REPAIR_FETCH && stage.asked.count == 2);
-    EXPECT(sum_equal(stage.before, store_sum(store)));
+    EXPECT(stage.asked.kind == REPAIR_EXCHANGE && stage.asked.count == 0);
+    EXPECT(stage.asked.want_count == 1);
+    struct slice rest = stage.asked.wants;
+    struct repair_want want;
+    EXPECT(repair_want_next(&rest, &want) && want.tags.size == 2 * REPAIR_TAG_BITS / 8);
+    EXPECT(want.sum == stage_hash(keys[0], &records[0]) + stage_hash(keys[1], &records[1]));
+    EXPECT(sum_equal(stage.before, store_sum(&stage.world->stores[1])));
     buf_clear(&stage.list);
     return stage;
+}
+
+/* As an answer to the one want: was it all there? */
+static struct repair_message exchanged(struct stage *stage, size_t count, bool found)
+{
+    struct repair_message message = answer_to(stage, REPAIR_EXCHANGED, count);
+    message.want_count = 1;
+    buf_clear(&stage->wants);
+    buf_append_u8(&stage->wants, found);
+    return message;
 }
 
 TEST_CASE(records_that_were_not_asked_for_are_not_joined)
@@ -781,45 +845,121 @@ TEST_CASE(records_that_were_not_asked_for_are_not_joined)
     static const char *const lists[][2] = {{"d", NULL}, {"e", "g"}, {"d", "e"}, {"e", "ee"},
                                            {"a", NULL}, {"f", "p"}, {"m", NULL}};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
-        struct stage stage = stage_fetch();
+        struct record wanted[2];
+        struct stage stage = stage_want(wanted);
         struct record record = made_record(&stage.world->prng, 0);
         size_t count = lists[i][1] == NULL ? 1 : 2;
-        for (size_t j = 0; j < count; j++)
-            repair_record_append(&stage.list, slice_from_text(lists[i][j]), &record);
-        EXPECT(stage_say(&stage, answer_to(&stage, REPAIR_FETCHED, count)) == STATUS_OK);
+        for (size_t j = 0; j < count; j++) {
+            bool is_e = strcmp(lists[i][j], "e") == 0;
+            repair_record_append(&stage.list, slice_from_text(lists[i][j]),
+                                 is_e ? &wanted[0] : &record);
+        }
+        EXPECT(stage_say(&stage, exchanged(&stage, count, true)) == STATUS_OK);
         stage_expect_refused(&stage);
         EXPECT(stage.world->stores[1].merge_count == stage.world->word_count);
         stage_end(&stage);
     }
 }
 
-/* A part of them: the rest is asked for again; none: they are gone. */
-TEST_CASE(records_come_in_parts)
+/* More was looked for than there is, or nothing was, for ever. */
+TEST_CASE(wants_are_looked_for_some_at_a_time_and_each_once)
 {
-    struct stage stage = stage_fetch();
-    struct record record = made_record(&stage.world->prng, 0);
-    repair_record_append(&stage.list, SLICE_LITERAL("e"), &record);
-    EXPECT(stage_say(&stage, answer_to(&stage, REPAIR_FETCHED, 1)) == STATUS_OK);
-    EXPECT(stage.asked.kind == REPAIR_FETCH && stage.asked.count == 1);
-    struct slice rest = stage.asked.list, key;
-    EXPECT(repair_key_next(&rest, &key) && slice_equal(key, SLICE_LITERAL("f")));
-    EXPECT(!sum_equal(stage.before, store_sum(&stage.world->stores[1])));
+    for (uint64_t count = 0; count <= 2; count += 2) {
+        struct record wanted[2];
+        struct stage stage = stage_want(wanted);
+        struct repair_message message = exchanged(&stage, 0, true);
+        message.want_count = count;
+        if (count == 0) buf_clear(&stage.wants);
+        EXPECT(stage_say(&stage, message) == STATUS_OK);
+        stage_expect_refused(&stage);
+        stage_end(&stage);
+    }
+}
+
+/* "f" has changed since it was listed, or two records had one tag: then all of the range goes both ways. */
+TEST_CASE(what_is_not_all_there_any_more_is_exchanged_whole)
+{
+    struct record wanted[2];
+    struct stage stage = stage_want(wanted);
+    repair_record_append(&stage.list, SLICE_LITERAL("e"), &wanted[0]);
+    EXPECT(stage_say(&stage, exchanged(&stage, 1, false)) == STATUS_OK);
+    EXPECT(stage.asked.kind == REPAIR_EXCHANGE && stage.asked.count == 3 &&
+           stage.asked.want_count == 1);
+    struct slice rest = stage.asked.wants;
+    struct repair_want want;
+    EXPECT(repair_want_next(&rest, &want) && want.tags.size == 0);
+    EXPECT(slice_equal(want.range.low, SLICE_LITERAL("c")) &&
+           slice_equal(want.range.high, SLICE_LITERAL("m")));
+    struct record newer = made_record(&stage.world->prng, 0);
     buf_clear(&stage.list);
-    EXPECT(stage_say(&stage, answer_to(&stage, REPAIR_FETCHED, 0)) == STATUS_OK);
+    repair_record_append(&stage.list, SLICE_LITERAL("f"), &newer);
+    EXPECT(stage_say(&stage, exchanged(&stage, 1, true)) == STATUS_OK);
     EXPECT(stage.asked.kind == 0 && stage.repair->counts.complete_count == 1);
-    EXPECT(stage.repair->counts.fetched_count == 1);
+    EXPECT(stage.repair->counts.fetched_count == 2);
     stage_end(&stage);
+}
+
+/* Its two tags are those of "d" and "g", and its records are not. */
+TEST_CASE(records_with_the_tags_of_others_are_found_out)
+{
+    struct stage stage = stage_begin();
+    const struct word *words = stage.world->words;
+    repair_finding_append(&stage.list, &(struct repair_part_list){REPAIR_LISTED, 2, 5});
+    stage_list_tag(&stage, words[1].key, &words[1].record[1]);
+    stage_list_tag(&stage, words[2].key, &words[2].record[1]);
+    EXPECT(stage_say(&stage, answer_to(&stage, REPAIR_COMPARED, 1)) == STATUS_OK);
+    EXPECT(stage.asked.kind == REPAIR_EXCHANGE && stage.asked.count == 2 &&
+           stage.asked.want_count == 1);
+    struct slice rest = stage.asked.wants;
+    struct repair_want want;
+    EXPECT(repair_want_next(&rest, &want) && want.tags.size == 0);
+    stage_end(&stage);
+}
+
+/* Node 2 sends "h", and wants it: what is here comes if it is newer. Where the sum is another one that is said. */
+TEST_CASE(what_was_sent_and_is_as_new_is_not_sent_back)
+{
+    for (unsigned shape = 0; shape < 4; shape++) {
+        bool newer_here = (shape & 1) != 0, right = (shape & 2) != 0;
+        struct stage stage = stage_begin();
+        struct record older = record_of_set((struct version){10, 1}, 1);
+        struct record set = record_of_set((struct version){20, 1}, 2), newer;
+        struct buf joined = {.heap = &stage.world->heap};
+        EXPECT(record_join(&older, &set, &joined, &newer) == STATUS_OK); /* As old as that. */
+        const struct record *here = newer_here ? &newer : &older;
+        struct slice key = SLICE_LITERAL("h");
+        EXPECT(env_merge(&stage.world->stores[1], key, here) == STATUS_OK);
+        repair_record_append(&stage.list, key, newer_here ? &older : &newer);
+        struct buf tags = {.heap = &stage.world->heap};
+        uint64_t hash = stage_hash(key, here);
+        repair_tag_append(&tags, repair_tag(9, key, hash));
+        struct repair_want want = {{.low = SLICE_LITERAL("c")}, buf_slice(&tags), hash + !right};
+        repair_want_append(&stage.wants, &want);
+        struct repair_message question = {
+            .kind = REPAIR_EXCHANGE, .session = 9, .count = 1, .want_count = 1};
+        EXPECT(stage_say(&stage, question) == STATUS_OK);
+        EXPECT(stage.asked.kind == REPAIR_EXCHANGED && stage.asked.verdict == REPAIR_OK);
+        EXPECT(stage.asked_durable && stage.asked.want_count == 1);
+        EXPECT(stage.asked.count == newer_here && stage.asked.found.data[0] == right);
+        struct record record;
+        struct store *store = &stage.world->stores[1];
+        EXPECT(memtrie_get(&store->trie, store->root, key, &record, NULL) == STATUS_OK);
+        EXPECT(record_equal(&record, &newer));
+        buf_deinit(&joined);
+        buf_deinit(&tags);
+        stage_end(&stage);
+    }
 }
 
 TEST_CASE(a_session_that_was_refused_anything_is_not_complete)
 {
     for (enum repair_verdict verdict = REPAIR_OK; verdict < REPAIR_VERDICT_END; verdict++) {
         struct stage stage = stage_begin();
-        repair_finding_append(&stage.list, REPAIR_LISTED, 0);
+        repair_finding_append(&stage.list, &(struct repair_part_list){REPAIR_LISTED, 0, 0});
         EXPECT(stage_say(&stage, answer_to(&stage, REPAIR_COMPARED, 1)) == STATUS_OK);
-        EXPECT(stage.asked.kind == REPAIR_PUSH && stage.asked.count == 2);
+        EXPECT(stage.asked.kind == REPAIR_EXCHANGE && stage.asked.count == 2);
         buf_clear(&stage.list);
-        struct repair_message pushed = answer_to(&stage, REPAIR_PUSHED, 0);
+        struct repair_message pushed = answer_to(&stage, REPAIR_EXCHANGED, 0);
         pushed.verdict = verdict;
         EXPECT(stage_say(&stage, pushed) == STATUS_OK);
         EXPECT(stage.repair->counts.complete_count == (verdict == REPAIR_OK));
@@ -827,7 +967,7 @@ TEST_CASE(a_session_that_was_refused_anything_is_not_complete)
         stage_end(&stage);
 
         stage = stage_begin();
-        repair_finding_append(&stage.list, REPAIR_EQUAL, 0);
+        list_equal(&stage.list);
         struct repair_message compared = answer_to(&stage, REPAIR_COMPARED, 1);
         compared.verdict = verdict;
         EXPECT(stage_say(&stage, compared) == STATUS_OK);
@@ -835,8 +975,9 @@ TEST_CASE(a_session_that_was_refused_anything_is_not_complete)
         if (verdict != REPAIR_OK) stage_expect_refused(&stage);
         stage_end(&stage);
 
-        stage = stage_fetch();
-        struct repair_message fetched = answer_to(&stage, REPAIR_FETCHED, 0);
+        struct record wanted[2];
+        stage = stage_want(wanted);
+        struct repair_message fetched = exchanged(&stage, 0, true);
         fetched.verdict = verdict;
         EXPECT(stage_say(&stage, fetched) == STATUS_OK);
         EXPECT(stage.repair->counts.complete_count == (verdict == REPAIR_OK));
@@ -855,13 +996,14 @@ TEST_CASE(a_range_with_the_sum_that_was_sent_is_equal)
     for (size_t i = 0; i < 2; i++) repair_range_append(&stage.list, &ranges[i], sum);
     EXPECT(stage_say(&stage, (struct repair_message){.kind = REPAIR_COMPARE, .count = 2}) ==
            STATUS_OK);
-    struct slice rest = stage.asked.list, key = {0};
-    enum repair_finding finding;
-    size_t count;
-    EXPECT(repair_finding_next(&rest, &finding, &count) && finding == REPAIR_EQUAL);
-    EXPECT(repair_finding_next(&rest, &finding, &count) && finding == REPAIR_LISTED);
-    EXPECT(count == 1 && repair_part_next(&rest, &key, &sum) && rest.size == 0);
-    EXPECT(slice_equal(key, SLICE_LITERAL("g")));
+    struct slice rest = stage.asked.list;
+    struct repair_part_list parts;
+    uint64_t tag, hash = stage_hash(word[1].key, &word[1].record[1]);
+    EXPECT(repair_finding_next(&rest, &parts) && parts.finding == REPAIR_EQUAL);
+    EXPECT(repair_finding_next(&rest, &parts) && parts.finding == REPAIR_LISTED);
+    EXPECT(parts.count == 1 && parts.sum == hash);
+    EXPECT(repair_tag_next(&rest, &tag) && rest.size == 0);
+    EXPECT(tag == repair_tag(0, word[1].key, hash));
     stage_end(&stage);
 }
 
@@ -919,15 +1061,18 @@ TEST_CASE(questions_about_what_is_not_shared_are_refused)
     struct record record = made_record(&stage.world->prng, 0);
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         buf_clear(&stage.list);
-        repair_key_append(&stage.list, slice_from_text(keys[i]));
-        EXPECT(stage_say(&stage, (struct repair_message){.kind = REPAIR_FETCH, .count = 1}) ==
-               STATUS_OK);
-        EXPECT(stage.asked.verdict == REPAIR_OTHER_MAP && stage.asked.count == 0);
-        buf_clear(&stage.list);
+        buf_clear(&stage.wants);
+        repair_want_append(&stage.wants,
+                           &(struct repair_want){.range.low = slice_from_text(keys[i])});
+        EXPECT(stage_say(&stage, (struct repair_message){.kind = REPAIR_EXCHANGE,
+                                                         .want_count = 1}) == STATUS_OK);
+        /* Of what is there others may have been meant: "d" and "g" are shared. */
+        EXPECT(stage.asked.verdict == REPAIR_OK && stage.asked.count == (i < 2 ? 2 : 0));
+        buf_clear(&stage.wants);
         repair_record_append(&stage.list, slice_from_text(keys[i]), &record);
-        EXPECT(stage_say(&stage, (struct repair_message){.kind = REPAIR_PUSH, .count = 1}) ==
+        EXPECT(stage_say(&stage, (struct repair_message){.kind = REPAIR_EXCHANGE, .count = 1}) ==
                STATUS_OK);
-        EXPECT(stage.asked.kind == REPAIR_PUSHED && stage.asked.verdict == REPAIR_OTHER_MAP);
+        EXPECT(stage.asked.kind == REPAIR_EXCHANGED && stage.asked.verdict == REPAIR_OTHER_MAP);
     }
     buf_clear(&stage.list);
     EXPECT(stage_say(&stage, (struct repair_message){.kind = REPAIR_ROOT, .shared = {5, 7}}) ==
@@ -995,7 +1140,8 @@ TEST_CASE(nothing_is_compared_where_not_the_same_is_purged)
     }
 }
 
-TEST_MAIN(TEST(a_session_makes_two_stores_equal), TEST(complete_is_equal_whatever_the_network_does),
+TEST_MAIN(TEST(a_session_makes_two_stores_equal), TEST(all_of_a_store_goes_to_an_empty_one),
+          TEST(complete_is_equal_whatever_the_network_does),
           TEST(words_of_any_length_fit_the_stack),
           TEST(three_stores_become_equal_while_they_are_written_to),
           TEST(a_silent_peer_is_asked_five_times_and_then_left),
@@ -1003,7 +1149,11 @@ TEST_MAIN(TEST(a_session_makes_two_stores_equal), TEST(complete_is_equal_whateve
           TEST(an_answer_to_the_start_before_ends_no_session),
           TEST(findings_that_do_not_fit_the_question_change_nothing),
           TEST(answers_to_other_questions_are_not_heard),
-          TEST(records_that_were_not_asked_for_are_not_joined), TEST(records_come_in_parts),
+          TEST(records_that_were_not_asked_for_are_not_joined),
+          TEST(wants_are_looked_for_some_at_a_time_and_each_once),
+          TEST(what_is_not_all_there_any_more_is_exchanged_whole),
+          TEST(records_with_the_tags_of_others_are_found_out),
+          TEST(what_was_sent_and_is_as_new_is_not_sent_back),
           TEST(a_session_that_was_refused_anything_is_not_complete),
           TEST(a_range_with_the_sum_that_was_sent_is_equal),
           TEST(who_is_not_ready_for_all_says_so_and_is_asked_again_later),
