@@ -116,6 +116,24 @@ class Life(ClusterTest):
         self.assertEqual(self.read(node, "counter", "one"), 60)
         self.assertIsNone(self.read(node, "before 3", "one"))
 
+    def test_one_that_hangs_holds_nobody_up(self):
+        self.start_cluster(3)
+        for hung in range(3):
+            self.nodes[hung].process.send_signal(signal.SIGSTOP)
+            others = [self.nodes[number] for number in range(3) if number != hung]
+            for number in range(10):
+                word = f"word {hung} {number}"
+                status, answer = self.write(others[number % 2], word, number)
+                self.assertEqual(status, 201, answer)
+                self.assertGreaterEqual(answer["acks"], 2)
+                self.assertEqual(self.read(others[(number + 1) % 2], word), number)
+                self.assertIsNotNone(self.read(others[number % 2], "whole", "one"))
+            self.nodes[hung].process.send_signal(signal.SIGCONT)
+            self.wait_until_whole()
+        whole = self.export(self.nodes[0], "quorum")
+        for node in self.nodes.values():
+            self.wait_for(lambda node=node: self.export(node) == whole)
+
     def test_all_nodes_are_killed_and_nothing_is_lost(self):
         self.start_cluster(3)
         for number in range(60):
