@@ -297,10 +297,9 @@ static void fill(struct purge *purge, const struct rangemap *map, const struct s
 /* What follows from the sessions so far. */
 static void take_stock(struct purge *purge, const struct purge_look *look)
 {
-    for (size_t i = 0; i < rangemap_shard_count(look->map); i++) {
-        struct shard shard = rangemap_shard(look->map, i);
+    for (size_t i = 0; i < look->owned_count; i++) {
+        struct shard shard = rangemap_shard(look->map, look->owned[i]);
         struct key_range range = range_of(&shard);
-        if (!takes(&shard, purge->env.self)) continue;
         if (!purge_is_complete(purge, &range)) fill(purge, look->map, &shard);
         if (purge->comparing == 0 || !met_all(&purge->round.nodes, &shard, purge->env.self))
             continue;
@@ -342,10 +341,10 @@ static bool is_wanted(const struct purge *purge, const struct purge_look *look, 
     bool met = purge->comparing == 0 || nodes_have(&purge->round.nodes, peer);
     bool filled = nodes_have(&purge->filling.nodes, peer);
     if (met && filled) return false;
-    for (size_t i = 0; i < rangemap_shard_count(look->map); i++) {
-        struct shard shard = rangemap_shard(look->map, i);
+    for (size_t i = 0; i < look->owned_count; i++) {
+        struct shard shard = rangemap_shard(look->map, look->owned[i]);
         struct key_range range = range_of(&shard);
-        if (!takes(&shard, purge->env.self) || !takes(&shard, peer)) continue;
+        if (!takes(&shard, peer)) continue;
         if (!met || !purge_is_complete(purge, &range)) return true;
     }
     return false;
@@ -353,10 +352,9 @@ static bool is_wanted(const struct purge *purge, const struct purge_look *look, 
 
 node_id purge_next_peer(const struct purge *purge, const struct purge_look *look, node_id after)
 {
-    size_t count = rangemap_member_count(look->map);
-    for (size_t i = 0; i < count; i++) {
-        node_id id = rangemap_member(look->map, i).id;
-        if (id > after && id != purge->env.self && is_wanted(purge, look, id)) return id;
+    for (size_t i = 0; i < look->peer_count; i++) {
+        node_id id = look->peers[i];
+        if (id > after && is_wanted(purge, look, id)) return id;
     }
     return 0;
 }
@@ -525,10 +523,10 @@ static void report(struct purge *purge, node_id driver, hlc_time upto,
                    const struct purge_look *look, struct outbox *outbox)
 {
     struct teller teller = teller_of(purge, PURGE_COMPARED, look->map, outbox);
-    for (size_t i = 0; i < rangemap_shard_count(look->map); i++) {
-        struct shard shard = rangemap_shard(look->map, i);
+    for (size_t i = 0; i < look->owned_count; i++) {
+        struct shard shard = rangemap_shard(look->map, look->owned[i]);
         struct key_range range = range_of(&shard);
-        if (!takes(&shard, purge->env.self) || !is_settled(look, &shard)) continue;
+        if (!is_settled(look, &shard)) continue;
         if (purge_ranges_least(&purge->ranges, range).at[PURGE_COMPLETE] >= upto)
             tell_range(&teller, driver, true, &range, upto);
     }

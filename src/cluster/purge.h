@@ -68,6 +68,10 @@ struct purge_env {
 struct purge_look {
     uint64_t now_ms, wall_ms;
     const struct rangemap *map;
+    const uint32_t *owned; /* Places of shards to which this node takes writes, ascending, ... */
+    size_t owned_count;
+    const node_id *peers; /* ... and who else does to any of them. */
+    size_t peer_count;
     uint64_t retired; /* Number of the oldest map that anybody may go by. */
     bool drives;      /* It is this node's turn, in its view. */
     bool all_up;      /* So is every member that is not excluded. */

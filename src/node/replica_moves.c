@@ -20,7 +20,8 @@
 enum {
     MOVES_INTERVAL_MS = 1000,
     MOVES_AGAIN_MS = 100,   /* When what was joined is not durable yet. */
-    MOVES_SWEEP_KEYS = 256, /* Forgotten in one turn. */
+    MOVES_SWEEP_KEYS = 256, /* Forgotten in one turn, ... */
+    MOVES_SWEEP_MS = 50,    /* ... of which there are so many while there is something to forget. */
 };
 
 uint64_t replica_low_hash(struct slice low)
@@ -441,6 +442,13 @@ void replica_moves_tick(struct replica *replica)
         replica_purge_compared(replica, &completed);
     }
     replica->repair.epoch = topology->retired;
+    /* Only when nobody goes by a map in which some of it was still ours. */
+    bool settled = topology->older_count == 0 || planted(BUG_DROP_EARLY);
+    if (settled && !moves->swept && now_ms >= moves->sweep_ms) {
+        sweep(replica);
+        moves->sweep_ms = now_ms +
+                          (moves->sweep_from.size > 0 ? MOVES_SWEEP_MS : MOVES_INTERVAL_MS);
+    }
     if (now_ms < topology->moves_ms) return;
     topology->moves_ms = now_ms + MOVES_INTERVAL_MS / 2 +
                          prng_below(&replica->prng, MOVES_INTERVAL_MS);
@@ -450,9 +458,14 @@ void replica_moves_tick(struct replica *replica)
     conclude(replica);
     report(replica);
     if (!replica->map_stays) replica_propose(replica);
-    /* Only when nobody goes by a map in which some of it was still ours. */
-    bool settled = topology->older_count == 0 || planted(BUG_DROP_EARLY);
-    if (settled && !moves->swept) sweep(replica);
+}
+
+uint64_t replica_moves_due_ms(const struct replica *replica)
+{
+    const struct replica_moves *moves = &replica->moves;
+    uint64_t due = replica->topology.moves_ms;
+    bool sweeps = replica->topology.older_count == 0 && moves->sweep_from.size > 0;
+    return sweeps ? u64_min(due, moves->sweep_ms) : due;
 }
 
 void replica_moves_free(struct replica *replica)

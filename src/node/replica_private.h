@@ -308,6 +308,7 @@ struct replica_moves {
         reported; /* Moving shards that the last report came to, of those it had no room for all of. */
     bool slot_is_anew; /* Increments go to another slot since this sweep has forgotten something. */
     struct buf sweep_from;
+    uint64_t sweep_ms; /* When to go on with it. */
 };
 
 struct replica_splits {
@@ -740,6 +741,7 @@ void replica_moves_clear_asked(struct replica *replica, node_id from,
 void replica_moves_clear(struct replica *replica, node_id from,
                          const struct topology_message *message);
 void replica_moves_tick(struct replica *replica);
+uint64_t replica_moves_due_ms(const struct replica *replica);
 void replica_moves_free(struct replica *replica);
 
 uint64_t replica_low_hash(struct slice low);

@@ -880,7 +880,7 @@ void replica_topology_tick(struct replica *replica)
 uint64_t replica_topology_due_ms(const struct replica *replica)
 {
     const struct replica_topology *topology = &replica->topology;
-    uint64_t due = u64_min(topology->health_ms, topology->moves_ms);
+    uint64_t due = u64_min(topology->health_ms, replica_moves_due_ms(replica));
     due = u64_min(due, register_next_ms(&topology->reg));
     return u64_min(due, boots_next_ms(&topology->boots));
 }

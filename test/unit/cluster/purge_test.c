@@ -6,7 +6,7 @@
 #include "rangemap_make.h"
 #include "test.h"
 
-enum { MEMBERS_MAX = 4, WALL_MS = 1000000 };
+enum { MEMBERS_MAX = 4, SHARDS_MAX = 16, WALL_MS = 1000000 };
 
 struct world;
 
@@ -16,6 +16,8 @@ struct peer {
     struct purge purge;
     bool down, frozen; /* Its disk does not get round to keep anything. */
     bool owes, unfilled;
+    uint32_t owned[SHARDS_MAX]; /* By the map when it was last looked at. */
+    node_id others[MEMBERS_MAX];
 };
 
 struct world {
@@ -82,7 +84,31 @@ static void world_destroy(struct world *world)
     free(world);
 }
 
-static struct purge_look look(const struct world *world, node_id id)
+static bool has_part(const struct shard *shard, node_id id)
+{
+    return owners_contain(&shard->owners, id) || owners_contain(&shard->next, id);
+}
+
+/* What the node takes writes to, and with whom. */
+static void find_shares(struct world *world, node_id id, struct purge_look *look)
+{
+    struct peer *peer = &world->peers[id];
+    bool shares[MEMBERS_MAX + 1] = {false};
+    EXPECT(rangemap_shard_count(world->maker.map) <= SHARDS_MAX);
+    for (size_t i = 0; i < rangemap_shard_count(world->maker.map); i++) {
+        struct shard shard = rangemap_shard(world->maker.map, i);
+        if (!has_part(&shard, id)) continue;
+        peer->owned[look->owned_count++] = (uint32_t)i;
+        for (node_id other = 1; other <= world->count; other++)
+            shares[other] = shares[other] || (other != id && has_part(&shard, other));
+    }
+    for (node_id other = 1; other <= world->count; other++)
+        if (shares[other]) peer->others[look->peer_count++] = other;
+    look->owned = peer->owned;
+    look->peers = peer->others;
+}
+
+static struct purge_look look(struct world *world, node_id id)
 {
     struct purge_look look = {.now_ms = world->now_ms,
                               .wall_ms = WALL_MS + world->now_ms,
@@ -93,6 +119,7 @@ static struct purge_look look(const struct world *world, node_id id)
                               .all_up = true};
     for (node_id other = 1; other <= world->count; other++)
         if (world->peers[other].down) look.all_up = false;
+    find_shares(world, id, &look);
     return look;
 }
 
