@@ -62,6 +62,7 @@ static enum status load(struct replica *replica)
     replica->start_sequence = store_next_sequence(replica->store);
     if (status == STATUS_OK) status = replica_hint_load(replica);
     if (status == STATUS_OK) status = replica_operation_load(replica);
+    if (replica->starts.rolled_back) replica_operation_set_back(replica);
     if (status == STATUS_OK) status = replica_purge_start(replica, fresh && replica->founds);
     if (status == STATUS_OK) status = replica_topology_start(replica);
     if (status == STATUS_OK) status = replica_transfer_load(replica);

@@ -107,6 +107,9 @@ node_id replica_operation_owner(const struct owners *owners,
 
 /* --- Clients --- */
 
+/* Nothing is known of a client's numbers below the next one that is noted. */
+#define FLOOR_AT_NEXT UINT64_MAX
+
 static struct operation_client *client_of(struct replica *replica, uint64_t client)
 {
     struct replica_operations *operations = &replica->operations;
@@ -228,6 +231,7 @@ enum status replica_operation_note(struct replica *replica, const struct request
         /* Whatever it did before it was forgotten, if it was, had a lower number. */
         if (replica->operations.forgot) client->floor = operation->number;
     }
+    if (client->floor == FLOOR_AT_NEXT) client->floor = operation->number;
     struct note note = {operation->number, client->floor, hash_of(request->key), *told};
     struct buf bytes = {.heap = replica->heap};
     note_encode(&note, &bytes);
@@ -260,6 +264,13 @@ static enum status visit_note(void *context, struct slice key, const struct reco
     if (note.floor > client->floor) client->floor = note.floor;
     if (record->version.time > client->used) client->used = record->version.time;
     return STATUS_OK;
+}
+
+void replica_operation_set_back(struct replica *replica)
+{
+    struct replica_operations *operations = &replica->operations;
+    operations->forgot = true;
+    for (size_t i = 0; i < operations->count; i++) operations->clients[i].floor = FLOOR_AT_NEXT;
 }
 
 enum status replica_operation_load(struct replica *replica)

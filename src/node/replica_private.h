@@ -654,6 +654,9 @@ enum operation_answer replica_operation_look(struct replica *replica, const stru
 /* Notes in the batch under way what becomes of it. Errors: those of the store. */
 enum status replica_operation_note(struct replica *replica, const struct request *request,
                                    const struct operation_note *told);
+/* The disk was set back: notes that it had since are gone, and what is not noted may have been done. */
+void replica_operation_set_back(struct replica *replica);
+
 enum status replica_operation_load(struct replica *replica);
 
 /* --- replica_read.c --- */

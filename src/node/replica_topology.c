@@ -731,7 +731,10 @@ static void take_boots_news(struct replica *replica, const struct boots_news *ne
     if (news->store_starts) {
         bool was_rolled_back = replica->starts.rolled_back;
         replica->starts = topology->boots.starts;
-        if (replica->starts.rolled_back && !was_rolled_back) replica_purge_rolled_back(replica);
+        if (replica->starts.rolled_back && !was_rolled_back) {
+            replica_purge_rolled_back(replica);
+            replica_operation_set_back(replica);
+        }
         enum status status = local_save_identity(replica);
         (void)status;
         outlive(replica);

@@ -162,6 +162,57 @@ TEST_CASE(who_is_left_alone_by_force_answers_with_what_it_has)
     bench_destroy(bench);
 }
 
+static struct request increment_of(uint64_t client, uint64_t number, enum operation_attempt attempt)
+{
+    return (struct request){
+        .kind = REQUEST_INCREMENT,
+        .key = SLICE_LITERAL("w"),
+        .score = 1,
+        .timeout_ms = 1000,
+        .operation = {.client = client, .number = number, .attempt = attempt, .map_number = 1}};
+}
+
+static enum operation_answer look_up(struct bench *bench, node_id id, uint64_t client,
+                                     uint64_t number, enum operation_attempt attempt)
+{
+    struct request request = increment_of(client, number, attempt);
+    struct operation_note note;
+    return replica_operation_look(replica_of(bench, id), &request, &note);
+}
+
+/* Of two clients one had increments before the copy was taken. */
+TEST_CASE(notes_that_went_with_a_disk_are_not_taken_for_increments_that_never_were)
+{
+    struct rangemap_settings settings = bench_settings(1, 1, 1);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    struct request first = increment_of(70, 1, OPERATION_FIRST);
+    EXPECT(bench_do(bench, 1, &first)->reply.outcome == REQUEST_DONE);
+    EXPECT(look_up(bench, 1, 70, 1, OPERATION_RETRY) == OPERATION_AGAIN);
+    struct sim_disk_image *image = take_image(bench, 1);
+    for (uint64_t client = 70; client <= 71; client++) {
+        struct request lost = increment_of(client, 2, OPERATION_FIRST);
+        EXPECT(bench_do(bench, 1, &lost)->reply.outcome == REQUEST_DONE);
+    }
+    set_back(bench, 1, image);
+    bench_pass(bench, 10000);
+    EXPECT(replica_of(bench, 1)->starts.rolled_back);
+    for (int restarted = 0; restarted < 2; restarted++) {
+        EXPECT(look_up(bench, 1, 70, 1, OPERATION_RETRY) == OPERATION_AGAIN);
+        for (uint64_t client = 70; client <= 71; client++) {
+            EXPECT(look_up(bench, 1, client, 2, OPERATION_RETRY) == OPERATION_UNKNOWN);
+            EXPECT(look_up(bench, 1, client, 3 + restarted, OPERATION_FIRST) == OPERATION_RUN);
+            struct request next = increment_of(client, 3 + restarted, OPERATION_FIRST);
+            EXPECT(bench_do(bench, 1, &next)->reply.outcome == REQUEST_DONE);
+            EXPECT(look_up(bench, 1, client, 3, OPERATION_RETRY) == OPERATION_AGAIN);
+            EXPECT(look_up(bench, 1, client, 5, OPERATION_RETRY) == OPERATION_RUN);
+        }
+        bench_kill(bench, 1, SIM_DISK_KILLED);
+        bench_restart(bench, 1);
+        bench_pass(bench, 10000);
+    }
+    bench_destroy(bench);
+}
+
 /* Else the only registrar that stays would be one that never votes. */
 TEST_CASE(who_was_set_back_gives_way_as_a_registrar)
 {
@@ -236,6 +287,7 @@ TEST_MAIN(TEST(a_disk_that_was_set_back_answers_once_others_have_told_what_it_la
           TEST(a_start_that_nobody_is_there_to_record_answers),
           TEST(a_next_owner_is_not_filled_by_who_was_set_back),
           TEST(who_is_left_alone_by_force_answers_with_what_it_has),
+          TEST(notes_that_went_with_a_disk_are_not_taken_for_increments_that_never_were),
           TEST(who_was_set_back_gives_way_as_a_registrar),
           TEST(who_joins_knows_nothing_of_what_it_will_own),
           TEST(starts_of_members_are_recorded_while_they_are_members))
