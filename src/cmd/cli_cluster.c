@@ -150,20 +150,17 @@ static void print_range(struct cli *cli, const json_t *range, const json_t *node
 /* A column for each node, and under it how it is where that is not alive. */
 static void print_heads(const json_t *nodes)
 {
-    size_t index;
-    json_t *node;
     if (json_array_size(nodes) > RING_COLUMNS_MAX) return;
     printf("%-*s", RING_KEY_COLUMNS, "from");
-    json_array_foreach(nodes, index, node) printf("  %lld", number_of(node, "id"));
+    for (size_t i = 0; i < json_array_size(nodes); i++)
+        printf("  %lld", number_of(json_array_get(nodes, i), "id"));
     fputc('\n', stdout);
 }
 
 static void print_ill(const json_t *nodes)
 {
-    size_t index;
-    json_t *node;
-    json_array_foreach(nodes, index, node)
-    {
+    for (size_t i = 0; i < json_array_size(nodes); i++) {
+        const json_t *node = json_array_get(nodes, i);
         bool well = strcmp(text_of(node, "health"), "alive") == 0 &&
                     strcmp(text_of(node, "state"), "active") == 0;
         if (!well)
@@ -180,7 +177,10 @@ static void print_ring(struct cli *cli, const json_t *answer, const json_t *memb
     json_t *range;
     print_title(answer, json_array_size(ranges), "range");
     print_heads(nodes);
-    json_array_foreach(ranges, index, range) print_range(cli, range, nodes);
+    json_array_foreach(ranges, index, range)
+    {
+        print_range(cli, range, nodes);
+    }
     print_ill(nodes);
 }
 

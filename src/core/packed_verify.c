@@ -421,7 +421,7 @@ static void check_expiries(struct walk *walk)
              "%" PRIu64 " entries expire by the index, expected %" PRIu64, count,
              walk->expiring_count);
     for (uint64_t i = 0; i < count; i++) {
-        struct record record;
+        struct record record = {0};
         uint64_t time = 0, ordinal = 0;
         enum status status = packed_expiry_at(packed, i, &time, &ordinal);
         if (status == STATUS_OK) status = packed_record(packed, ordinal, &record);

@@ -18,7 +18,7 @@ struct node_export {
 enum status node_export_create(struct node_reader *reader, const struct http_request *request,
                                struct node_export **out, struct node_param_error *error)
 {
-    struct node_params params;
+    struct node_params params = {0};
     enum status status = node_params_read(
         request->query, NODE_PARAM_NS | NODE_PARAM_Q | NODE_PARAM_FORMAT | NODE_PARAM_CONSISTENCY,
         &reader->decoded, &params, error);
