@@ -9,6 +9,7 @@
 #include "cluster/repair_message.h"
 
 enum {
+    ANSWER_BYTES_MAX = REPAIR_BYTES_AIM + (4 << 20), /* Of ranges that have few records. */
     LEAF_AIM = REPAIR_LEAF_MAX - 2,
     LEAF_HERE_MAX =
         4 * REPAIR_LEAF_MAX, /* Against what the peer lists; of more it is asked about pieces. */
@@ -561,11 +562,12 @@ static enum status give_leaf(struct repair *repair, struct repair_session *sessi
     return status == STATUS_OK ? buf_status(&session->push) : status;
 }
 
+/* The range goes with whether what the peer lacks of it is deleted. */
 static enum status ask_for(struct repair_session *session, const struct key_range *range,
-                           const struct repair_want *what)
+                           const struct repair_want *what, bool peer_knows)
 {
     repair_want_append(&session->wants, what);
-    repair_range_append(&session->want_ranges, range, 0);
+    repair_range_append(&session->want_ranges, range, peer_knows);
     session->want_count++;
     enum status status = buf_status(&session->wants);
     return status == STATUS_OK ? buf_status(&session->want_ranges) : status;
@@ -580,14 +582,14 @@ static enum status want_rest(struct repair *repair, struct repair_session *sessi
         if (!listed->here[i]) repair_tag_append(&tags, listed->tags[i]);
     struct repair_want rest = {{.low = range->low}, buf_slice(&tags), listed->rest};
     enum status status = buf_status(&tags);
-    if (status == STATUS_OK) status = ask_for(session, range, &rest);
+    if (status == STATUS_OK) status = ask_for(session, range, &rest, listed->peer_knows);
     buf_deinit(&tags);
     return status;
 }
 
 /* All of a range, both ways. */
 static enum status exchange_whole(struct repair *repair, struct repair_session *session,
-                                  const struct key_range *range)
+                                  const struct key_range *range, bool peer_knows)
 {
     struct query query = range_query(repair, range);
     struct query_iterator *iterator;
@@ -603,7 +605,7 @@ static enum status exchange_whole(struct repair *repair, struct repair_session *
     }
     query_iterator_close(iterator);
     if (status == STATUS_END)
-        status = ask_for(session, range, &(struct repair_want){.range = *range});
+        status = ask_for(session, range, &(struct repair_want){.range = *range}, peer_knows);
     return status == STATUS_OK ? buf_status(&session->push) : status;
 }
 
@@ -612,13 +614,33 @@ static bool want_lost(struct repair *repair, struct repair_session *session)
 {
     struct slice rest = buf_slice(&session->lost);
     struct key_range range;
-    uint64_t ignored;
+    uint64_t peer_knows;
     buf_clear(&session->wants);
     buf_clear(&session->want_ranges);
-    while (!is_full(session) && repair_range_next(&rest, &range, &ignored))
-        if (exchange_whole(repair, session, &range) != STATUS_OK) return false;
+    while (!is_full(session) && repair_range_next(&rest, &range, &peer_knows))
+        if (exchange_whole(repair, session, &range, peer_knows != 0) != STATUS_OK) return false;
     buf_consume(&session->lost, session->lost.size - rest.size);
     return true;
+}
+
+static bool knows_all(struct repair *repair, const struct key_range *range)
+{
+    struct buf one = {.heap = repair->env.heap};
+    repair_range_append(&one, range, 0);
+    bool all = !one.failed && repair->env.is_complete(repair->env.context, buf_slice(&one));
+    buf_deinit(&one);
+    return all;
+}
+
+/* Whether something here may be deleted there, which the tags do not tell: few bits of them are the key's. */
+static bool is_in_doubt(struct repair *repair, const struct key_range *range,
+                        const struct listed *listed, const struct leaf *leaf)
+{
+    bool doubtful = false;
+    if (!listed->peer_knows) return false;
+    for (size_t i = 0; i < leaf->count; i++)
+        doubtful = doubtful || (!leaf->equal[i] && may_have(listed, leaf->tags[i]));
+    return doubtful && !knows_all(repair, range);
 }
 
 /* Of many more records here than the peer has: it is asked about pieces of them. */
@@ -664,8 +686,9 @@ static bool look_at_tags(struct repair *repair, struct repair_session *session,
     if (read_leaf(repair, session->number, range, &listed, &leaf) != STATUS_OK) return false;
     if (leaf.count > LEAF_HERE_MAX) return cut_here(repair, range, list) == STATUS_OK;
     bool all_here = listed.here_count == listed.count;
-    /* Two records have one tag. */
-    if (all_here && listed.rest != 0) return exchange_whole(repair, session, range) == STATUS_OK;
+    bool collide = all_here && listed.rest != 0; /* Two records have one tag. */
+    if (collide || is_in_doubt(repair, range, &listed, &leaf))
+        return exchange_whole(repair, session, range, listed.peer_knows) == STATUS_OK;
     enum status status = give_leaf(repair, session, range, &listed, &leaf);
     if (status == STATUS_OK && !all_here) status = want_rest(repair, session, range, &listed);
     return status == STATUS_OK;
@@ -721,21 +744,61 @@ static bool were_wanted(const struct repair *repair, const struct repair_session
     return true;
 }
 
+/* The record that a list has of the key, if it has. Both ascend, and `rest` goes on to where the key would be. */
+static bool find_listed(struct slice *rest, struct slice key, struct record *record)
+{
+    struct slice next, before = *rest;
+    while (repair_record_next(rest, &next, record)) {
+        int order = slice_compare(next, key);
+        if (order == 0) return true;
+        if (order > 0) {
+            *rest = before;
+            return false;
+        }
+        before = *rest;
+    }
+    return false;
+}
+
+/* All of the range that the peer has came, and what it lacks is deleted. */
+static enum status forget_absent(struct repair *repair, const struct key_range *range,
+                                 struct slice records)
+{
+    struct query query = range_query(repair, range);
+    struct query_iterator *iterator;
+    enum status status = query_iterator_open(&query, (struct slice){0}, QUERY_CURRENT, &iterator);
+    if (status != STATUS_OK) return status;
+    status = query_iterator_seek(iterator, range->low);
+    while (status == STATUS_OK) {
+        struct record record, theirs;
+        struct slice key = query_iterator_key(iterator);
+        status = query_iterator_record(iterator, &record);
+        if (status != STATUS_OK) break;
+        if (!find_listed(&records, key, &theirs))
+            (void)repair->env.forget(repair->env.context, key, &record);
+        status = query_iterator_next(iterator);
+    }
+    query_iterator_close(iterator);
+    return status == STATUS_END ? STATUS_OK : status;
+}
+
 /* Goes over to the wants that were not looked for. What is not all there has changed since it was listed, or two
  * records had one tag: all of the range is exchanged. It was joined with something newer at the peer, maybe, and what
  * stood there must come all the same. */
-static bool settle_wants(struct repair_session *session, const struct repair_message *message)
+static bool settle_wants(struct repair *repair, struct repair_session *session,
+                         const struct repair_message *message)
 {
     struct slice wants = buf_slice(&session->wants), ranges = buf_slice(&session->want_ranges);
     struct repair_want want;
     struct key_range range;
-    uint64_t ignored;
+    uint64_t peer_knows;
     for (uint64_t i = 0; i < message->want_count; i++) {
-        bool walked = repair_want_next(&wants, &want) &&
-                      repair_range_next(&ranges, &range, &ignored);
-        if (!walked) return false;
-        if ((message->found.data[i / 8] >> i % 8 & 1) == 0)
-            repair_range_append(&session->lost, &range, 0);
+        if (!repair_want_next(&wants, &want)) return false;
+        if (!repair_range_next(&ranges, &range, &peer_knows)) return false;
+        bool found = (message->found.data[i / 8] >> i % 8 & 1) != 0;
+        if (!found) repair_range_append(&session->lost, &range, peer_knows);
+        bool tells = found && want.tags.size == 0 && peer_knows != 0;
+        if (tells && forget_absent(repair, &range, message->list) != STATUS_OK) return false;
     }
     session->want_count -= message->want_count;
     buf_consume(&session->wants, session->wants.size - wants.size);
@@ -758,7 +821,7 @@ static bool exchanged(struct repair *repair, struct repair_session *session,
         if (repair->env.merge(repair->env.context, key, &record) != STATUS_OK) return false;
         repair->counts.fetched_count++;
     }
-    return settle_wants(session, message);
+    return settle_wants(repair, session, message);
 }
 
 static void go_on(struct repair *repair, struct repair_session *session, uint64_t now_ms,
@@ -873,11 +936,8 @@ static enum status list_tags(struct repair *repair, uint64_t session, const stru
     query_iterator_close(iterator);
     *listed = status == STATUS_END && count <= REPAIR_LEAF_MAX;
     if (*listed) {
-        struct buf one = {.heap = repair->env.heap};
-        repair_range_append(&one, range, 0);
-        bool all = !one.failed && repair->env.is_complete(repair->env.context, buf_slice(&one));
-        buf_deinit(&one);
-        struct repair_part_list found = {all ? REPAIR_LISTED_ALL : REPAIR_LISTED, count, sum};
+        struct repair_part_list found = {
+            knows_all(repair, range) ? REPAIR_LISTED_ALL : REPAIR_LISTED, count, sum};
         repair_finding_append(list, &found);
         buf_append_slice(list, buf_slice(&parts));
         if (parts.failed) list->failed = true;
@@ -966,22 +1026,6 @@ static enum repair_verdict answer_compare(struct repair *repair, node_id from,
     return REPAIR_OK;
 }
 
-/* What is sent with the key, if it is. Both ascend, and `rest` goes on to where the key would be. */
-static bool find_sent(struct slice *rest, struct slice key, struct record *record)
-{
-    struct slice next, before = *rest;
-    while (repair_record_next(rest, &next, record)) {
-        int order = slice_compare(next, key);
-        if (order == 0) return true;
-        if (order > 0) {
-            *rest = before;
-            return false;
-        }
-        before = *rest;
-    }
-    return false;
-}
-
 /* What they sent has all that is here. */
 static bool is_newer(const struct repair *repair, struct slice key, const struct record *sent,
                      const struct record *here)
@@ -1021,13 +1065,16 @@ static enum status look_for(struct repair *repair, node_id from, uint64_t sessio
         struct record record, newer;
         struct slice key = query_iterator_key(iterator);
         status = query_iterator_record(iterator, &record);
+        if (status == STATUS_OK && repair->list.size > ANSWER_BYTES_MAX) status = STATUS_LIMIT;
         if (status != STATUS_OK) break;
         uint64_t hash = hash_of(repair, key, &record), tag = repair_tag(session, key, hash);
         bool is_it = whole || is_wanted(want->tags, tag);
         if (is_it && repair->env.owns_with(repair->env.context, from, key)) {
             left--;
             sum += hash;
-            bool has = find_sent(sent, key, &newer) && is_newer(repair, key, &newer, &record);
+            /* Of a whole range it is told as well what is not there. */
+            bool has = !whole && find_listed(sent, key, &newer) &&
+                       is_newer(repair, key, &newer, &record);
             if (!has) repair_record_append(&repair->list, key, &record);
             *count += !has;
         }

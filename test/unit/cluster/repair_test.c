@@ -1140,6 +1140,31 @@ TEST_CASE(nothing_is_compared_where_not_the_same_is_purged)
     }
 }
 
+/* Some bits of tags tell keys apart. Where they do not, who has all there is tells what it has, and what it lacks is
+ * deleted all the same. */
+TEST_CASE(what_a_peer_lacks_is_deleted_whatever_the_tags_of_others_are)
+{
+    enum { PURGED = 10, OTHERS = 12 };
+    for (int round = 0; round < 40; round++) {
+        struct world *world = world_create(2);
+        world->prng.state = test_seed + (uint64_t)round;
+        for (node_id id = 1; id <= 2; id++) world->stores[id].purged = PURGED;
+        world->stores[2].complete = true;
+        struct record old = record_of_set((struct version){PURGED, 1}, 1);
+        EXPECT(env_merge(&world->stores[1], SLICE_LITERAL("old"), &old) == STATUS_OK);
+        for (unsigned i = 0; i < OTHERS; i++) {
+            char key[8];
+            snprintf(key, sizeof key, "w%u.%u", i, round);
+            struct record record = record_of_set((struct version){PURGED + 1 + i, 1}, 1);
+            EXPECT(env_merge(&world->stores[2], slice_from_text(key), &record) == STATUS_OK);
+        }
+        EXPECT(run_session(world, 0));
+        EXPECT(!store_has(&world->stores[1], SLICE_LITERAL("old")));
+        EXPECT(store_has(&world->stores[1], SLICE_LITERAL("w0.0")) == (round == 0));
+        world_destroy(world);
+    }
+}
+
 TEST_MAIN(TEST(a_session_makes_two_stores_equal), TEST(all_of_a_store_goes_to_an_empty_one),
           TEST(complete_is_equal_whatever_the_network_does),
           TEST(words_of_any_length_fit_the_stack),
@@ -1159,4 +1184,5 @@ TEST_MAIN(TEST(a_session_makes_two_stores_equal), TEST(all_of_a_store_goes_to_an
           TEST(who_is_not_ready_for_all_says_so_and_is_asked_again_later),
           TEST(questions_about_what_is_not_shared_are_refused),
           TEST(what_a_peer_lacks_is_deleted_only_if_it_would_know),
+          TEST(what_a_peer_lacks_is_deleted_whatever_the_tags_of_others_are),
           TEST(nothing_is_compared_where_not_the_same_is_purged))
