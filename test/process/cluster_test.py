@@ -2,6 +2,7 @@
 """Nodes as members of a cluster: processes on loopback that are killed and started again."""
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -12,11 +13,18 @@ from node_process import NodeTest, Server
 
 
 def free_ports(count):
-    """Ports that nobody has; held at once, so that they differ."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    """Ports below those that the system gives to connections, or one of these may have them before their node does."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as bounds:
+        end = int(bounds.read().split()[0])
+    ports = []
+    while len(ports) < count:
+        port = random.randrange(end // 2, end)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        if port not in ports:
+            ports.append(port)
     return ports
 
 
