@@ -44,6 +44,7 @@ static void put_operation(struct buf *out, const struct request_operation *opera
     if (operation->client == 0) return;
     buf_append_varint(out, operation->number);
     buf_append_u8(out, (uint8_t)operation->attempt);
+    buf_append_u8(out, operation->moves);
     buf_append_varint(out, operation->map_number);
 }
 
@@ -317,6 +318,7 @@ static void get_operation(struct reader *reader, struct request_operation *opera
     operation->number = reader_varint(reader);
     if (operation->number == 0) reader->failed = true;
     operation->attempt = (enum operation_attempt)get_choice(reader, OPERATION_ATTEMPT_END);
+    operation->moves = reader_u8(reader);
     operation->map_number = reader_varint(reader);
 }
 

@@ -48,6 +48,7 @@ struct request_operation {
     uint64_t client; /* Drawn at random by each client; 0: the increment has no name. */
     uint64_t number; /* From 1, another for each operation, upwards. */
     enum operation_attempt attempt;
+    uint8_t moves;       /* From owner to owner, until it came to where it is. */
     uint64_t map_number; /* Of a map that was heard of before the first attempt; 0: of none. */
 };
 

@@ -693,6 +693,7 @@ static bool route_operation(struct replica *replica, struct flow *flow)
     struct shard shard =
         rangemap_shard(replica->map, rangemap_find(replica->map, flow->request.key));
     node_id owner = replica_operation_owner(shard_read_owners(&shard), operation);
+    operation->moves = 0;
     /* By other owners another one may have done it before. */
     if (operation->attempt == OPERATION_RETRY && shard.began > operation->map_number)
         operation->attempt = OPERATION_RECALL;

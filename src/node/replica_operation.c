@@ -2,7 +2,7 @@
  *
  *     key    00 'i' client (8, big-endian) number modulo REPLICA_OPERATIONS_MAX (2, big-endian)
  *     value  varint number, varint floor, hash of the word's key (8), version of the set and that of the
- *            increment, once it was acknowledged (8 + 2 each), state (1), moved to (2)
+ *            increment, once it was acknowledged (8 + 2 each), state (1), moved to (2), moves (1)
  *     key    00 'i'
  *     value  nothing: a client was forgotten
  *
@@ -49,6 +49,7 @@ static void note_encode(const struct note *note, struct buf *out)
     append_version(out, note->told.version);
     buf_append_u8(out, (uint8_t)note->told.state);
     buf_append_u16le(out, note->told.moved_to);
+    buf_append_u8(out, note->told.moves);
 }
 
 static enum status note_decode(struct slice bytes, struct note *note)
@@ -61,6 +62,7 @@ static enum status note_decode(struct slice bytes, struct note *note)
     note->told.version = read_version(&reader);
     unsigned state = reader_u8(&reader);
     note->told.moved_to = reader_u16le(&reader);
+    note->told.moves = reader_u8(&reader);
     bool valid = !reader.failed && reader_left(&reader) == 0 && note->number != 0 && state != 0 &&
                  state < OPERATION_STATE_END;
     note->told.state = (enum operation_state)state;
@@ -170,15 +172,20 @@ static enum status forget_oldest(struct replica *replica)
 
 /* --- Notes --- */
 
+/* Whether more of it may have been noted than is now. */
+static bool is_forgotten(struct replica *replica, const struct request_operation *operation)
+{
+    const struct operation_client *client = client_of(replica, operation->client);
+    return client == NULL ? replica->operations.forgot : operation->number < client->floor;
+}
+
 /* Of an increment that nothing is noted of. */
 static enum operation_answer answer_unnoted(struct replica *replica,
                                             const struct request_operation *operation)
 {
     if (operation->attempt == OPERATION_FIRST) return OPERATION_RUN;
     if (operation->attempt == OPERATION_RECALL) return OPERATION_UNKNOWN;
-    const struct operation_client *client = client_of(replica, operation->client);
-    bool forgot = client == NULL ? replica->operations.forgot : operation->number < client->floor;
-    return forgot ? OPERATION_UNKNOWN : OPERATION_RUN;
+    return is_forgotten(replica, operation) ? OPERATION_UNKNOWN : OPERATION_RUN;
 }
 
 /* Whether the record that stands is of the value it counted in. */
@@ -189,15 +196,35 @@ static bool counts_still(struct replica *replica, struct slice key, struct versi
            !record_is_expired(&record, replica->time.wall_ms) && version_equal(record.set, set);
 }
 
+/* The one that has this number's place; none: number 0. */
+static enum status look_up(struct replica *replica, const struct request_operation *operation,
+                           struct note *note)
+{
+    struct slice bytes;
+    *note = (struct note){0};
+    enum status status = local_get_newest(replica, note_key(replica, operation), &bytes);
+    if (status == STATUS_NOT_FOUND) return STATUS_OK;
+    return status == STATUS_OK ? note_decode(bytes, note) : status;
+}
+
+enum status replica_operation_noted(struct replica *replica, const struct request *request,
+                                    struct operation_note *out)
+{
+    struct note note;
+    enum status status = look_up(replica, &request->operation, &note);
+    if (status != STATUS_OK) return status;
+    *out = note.told;
+    bool known = note.number == request->operation.number &&
+                 !is_forgotten(replica, &request->operation);
+    return known ? STATUS_OK : STATUS_NOT_FOUND;
+}
+
 enum operation_answer replica_operation_look(struct replica *replica, const struct request *request,
                                              struct operation_note *out)
 {
     const struct request_operation *operation = &request->operation;
-    struct slice bytes;
-    struct note note = {0};
-    enum status status = local_get_newest(replica, note_key(replica, operation), &bytes);
-    if (status == STATUS_OK) status = note_decode(bytes, &note);
-    if (status != STATUS_OK && status != STATUS_NOT_FOUND) return OPERATION_UNKNOWN;
+    struct note note;
+    if (look_up(replica, operation, &note) != STATUS_OK) return OPERATION_UNKNOWN;
     if (planted(BUG_RETRY_COUNTED_TWICE)) return OPERATION_RUN;
     if (note.number > operation->number) return OPERATION_UNKNOWN;
     if (note.number < operation->number) return answer_unnoted(replica, operation);
@@ -205,6 +232,9 @@ enum operation_answer replica_operation_look(struct replica *replica, const stru
     *out = note.told;
     switch (note.told.state) {
     case OPERATION_MOVED:
+        /* From where it went, or further on, it comes back: here is a value that is newer still, in which it has not
+         * counted. What only took long on its way to here has moved less often. */
+        if (operation->moves > note.told.moves) return answer_unnoted(replica, operation);
         return OPERATION_ELSEWHERE;
     case OPERATION_COUNTED:
         return counts_still(replica, request->key, out->set) ? OPERATION_AGAIN : OPERATION_RUN;

@@ -645,11 +645,17 @@ struct operation_note {
     struct version version; /* OPERATION_ACKNOWLEDGED: that of its reply. */
     enum operation_state state;
     node_id moved_to;
+    uint8_t moves; /* Of the attempt that was noted. */
 };
 
 /* `*out` is what was noted of it, but with OPERATION_RUN, _UNKNOWN and _MISUSED. */
 enum operation_answer replica_operation_look(struct replica *replica, const struct request *request,
                                              struct operation_note *out);
+
+/* The note alone. Errors: STATUS_NOT_FOUND if there is none, a later number has its place, or a disk that was set
+ * back may have lost a later one. */
+enum status replica_operation_noted(struct replica *replica, const struct request *request,
+                                    struct operation_note *out);
 
 /* Notes in the batch under way what becomes of it. Errors: those of the store. */
 enum status replica_operation_note(struct replica *replica, const struct request *request,
@@ -875,6 +881,9 @@ bool replica_purge_is_complete(const struct replica *replica, const struct shard
 
 /* A complete owner lacks this record of ours. True: it is deleted, and forgotten here too. */
 bool replica_purge_forget(struct replica *replica, struct slice key, const struct record *record);
+
+/* What was purged where the write goes to, and what is known there. */
+void replica_purge_bound(const struct replica *replica, struct store_write *write);
 
 /* Joins what came from a peer, unless it is older than what is purged. */
 void replica_merge(struct replica *replica, struct slice key, const struct record *record,

@@ -285,7 +285,8 @@ static enum status note_operation(struct replica *replica, struct flow *flow,
                                   enum operation_state state)
 {
     const struct flow_write *write = &flow->write;
-    struct operation_note told = {write->set, write->version, state, write->move_to};
+    struct operation_note told = {write->set, write->version, state, write->move_to,
+                                  flow->request.operation.moves};
     return replica_operation_note(replica, &flow->request, &told);
 }
 
@@ -442,27 +443,58 @@ static void reply_over(struct replica *replica, struct flow *flow,
     replica_flow_end(replica, flow);
 }
 
-/* It went from here to an owner with a newer value, and from there, or further on, comes back: here is a value
- * that is newer still, in which it has not counted. Each move is a first attempt at where it goes to. */
-static bool comes_back(const struct flow *flow)
+/* The way that an attempt before it went. */
+static void go_the_same_way(struct replica *replica, struct flow *flow,
+                            const struct operation_note *noted)
 {
-    return !flow->from_client && flow->request.operation.attempt == OPERATION_FIRST;
+    struct request_operation *operation = &flow->request.operation;
+    if (operation->attempt == OPERATION_FIRST) operation->attempt = OPERATION_RETRY;
+    operation->moves = noted->moves;
+    move_once_durable(replica, flow, noted->moved_to);
+}
+
+static bool is_noted_as(const struct flow *flow, const struct operation_note *noted,
+                        enum operation_state state)
+{
+    return noted->state == state && version_equal(noted->set, flow->write.set) &&
+           noted->moves == flow->request.operation.moves;
+}
+
+/* Whether another attempt of the same increment went on since this one began: that one's outcome is the outcome, or
+ * it would count here and there. */
+static bool was_overtaken(struct replica *replica, struct flow *flow, bool has_quorum)
+{
+    struct operation_note noted;
+    if (!has_operation(&flow->request)) return false;
+    enum status status = replica_operation_noted(replica, &flow->request, &noted);
+    if (status == STATUS_OK && is_noted_as(flow, &noted, OPERATION_COUNTED)) return false;
+    if (status == STATUS_OK && is_noted_as(flow, &noted, OPERATION_ACKNOWLEDGED) && has_quorum)
+        return false;
+    if (status == STATUS_OK && noted.state == OPERATION_MOVED)
+        go_the_same_way(replica, flow, &noted);
+    else if (status == STATUS_OK && noted.state == OPERATION_ACKNOWLEDGED)
+        reply_over(replica, flow, &noted);
+    else
+        replica_fail(replica, flow, REQUEST_TIMED_OUT, STATUS_NOT_FOUND);
+    return true;
 }
 
 /* What became of it as far as is known here, or nothing did: false, it is to be done. */
 static bool answer_operation(struct replica *replica, struct flow *flow)
 {
-    struct operation_note noted;
+    struct operation_note noted = {0};
+    uint8_t *moves = &flow->request.operation.moves;
     switch (replica_operation_look(replica, &flow->request, &noted)) {
     case OPERATION_RUN:
+        if (noted.moves > *moves) *moves = noted.moves;
         return false;
     case OPERATION_AGAIN:
+        *moves = noted.moves;
         if (!has_enough(&flow->write, true) || tell_again(replica, flow) != STATUS_OK)
             replica_fail(replica, flow, REQUEST_TIMED_OUT, STATUS_BUSY);
         return true;
     case OPERATION_ELSEWHERE:
-        if (comes_back(flow)) return false;
-        move_once_durable(replica, flow, noted.moved_to);
+        go_the_same_way(replica, flow, &noted);
         return true;
     case OPERATION_OVER:
         reply_over(replica, flow, &noted);
@@ -512,8 +544,10 @@ static bool all_settled(const struct flow_write *write)
 static void progress(struct replica *replica, struct flow *flow)
 {
     struct flow_write *write = &flow->write;
-    if (!write->replied && write->own_durable && has_enough(write, false))
+    if (!write->replied && write->own_durable && has_enough(write, false)) {
+        if (was_overtaken(replica, flow, true)) return;
         reply(replica, flow, REQUEST_DONE, STATUS_OK);
+    }
     if (!write->replied && !has_enough(write, true))
         reply(replica, flow, REQUEST_TIMED_OUT, STATUS_BUSY);
     if (write->replied && all_settled(write)) replica_flow_end(replica, flow);
@@ -525,9 +559,9 @@ static void move_increment(struct replica *replica, struct flow *flow, node_id t
 {
     uint64_t now_ms = replica->time.now_ms;
     uint64_t left_ms = u64_max(flow->deadline_ms, now_ms) - now_ms;
-    /* The way itself takes nothing off its time: notes that lead in a circle would have it go round for ever. */
+    /* The way itself takes nothing off its time. */
     flow->deadline_ms = now_ms + left_ms / 2;
-    if (left_ms < 2)
+    if (left_ms < 2 || flow->request.operation.moves++ == UINT8_MAX)
         replica_fail(replica, flow, REQUEST_TIMED_OUT, STATUS_TIMEOUT);
     else
         replica_forward_to(replica, flow, to, 0x8000);
@@ -601,7 +635,7 @@ static void refused_as_stale(struct replica *replica, struct flow *flow, struct 
             target->state = TARGET_ACKED; /* What it has set anew came after. */
         } else if (!has_operation(&flow->request)) {
             move_increment(replica, flow, target->id);
-        } else {
+        } else if (!was_overtaken(replica, flow, false)) {
             write->move_to = target->id;
             flow->request.operation.attempt = OPERATION_FIRST; /* For that owner. */
             if (note_operation(replica, flow, OPERATION_MOVED) == STATUS_OK)

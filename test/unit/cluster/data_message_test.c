@@ -45,6 +45,7 @@ static void fill_request(struct request *request, enum request_kind kind, struct
             .client = 1 + prng_u64(prng) / 2,
             .number = 1 + prng_below(prng, 3000),
             .attempt = (enum operation_attempt)prng_below(prng, OPERATION_ATTEMPT_END),
+            .moves = (uint8_t)prng_below(prng, 256),
             .map_number = prng_below(prng, 300)};
     if (kind == REQUEST_SET && prng_one_in(prng, 2)) {
         request->expires_at = prng_below(prng, 1000);
@@ -236,6 +237,7 @@ static bool same_request(const struct request *a, const struct request *b)
            a->timeout_ms == b->timeout_ms && a->operation.client == b->operation.client &&
            a->operation.number == b->operation.number &&
            a->operation.attempt == b->operation.attempt &&
+           a->operation.moves == b->operation.moves &&
            a->operation.map_number == b->operation.map_number && a->set_count == b->set_count &&
            slice_equal(a->sets, b->sets);
 }

@@ -58,7 +58,11 @@ struct bench {
     bool mute[BENCH_NODES_MAX + 1][BENCH_PROTOCOLS]; /* What a node sends of a protocol is lost. */
     bool deaf[BENCH_NODES_MAX + 1][BENCH_PROTOCOLS]; /* What it would get. */
     uint64_t sent[BENCH_NODES_MAX + 1][BENCH_NODES_MAX + 1][BENCH_PROTOCOLS]; /* From, to. */
-    bool mapless[BENCH_NODES_MAX + 1]; /* Maps that it would get. */
+    bool mapless[BENCH_NODES_MAX + 1];                      /* Maps that it would get. */
+    bool stalled[BENCH_NODES_MAX + 1][BENCH_NODES_MAX + 1]; /* Goes to `late`. */
+    struct bench_message late[64];
+    size_t late_count;
+    struct buf late_bytes;
     struct bench_reply replies[BENCH_REPLIES_MAX];
     uint64_t now_ms, next_id, delivered;
     uint64_t halt_at; /* Nothing happens any more once so many were delivered; 0: never. */
@@ -91,6 +95,13 @@ static inline void bench_send(void *context, node_id to, struct slice bytes)
         return;
     if (bench->mapless[to] && protocol == PROTOCOL_TOPOLOGY && bytes.data[9] == TOPOLOGY_MAP)
         return;
+    if (bench->stalled[node->id][to]) {
+        EXPECT(bench->late_count < sizeof bench->late / sizeof *bench->late);
+        bench->late[bench->late_count++] =
+            (struct bench_message){node->id, to, bench->late_bytes.size, bytes.size};
+        buf_append_slice(&bench->late_bytes, bytes);
+        return;
+    }
     EXPECT(bench->queue_end < sizeof bench->queue / sizeof *bench->queue);
     bench->queue[bench->queue_end++] =
         (struct bench_message){node->id, to, bench->bytes.size, bytes.size};
@@ -301,6 +312,7 @@ static inline struct bench *bench_prepare(node_id node_count,
     heap_init(&bench->heap, 0);
     buf_init(&bench->bytes, &bench->heap);
     buf_init(&bench->trace, &bench->heap);
+    buf_init(&bench->late_bytes, &bench->heap);
     bench->node_count = node_count;
     bench_make_map(bench, settings, cuts);
     for (node_id id = 1; id <= node_count; id++) {
@@ -340,6 +352,7 @@ static inline void bench_destroy(struct bench *bench)
     rangemap_unref(bench->map);
     buf_deinit(&bench->bytes);
     buf_deinit(&bench->trace);
+    buf_deinit(&bench->late_bytes);
     EXPECT(heap_used_bytes(&bench->heap) == 0);
     free(bench);
 }

@@ -197,22 +197,134 @@ TEST_CASE(an_increment_that_comes_back_counts_in_the_newest_value)
     bench_destroy(bench);
 }
 
-/* As after a crash that took what node 2 did last: nobody knows, and nobody asks for ever. */
-TEST_CASE(notes_that_lead_in_a_circle_end_a_retry)
+/* A set that the others have not heard of. */
+static void set_alone(struct bench *bench, node_id at, double score)
+{
+    struct request request = {.kind = REQUEST_SET,
+                              .key = SLICE_LITERAL("w"),
+                              .score = score,
+                              .has_consistency = true,
+                              .consistency = CONSISTENCY_ONE,
+                              .timeout_ms = 1000};
+    for (node_id id = 1; id <= 4; id++) bench->cut[at][id] = true;
+    EXPECT(bench_do(bench, at, &request)->reply.outcome == REQUEST_DONE);
+    for (node_id id = 1; id <= 4; id++) bench->cut[at][id] = false;
+}
+
+/* Node 1 knows 50, and does it; node 2 and node 3 know newer values. */
+static struct bench *bench_of_three_values(void)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    bench_put(bench, 1, "w", 50);
+    bench_settle(bench);
+    for (node_id id = 1; id <= 3; id++) bench->mute[id][PROTOCOL_REPAIR] = true;
+    set_alone(bench, 2, 100);
+    set_alone(bench, 3, 200);
+    return bench;
+}
+
+/* Of what is stalled the only message arrives, and what it leads to. */
+static void release_to(struct bench *bench, node_id to)
+{
+    EXPECT(bench->late_count == 1 && bench->late[0].to == to);
+    struct bench_message message = bench->late[0];
+    bench->late_count = 0;
+    replica_message(bench->nodes[to].replica, bench_time(bench, to), message.from,
+                    slice_of(bench->late_bytes.data + message.at, message.size));
+    bench_settle(bench);
+}
+
+/* The first attempt hears from node 3, late, that it knows a newer value, and the second from node 2. */
+TEST_CASE(two_attempts_at_once_move_to_one_owner)
 {
     struct rangemap_settings settings = bench_settings(3, 2, 2);
     struct bench *bench = bench_create(4, &settings, NULL);
     uint64_t number = number_for(bench, 7, 1);
-    struct request request = increment(bench, 7, number, OPERATION_RETRY);
-    bench_put(bench, 1, "w", 50);
-    for (node_id id = 1; id <= 2; id++) {
-        struct operation_note moved = {.state = OPERATION_MOVED, .moved_to = 3 - id};
-        EXPECT(replica_operation_note(bench->nodes[id].replica, &request, &moved) == STATUS_OK);
-    }
-    EXPECT(add(bench, 4, 7, number, OPERATION_RETRY).outcome == REQUEST_TIMED_OUT);
-    for (node_id id = 1; id <= 4; id++) EXPECT(bench_stats(bench, id).flow_count == 0);
-    EXPECT(score_of(bench, 4) == 50);
+    struct request first = increment(bench, 7, number, OPERATION_FIRST);
+    struct request retry = increment(bench, 7, number, OPERATION_RETRY);
+    for (node_id id = 1; id <= 3; id++) bench->mute[id][PROTOCOL_REPAIR] = true;
+    bench->cut[2][1] = bench->cut[3][1] = true;
+    bench_put(bench, 2, "w", 200);
+    bench->cut[2][1] = bench->cut[3][1] = false;
+    bench->cut[1][2] = bench->stalled[3][1] = true;
+    uint64_t asks[2] = {bench_ask(bench, 1, &first)};
+    bench->cut[1][2] = bench->stalled[3][1] = false;
+    bench->cut[1][3] = true;
+    asks[1] = bench_ask(bench, 1, &retry);
+    bench->cut[1][3] = false;
+    EXPECT(bench_reply(bench, asks[0]) == NULL);
+    EXPECT(bench_reply(bench, asks[1])->reply.score == 201);
+    release_to(bench, 1);
+    EXPECT(bench_reply(bench, asks[0])->reply.score == 201);
+    for (node_id id = 1; id <= 3; id++) bench->mute[id][PROTOCOL_REPAIR] = false;
+    EXPECT(score_of(bench, 4) == 201);
     bench_destroy(bench);
+}
+
+/* Another attempt moved on while this one waited: it is not acknowledged in the older value. */
+TEST_CASE(an_attempt_that_was_overtaken_goes_the_same_way)
+{
+    struct bench *bench = bench_of_three_values();
+    uint64_t number = number_for(bench, 7, 1);
+    struct request first = increment(bench, 7, number, OPERATION_FIRST);
+    first.has_consistency = true;
+    first.consistency = CONSISTENCY_ONE;
+    struct request retry = increment(bench, 7, number, OPERATION_RETRY);
+    bench->nodes[1].frozen = true;
+    uint64_t ask = bench_ask(bench, 1, &first);
+    struct operation_note moved = {.state = OPERATION_MOVED, .moved_to = 3, .moves = 0};
+    EXPECT(replica_operation_note(bench->nodes[1].replica, &retry, &moved) == STATUS_OK);
+    bench->nodes[1].frozen = false;
+    bench_settle(bench);
+    EXPECT(bench_reply(bench, ask)->reply.score == 201);
+    EXPECT(add(bench, 4, 7, number, OPERATION_RETRY).score == 201);
+    bench_destroy(bench);
+}
+
+/* From node 1 to node 2, late; a retry meanwhile came to node 2, and from there to node 3. */
+TEST_CASE(a_move_that_took_long_is_not_one_that_comes_back)
+{
+    struct bench *bench = bench_of_three_values();
+    uint64_t number = number_for(bench, 7, 1);
+    struct request first = increment(bench, 7, number, OPERATION_FIRST);
+    bench->cut[1][3] = bench->stalled[2][1] = true;
+    bench_ask(bench, 1, &first);
+    bench->cut[1][3] = bench->stalled[2][1] = false;
+    bench->stalled[1][2] = true;
+    release_to(bench, 1);
+    bench->stalled[1][2] = false;
+    bench->cut[2][1] = true;
+    struct request retry = increment(bench, 7, number, OPERATION_RETRY);
+    bench_ask(bench, 1, &retry);
+    bench->cut[2][1] = false;
+    EXPECT(bench_peek(bench, 2, "w") == 201 && bench_peek(bench, 3, "w") == 201);
+    release_to(bench, 2);
+    for (node_id id = 1; id <= 3; id++) bench->mute[id][PROTOCOL_REPAIR] = false;
+    EXPECT(score_of(bench, 4) == 201);
+    bench_destroy(bench);
+}
+
+/* As after a crash that took what was not durable of the last visit: each was told to go to the other one. */
+TEST_CASE(notes_never_lead_in_a_circle)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    for (uint8_t moves = 0; moves < 3; moves++) {
+        struct bench *bench = bench_create(4, &settings, NULL);
+        uint64_t number = number_for(bench, 7, 1);
+        struct request request = increment(bench, 7, number, OPERATION_RETRY);
+        bench_put(bench, 1, "w", 50);
+        for (node_id id = 1; id <= 2; id++) {
+            struct operation_note moved = {
+                .state = OPERATION_MOVED, .moved_to = 3 - id, .moves = id == 1 ? 1 : moves};
+            EXPECT(replica_operation_note(bench->nodes[id].replica, &request, &moved) == STATUS_OK);
+        }
+        EXPECT(add(bench, 4, 7, number, OPERATION_RETRY).score == 51);
+        EXPECT(add(bench, 4, 7, number, OPERATION_RETRY).score == 51);
+        for (node_id id = 1; id <= 4; id++) EXPECT(bench_stats(bench, id).flow_count == 0);
+        EXPECT(score_of(bench, 4) == 51);
+        bench_destroy(bench);
+    }
 }
 
 TEST_CASE(what_is_not_known_for_sure_is_said_to_be_unknown)
@@ -304,7 +416,10 @@ TEST_MAIN(TEST(a_retry_counts_once_through_whatever_node_it_comes),
           TEST(an_increment_counts_once_in_each_value),
           TEST(an_increment_that_moved_counts_where_it_went),
           TEST(an_increment_that_comes_back_counts_in_the_newest_value),
-          TEST(notes_that_lead_in_a_circle_end_a_retry),
+          TEST(two_attempts_at_once_move_to_one_owner),
+          TEST(an_attempt_that_was_overtaken_goes_the_same_way),
+          TEST(a_move_that_took_long_is_not_one_that_comes_back),
+          TEST(notes_never_lead_in_a_circle),
           TEST(what_is_not_known_for_sure_is_said_to_be_unknown),
           TEST(clients_that_came_long_ago_are_forgotten_first_and_then_nothing_is_sure_of_them),
           TEST(a_retry_counts_once_when_memory_runs_out))
