@@ -156,15 +156,19 @@ bool replica_purge_is_complete(const struct replica *replica, const struct shard
     return true;
 }
 
+void replica_purge_bound(const struct replica *replica, struct store_write *write)
+{
+    const struct purge *purge = &replica->purge.purge;
+    if (planted(BUG_OLD_RECORD_TAKEN)) return;
+    write->purged_upto = purge_purged_at(purge, write->key);
+    write->knows_all = purge_known_at(purge, write->key) != 0;
+}
+
 void replica_merge(struct replica *replica, struct slice key, const struct record *record,
                    struct store_outcome *outcome)
 {
-    const struct purge *purge = &replica->purge.purge;
     struct store_write write = {.kind = STORE_MERGE, .key = key, .record = record};
-    if (!planted(BUG_OLD_RECORD_TAKEN)) {
-        write.purged_upto = purge_purged_at(purge, key);
-        write.knows_all = purge_known_at(purge, key) != 0;
-    }
+    replica_purge_bound(replica, &write);
     replica_store_write(replica, &write, outcome);
 }
 

@@ -53,10 +53,9 @@ static enum data_verdict apply(struct replica *replica, enum data_apply how,
         .record = &entry->record,
         .is_increment = how == DATA_APPLY_INCREMENT,
     };
-    if (how == DATA_APPLY_HINT || how == DATA_APPLY_JOIN)
-        replica_merge(replica, entry->key, &entry->record, &outcome);
-    else
-        replica_store_write(replica, &write, &outcome);
+    if (how == DATA_APPLY_HINT || how == DATA_APPLY_JOIN) write.kind = STORE_MERGE;
+    replica_purge_bound(replica, &write);
+    replica_store_write(replica, &write, &outcome);
     if (outcome.status == STATUS_STALE) *version = outcome.version;
     /* What comes twice finds itself. */
     *was_live = outcome.status == STATUS_OK && outcome.changed && outcome.was_live;

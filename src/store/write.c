@@ -217,57 +217,73 @@ static bool is_live(const struct store *store, const struct record *current,
            !record_is_expired(current, store->now_ms);
 }
 
-enum status store_merge(struct store *store, struct slice key, const struct record *record,
-                        bool logged, struct store_outcome *outcome)
+/* Has it a value that was set, and not only added to, before so much was purged? */
+static bool is_of_old_value(const struct record *record, hlc_time purged_upto)
+{
+    return !record->tombstone && record->set.time <= purged_upto &&
+           !version_equal(record->set, record->since);
+}
+
+/* Whether it is known here that the value was deleted. `current`: NULL where nothing stands. */
+static bool is_of_deleted_value(const struct store_write *write, const struct record *current)
+{
+    if (!write->knows_all || !is_of_old_value(write->record, write->purged_upto)) return false;
+    if (current == NULL) return true;
+    return !current->tombstone && version_compare(current->set, write->record->set) < 0;
+}
+
+/* Whether the value that stands may have been deleted: what comes is newer, and has it not. */
+static bool is_doubtful(const struct store_write *write, const struct record *current)
+{
+    return current != NULL && !write->knows_all && is_of_old_value(current, write->purged_upto) &&
+           !write->record->tombstone && write->record->version.time > write->purged_upto &&
+           version_compare(write->record->set, current->set) < 0;
+}
+
+/* Whether a record is one that was purged, or is known here already. */
+static bool is_purged(const struct store_write *write, const struct record *current)
+{
+    if (is_of_deleted_value(write, current)) return true;
+    if (write->record->version.time > write->purged_upto) return false;
+    if (current == NULL)
+        return write->knows_all || record_is_dead_by(write->record, write->purged_upto);
+    return write->knows_all && current->version.time > write->purged_upto;
+}
+
+/* `write`: what it came with; NULL: nothing was purged. */
+static enum status merge(struct store *store, const struct store_write *write, struct slice key,
+                         const struct record *record, bool logged, struct store_outcome *outcome)
 {
     struct place place;
-    struct record current;
+    struct record found;
     struct record joined;
 
-    enum status status = store_find(store, key, &place, &current);
+    enum status status = store_find(store, key, &place, &found);
     if (status != STATUS_OK) return status;
-    bool present = place.kind != PLACE_NOWHERE;
-    outcome->was_live = is_live(store, present ? &current : NULL, &place);
+    const struct record *current = place.kind == PLACE_NOWHERE ? NULL : &found;
+    outcome->was_live = is_live(store, current, &place);
+    if (write != NULL && is_purged(write, current)) return STATUS_OK;
 
     joined = *record;
-    if (present) {
-        status = record_join(&current, record, &store->scratch, &joined);
+    if (current != NULL && (write == NULL || !is_doubtful(write, current))) {
+        status = record_join(current, record, &store->scratch, &joined);
         if (status != STATUS_OK) return status;
     }
     if (planted(BUG_EXPIRY_IS_AN_EVENT) && record_is_expired(&joined, store->now_ms))
         joined = record_of_tombstone(joined.version);
     outcome->version = joined.version;
     outcome->score = record_score(&joined);
-    if (present && record_equal(&current, &joined)) return STATUS_OK;
+    if (current != NULL && record_equal(current, &joined)) return STATUS_OK;
 
     outcome->changed = true;
-    return logged ? apply(store, key, &joined, &place, &current, outcome)
-                  : store_install(store, key, &joined, &place, &current);
+    return logged ? apply(store, key, &joined, &place, &found, outcome)
+                  : store_install(store, key, &joined, &place, &found);
 }
 
-/* Whether a record is one that was purged, or is known here already. */
-static enum status find_purged(struct store *store, const struct store_write *write, bool *purged)
+enum status store_merge(struct store *store, struct slice key, const struct record *record,
+                        bool logged, struct store_outcome *outcome)
 {
-    struct place place;
-    struct record current;
-    *purged = false;
-    if (write->record->version.time > write->purged_upto) return STATUS_OK;
-    enum status status = store_find(store, write->key, &place, &current);
-    if (status != STATUS_OK) return status;
-    if (place.kind == PLACE_NOWHERE)
-        *purged = write->knows_all || record_is_dead_by(write->record, write->purged_upto);
-    else
-        *purged = write->knows_all && current.version.time > write->purged_upto;
-    return STATUS_OK;
-}
-
-static enum status write_merge(struct store *store, const struct store_write *write,
-                               struct store_outcome *outcome)
-{
-    bool purged;
-    enum status status = find_purged(store, write, &purged);
-    if (status != STATUS_OK || purged) return status;
-    return store_merge(store, write->key, write->record, true, outcome);
+    return merge(store, NULL, key, record, logged, outcome);
 }
 
 /* Whether `slots` has what the last addition in `added` made, or more. */
@@ -311,7 +327,11 @@ static enum status write_apply(struct store *store, const struct store_write *wr
     bool present = place.kind != PLACE_NOWHERE;
     hlc_time time = write->record->version.time;
 
-    if (present) {
+    if (is_of_deleted_value(write, present ? &current : NULL)) {
+        outcome->version = write->record->version;
+        return STATUS_STALE;
+    }
+    if (present && !is_doubtful(write, &current)) {
         status = record_join(&current, write->record, &store->scratch, &joined);
         if (status != STATUS_OK) return status;
         if (!survives(store, write, &current, &joined)) {
@@ -326,7 +346,7 @@ static enum status write_apply(struct store *store, const struct store_write *wr
             return STATUS_CLOCK_SKEW;
         store->clock.last = u64_max(store->clock.last, time);
     }
-    return store_merge(store, write->key, write->record, true, outcome);
+    return merge(store, write, write->key, write->record, true, outcome);
 }
 
 enum status store_forget(struct store *store, struct slice key, struct version version, bool logged,
@@ -476,7 +496,7 @@ static enum status resolve(struct store *store, const struct store_write *write,
     case STORE_INCREMENT:
         return write_local(store, write, outcome);
     case STORE_MERGE:
-        return write_merge(store, write, outcome);
+        return merge(store, write, write->key, write->record, true, outcome);
     case STORE_APPLY:
         return write_apply(store, write, outcome);
     case STORE_FORGET:

@@ -365,6 +365,100 @@ TEST_CASE(a_record_stamped_elsewhere_is_applied_unless_something_newer_hides_it)
     store_world_deinit(&world);
 }
 
+enum { OLD_BEGIN_MS = 1000000 };
+
+/* 0: none. */
+static struct version old_version(uint64_t at, uint16_t node)
+{
+    return at == 0 ? (struct version){0} : version_at(OLD_BEGIN_MS + at, node);
+}
+
+/* A value that was set at `set`, since a removal at `since`, and added to at `version`. */
+static struct record old_value(uint64_t since, uint64_t set, uint64_t version)
+{
+    struct record record = record_of_set(old_version(set, 2), 5);
+    record.since = old_version(since, 2);
+    record.version = old_version(version, 3);
+    if (since == set) { /* No value: only what was added. */
+        record.created = record.version;
+        record.score = 0;
+    }
+    record.slots = SLICE_LITERAL("ownernam"
+                                 "\1\0\0\0\0\0\0\0"
+                                 "\0\0\0\0\0\0\xf0\x3f");
+    return record;
+}
+
+/* Values that were set before so much was purged, at a replica that knows all of that and at one that does not. */
+TEST_CASE(a_value_that_may_have_been_deleted_is_not_joined)
+{
+    enum { TAKEN, JOINED, PASSED_OVER, REFUSED };
+    static const struct {
+        struct {
+            uint64_t since, set, version; /* 0: none; without a version nothing stands. */
+        } here, comes;
+        uint64_t purged;
+        bool knows_all;
+        int merged, applied;
+    } cases[] = {
+        /* Deleted, and made again by increments since: they know nothing of the old value. */
+        {{0, 10, 20}, {0, 0, 60}, 50, false, TAKEN, TAKEN},
+        {{0, 0, 60}, {0, 10, 20}, 50, true, PASSED_OVER, REFUSED},
+        /* A replica that was not told so joined them before. */
+        {{0, 10, 61}, {0, 0, 60}, 50, false, TAKEN, TAKEN},
+        {{0, 0, 60}, {0, 10, 61}, 50, true, PASSED_OVER, REFUSED},
+        {{0, 0, 0}, {0, 10, 61}, 50, true, PASSED_OVER, REFUSED},
+        /* Set so late that a removal would not be purged. */
+        {{0, 55, 61}, {0, 0, 60}, 50, false, PASSED_OVER, REFUSED},
+        {{0, 0, 60}, {0, 55, 61}, 50, true, TAKEN, TAKEN},
+        /* The same value, and one that is newer. */
+        {{0, 10, 20}, {0, 10, 60}, 50, true, TAKEN, TAKEN},
+        {{0, 10, 20}, {0, 10, 60}, 50, false, TAKEN, TAKEN},
+        {{0, 10, 20}, {0, 15, 60}, 50, false, JOINED, JOINED},
+        /* Who knows what was purged, and who comes from before it, have nothing to doubt. */
+        {{0, 10, 20}, {0, 0, 60}, 50, true, JOINED, REFUSED},
+        {{0, 10, 20}, {0, 0, 45}, 50, false, JOINED, REFUSED},
+        /* Only added to since a removal: it has no value that could be old. */
+        {{0, 0, 0}, {10, 10, 60}, 50, true, TAKEN, TAKEN},
+        {{10, 10, 60}, {0, 5, 61}, 50, false, JOINED, REFUSED},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (int kind = 0; kind < 2; kind++) {
+            struct store_world world;
+            struct store_options options = store_world_options();
+            EXPECT(store_world_init(&world, test_seed, &options) == STATUS_OK);
+            uint64_t sequence;
+            struct record here =
+                old_value(cases[i].here.since, cases[i].here.set, cases[i].here.version);
+            struct record comes =
+                old_value(cases[i].comes.since, cases[i].comes.set, cases[i].comes.version);
+            struct store_outcome outcome;
+            struct store_write write = {
+                .kind = STORE_MERGE, .key = SLICE_LITERAL("ns\0word"), .record = &here};
+            bool stands = cases[i].here.version != 0;
+            if (stands)
+                EXPECT(store_world_write(&world, &write, 1, &outcome, &sequence) == STATUS_OK);
+            write.kind = kind == 0 ? STORE_MERGE : STORE_APPLY;
+            write.is_increment = true;
+            write.record = &comes;
+            write.purged_upto = old_version(cases[i].purged, 0).time;
+            write.knows_all = cases[i].knows_all;
+            EXPECT(store_world_write(&world, &write, 1, &outcome, &sequence) == STATUS_OK);
+            int expected = kind == 0 ? cases[i].merged : cases[i].applied;
+            struct record is;
+            bool found = store_current(world.store, write.key, &is) == STATUS_OK;
+            int got = found && record_equal(&is, &comes)                        ? TAKEN
+                      : found != stands || (found && !record_equal(&is, &here)) ? JOINED
+                      : outcome.status == STATUS_STALE                          ? REFUSED
+                                                                                : PASSED_OVER;
+            if (got != expected)
+                fprintf(stderr, "case %zu, kind %d: %d, and not %d\n", i, kind, got, expected);
+            EXPECT(got == expected);
+            store_world_deinit(&world);
+        }
+    }
+}
+
 TEST_CASE(a_stamp_from_a_broken_clock_is_refused_but_not_one_above_what_stands)
 {
     struct store_world world;
@@ -455,6 +549,7 @@ TEST_CASE(forgetting_during_a_flush_without_memory_is_refused)
 }
 
 TEST_MAIN(TEST(a_record_stamped_elsewhere_is_applied_unless_something_newer_hides_it),
+          TEST(a_value_that_may_have_been_deleted_is_not_joined),
           TEST(a_stamp_from_a_broken_clock_is_refused_but_not_one_above_what_stands),
           TEST(a_removal_leaves_a_tombstone_where_another_replica_may_know_more),
           TEST(forgetting_during_a_flush_without_memory_is_refused),
