@@ -37,10 +37,13 @@ static unsigned sync_need(const struct owners *owners)
 }
 
 /* Enough next owners to read from, and any of them that were owners already would meet every write
- * that the owners acknowledged: these have nothing to catch up. */
+ * that the owners acknowledged: these have nothing to catch up. And of each write there are as many copies as one of
+ * the next owners leaves: whoever comes brings one, and whoever goes takes one away. */
 static bool stays_complete(const struct shard *shard)
 {
-    return shard->next.read_quorum >= sync_need(&shard->owners);
+    const struct owners *owners = &shard->owners, *next = &shard->next;
+    return next->read_quorum >= sync_need(owners) &&
+           owners->write_quorum + next->count >= next->write_quorum + owners->count;
 }
 
 bool replica_is_next_only(const struct shard *shard, node_id id)

@@ -317,10 +317,12 @@ static enum status unite_oldest(struct replica *replica)
 
 /* What is owned now and will not be under the map that follows stays ours until nobody goes by this
  * one. Takes the list of ranges. */
-static enum status keep_older(struct replica *replica, struct buf *now, struct slice then)
+static enum status keep_older(struct replica *replica, const struct rangemap *map, struct buf *now,
+                              struct slice then)
 {
     struct replica_topology *topology = &replica->topology;
-    uint64_t number = rangemap_identity(replica->map)->number;
+    /* Under maps between the two, which this node missed, others may take it for an owner as well. */
+    uint64_t number = rangemap_identity(map)->number - 1;
     if (ranges_cover(then, buf_slice(now))) return STATUS_OK;
     struct older_map *last =
         topology->older_count == 0 ? NULL : &topology->older[topology->older_count - 1];
@@ -345,7 +347,7 @@ static enum status note_owned(struct replica *replica, const struct rangemap *ma
     shares_ranges(shares, map, 0, &then);
     enum status status = buf_status(&now);
     if (status == STATUS_OK) status = buf_status(&then);
-    if (status == STATUS_OK) status = keep_older(replica, &now, buf_slice(&then));
+    if (status == STATUS_OK) status = keep_older(replica, map, &now, buf_slice(&then));
     buf_deinit(&now);
     buf_deinit(&then);
     return status;

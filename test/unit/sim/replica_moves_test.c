@@ -95,6 +95,59 @@ TEST_CASE(nodes_compare_what_both_share_by_different_maps)
     bench_destroy(bench);
 }
 
+/* Which shard it gives up next, having compared what it has: -1, none. */
+static int gives_up(struct bench *bench, node_id id)
+{
+    const struct replica *replica = replica_of(bench, id);
+    for (size_t i = 0; i < rangemap_shard_count(replica->map); i++) {
+        struct shard shard = rangemap_shard(replica->map, i);
+        if (shard.stage != SHARD_SWITCHED || !owners_contain(&shard.owners, id)) continue;
+        const struct filling *filling = replica_filling(replica, shard.low);
+        if (filling != NULL && filling->synced) return (int)i;
+    }
+    return -1;
+}
+
+/* Somebody may go by a map that this node missed, and take it for an owner still. */
+TEST_CASE(what_was_owned_stays_under_maps_that_a_node_missed)
+{
+    struct rangemap_settings settings = bench_settings(1, 1, 1);
+    struct bench *bench = bench_create(3, &settings, eight_cuts);
+    put_words(bench, 1, 26);
+    bench_join(bench);
+    node_id giver = 0;
+    int given = -1;
+    for (int turn = 0; turn < 2000 && given == -1; turn++) {
+        bench_pass(bench, 20);
+        giver = 1 + giver % 3;
+        given = gives_up(bench, giver);
+    }
+    EXPECT(given != -1);
+    const struct replica *replica = replica_of(bench, giver);
+    uint64_t before = number_at(bench, giver);
+    node_id other = 1 + giver % 3;
+    bench->mapless[giver] = bench->deaf[giver][PROTOCOL_REGISTER] = true;
+    struct shard shard;
+    for (int turn = 0; turn < 2000; turn++) {
+        bench_pass(bench, 20);
+        shard = rangemap_shard(replica_map(replica_of(bench, other)), (size_t)given);
+        if (!owners_contain(&shard.owners, giver)) break;
+    }
+    EXPECT(!owners_contain(&shard.owners, giver));
+    struct change change = stranger(2000);
+    replica_change(replica_of(bench, other), &change);
+    for (int turn = 0; turn < 2000 && number_at(bench, other) < before + 2; turn++)
+        bench_pass(bench, 20);
+    EXPECT(number_at(bench, giver) == before && number_at(bench, other) >= before + 2);
+    EXPECT(replica->topology.older_count == 0);
+    bench->mapless[giver] = bench->deaf[giver][PROTOCOL_REGISTER] = false;
+    for (int turn = 0; turn < 2000 && number_at(bench, giver) == before; turn++)
+        bench_pass(bench, 20);
+    EXPECT(replica->topology.older_count == 1);
+    EXPECT(replica->topology.older[0].number == number_at(bench, giver) - 1);
+    bench_destroy(bench);
+}
+
 /* A shard has gone to another node, and not everybody has said that they know. */
 TEST_CASE(a_start_knows_what_it_owned_under_older_maps)
 {
@@ -216,6 +269,27 @@ TEST_CASE(who_stays_as_the_only_owner_has_what_the_others_acknowledged)
     EXPECT(pass_until_stage(bench, 1, SHARD_STABLE));
     bench_pass(bench, 20000);
     EXPECT(bench_peek(bench, 3, "w") == 7 && bench_peek(bench, 1, "w") == -1);
+    bench_destroy(bench);
+}
+
+/* What node 1 and node 3 acknowledged would lie at node 1 alone once node 3 is gone. */
+TEST_CASE(who_stays_while_others_only_go_takes_the_copies_that_they_had)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_prepare(3, &settings, NULL);
+    struct change change = {.kind = CHANGE_SETTINGS, .settings = bench_settings(2, 2, 2)};
+    bench_change(bench, &change);
+    begin_move(bench, 1, 2, 0);
+    bench->mute[2][PROTOCOL_REPAIR] = bench->deaf[2][PROTOCOL_REPAIR] = true;
+    bench_start_all(bench);
+    keep_alone(bench, 1, 0, "w", 7);
+    keep_alone(bench, 3, 0, "w", 7);
+    bench_pass(bench, 20000);
+    EXPECT(stage_at(bench, 1) == SHARD_FILLING);
+    bench->mute[2][PROTOCOL_REPAIR] = bench->deaf[2][PROTOCOL_REPAIR] = false;
+    EXPECT(pass_until_stage(bench, 1, SHARD_SWITCHED));
+    EXPECT(bench_peek(bench, 1, "w") == 7 && bench_peek(bench, 2, "w") == 7);
+    EXPECT(pass_until_stage(bench, 1, SHARD_STABLE));
     bench_destroy(bench);
 }
 
@@ -771,9 +845,11 @@ TEST_CASE(a_generation_begins_with_nothing_acknowledged)
 
 TEST_MAIN(TEST(a_comparison_goes_on_over_maps_that_change_nothing_that_is_shared),
           TEST(nodes_compare_what_both_share_by_different_maps),
+          TEST(what_was_owned_stays_under_maps_that_a_node_missed),
           TEST(a_start_knows_what_it_owned_under_older_maps),
           TEST(a_next_owner_gets_what_others_are_owed_before_it_counts_as_filled),
           TEST(who_stays_as_the_only_owner_has_what_the_others_acknowledged),
+          TEST(who_stays_while_others_only_go_takes_the_copies_that_they_had),
           TEST(what_is_swept_in_many_turns_takes_one_slot),
           TEST(hints_that_fill_the_room_go_to_the_owners_of_their_keys),
           TEST(a_read_at_all_asks_those_that_go_while_one_that_comes_is_not_filled),
