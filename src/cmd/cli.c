@@ -11,6 +11,11 @@
         "consistency", "C", "one, quorum or all owners"                                            \
     }
 
+#define NO_WAIT                                                                                    \
+    {                                                                                              \
+        "no-wait", NULL, "prints the job and ends, instead of waiting for its end"                 \
+    }
+
 const struct cli_flag cli_global_flags[] = {
     {"url", "U", "address of a node; else TRIFECTA_URL, else http://127.0.0.1:8000"},
     {"ns", "NAME", "namespace; else the one called default"},
@@ -79,6 +84,42 @@ const struct cli_command cli_commands[] = {
     {"status", "", "prints whether the node is ready, and its figures", 0, 0, {{0}}, cli_status},
     {"nodes", "", "prints the members of the cluster, and how they are", 0, 0, {{0}}, cli_nodes},
     {"ring", "", "prints who owns which range of words", 0, 0, {{0}}, cli_ring},
+    {"drain",
+     "[NODE]",
+     "lets a node hand over its words and leave; the one that is asked, unless told",
+     0,
+     1,
+     {NO_WAIT},
+     cli_drain},
+    {"remove",
+     "NODE",
+     "takes a node that is lost out of the cluster, for good",
+     1,
+     1,
+     {NO_WAIT, {"force", NULL, "even if it is up, or acknowledged words may be lost with it"}},
+     cli_remove},
+    {"rebalance", "", "waits until every node has its share", 0, 0, {NO_WAIT}, cli_rebalance},
+    {"repair",
+     "",
+     "compares what the node has with all others that should have the same",
+     0,
+     0,
+     {NO_WAIT},
+     cli_repair},
+    {"recover",
+     "NODE...",
+     "goes on without nodes that are lost for good, when too few are left to decide that",
+     1,
+     64,
+     {{"force", NULL, "does it; without it what would be lost is told"}},
+     cli_recover},
+    {"jobs",
+     "[ID]",
+     "prints jobs of administration, or waits for one",
+     0,
+     1,
+     {NO_WAIT, {"cancel", NULL, "cancels it"}},
+     cli_jobs},
     {"bench",
      "[PREFIX...]",
      "searches as fast as the node answers, and prints how fast that is",

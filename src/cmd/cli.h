@@ -39,6 +39,7 @@ struct cli {
     bool escape;                /* Standard output is a terminal: control characters are escaped. */
     bool is_prompt;             /* Commands come from the prompt. */
     bool quiet;                 /* Says nothing of what goes wrong. */
+    bool keeps;                 /* Answers are for the command alone: --json does not print them. */
     struct heap heap;           /* For all that a command needs. */
     struct http_client *client; /* Made by the first request. */
 };
@@ -80,6 +81,12 @@ enum cli_exit cli_count(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_status(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_nodes(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_ring(struct cli *cli, const struct cli_arguments *arguments);
+enum cli_exit cli_drain(struct cli *cli, const struct cli_arguments *arguments);
+enum cli_exit cli_remove(struct cli *cli, const struct cli_arguments *arguments);
+enum cli_exit cli_rebalance(struct cli *cli, const struct cli_arguments *arguments);
+enum cli_exit cli_repair(struct cli *cli, const struct cli_arguments *arguments);
+enum cli_exit cli_recover(struct cli *cli, const struct cli_arguments *arguments);
+enum cli_exit cli_jobs(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_import(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_export(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_verify(struct cli *cli, const struct cli_arguments *arguments);

@@ -98,7 +98,7 @@ static enum cli_exit parse_answer(struct cli *cli, const struct http_response *r
         fprintf(stderr, "trifecta: %s did not answer in JSON; is it a trifecta node?\n", cli->url);
         return CLI_FAILED;
     }
-    if (cli->json) {
+    if (cli->json && !cli->keeps) {
         fwrite(response->body.data, 1, response->body.size, stdout);
         if (response->body.data[response->body.size - 1] != '\n') fputc('\n', stdout);
     }

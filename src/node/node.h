@@ -41,6 +41,14 @@ enum node_endpoint {
     NODE_NODES,
     NODE_NODE_RANGES,
     NODE_SEARCH_NODES,
+    NODE_ADMIN_DRAIN,
+    NODE_ADMIN_REMOVE,
+    NODE_ADMIN_REBALANCE,
+    NODE_ADMIN_REPAIR,
+    NODE_ADMIN_RECOVER,
+    NODE_ADMIN_JOBS,
+    NODE_ADMIN_JOB,
+    NODE_ADMIN_CANCEL,
     NODE_LIVE,
     NODE_READY,
     NODE_METRICS,
@@ -106,6 +114,12 @@ void node_reader_deinit(struct node_reader *reader);
 
 /* The endpoint for path and method. */
 enum node_endpoint node_route(const struct http_request *request);
+
+/* Whether it is about how the cluster is run: docs/reference/http.md, "Administration". */
+static inline bool node_is_admin(enum node_endpoint endpoint)
+{
+    return endpoint >= NODE_ADMIN_DRAIN && endpoint <= NODE_ADMIN_CANCEL;
+}
 
 /* What stands in the path of a request where its route has {id}; empty where it has none. */
 struct slice node_path_id(const struct http_request *request);

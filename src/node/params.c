@@ -1,5 +1,7 @@
 #include "node/params.h"
 
+#include <string.h>
+
 #include "core/key.h"
 #include "core/limits.h"
 #include "proto/url.h"
@@ -111,6 +113,55 @@ static enum status read_consistency(struct reading *reading, struct slice value)
                   "consistency is one, quorum or all");
 }
 
+bool node_id_read(struct slice text, node_id *out)
+{
+    uint32_t id = 0;
+    if (text.size == 0 || text.size > 5) return false;
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9') return false;
+        id = id * 10 + (text.data[i] - '0');
+    }
+    if (id < 1 || id > NODE_ID_MAX) return false;
+    *out = (node_id)id;
+    return true;
+}
+
+static enum status read_node(struct reading *reading, struct slice value)
+{
+    if (node_id_read(value, &reading->params->node)) return STATUS_OK;
+    return refuse(reading, PROBLEM_INVALID_PARAMETER, "node",
+                  "node is the id of a node, a whole number from 1 to 65535");
+}
+
+static enum status read_force(struct reading *reading, struct slice value)
+{
+    reading->params->force = slice_equal(value, SLICE_LITERAL("true"));
+    if (reading->params->force || slice_equal(value, SLICE_LITERAL("false"))) return STATUS_OK;
+    return refuse(reading, PROBLEM_INVALID_PARAMETER, "force", "force is true or false");
+}
+
+static enum status read_lost(struct reading *reading, struct slice value)
+{
+    struct node_params *params = reading->params;
+    for (bool last = false; !last;) {
+        const uint8_t *comma = value.size == 0 ? NULL : memchr(value.data, ',', value.size);
+        size_t size = comma == NULL ? value.size : (size_t)(comma - value.data);
+        node_id *id = &params->lost[params->lost_count];
+        bool valid = params->lost_count < NODE_LOST_MAX &&
+                     node_id_read(slice_prefix(value, size), id) &&
+                     (params->lost_count == 0 || id[-1] < *id);
+        if (!valid)
+            return refuse(
+                reading, PROBLEM_INVALID_PARAMETER, "lost",
+                "lost is ids of nodes, ascending, each once, with commas between them, at "
+                "most 64");
+        params->lost_count++;
+        last = comma == NULL;
+        value = slice_from(value, last ? value.size : size + 1);
+    }
+    return STATUS_OK;
+}
+
 static const struct {
     struct slice name;
     enum node_param param;
@@ -124,6 +175,9 @@ static const struct {
     {SLICE_INITIALIZER("word"), NODE_PARAM_WORD, read_word},
     {SLICE_INITIALIZER("format"), NODE_PARAM_FORMAT, read_format},
     {SLICE_INITIALIZER("consistency"), NODE_PARAM_CONSISTENCY, read_consistency},
+    {SLICE_INITIALIZER("node"), NODE_PARAM_NODE, read_node},
+    {SLICE_INITIALIZER("force"), NODE_PARAM_FORCE, read_force},
+    {SLICE_INITIALIZER("lost"), NODE_PARAM_LOST, read_lost},
 };
 
 /* The name of a parameter that is not ours, for the refusal; NULL when it is not UTF-8. */

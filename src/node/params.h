@@ -22,7 +22,12 @@ enum node_param {
     NODE_PARAM_WORD = 1 << 5,
     NODE_PARAM_FORMAT = 1 << 6,
     NODE_PARAM_CONSISTENCY = 1 << 7,
+    NODE_PARAM_NODE = 1 << 8,
+    NODE_PARAM_FORCE = 1 << 9,
+    NODE_PARAM_LOST = 1 << 10,
 };
+
+enum { NODE_LOST_MAX = 64 }; /* Nodes that one recovery gives up. */
 
 struct node_params {
     unsigned given;                   /* Of enum node_param. */
@@ -31,6 +36,10 @@ struct node_params {
     enum cursor_sort sort;
     enum node_format format;
     enum consistency consistency; /* If it is given. */
+    node_id node;                 /* 0: not given. */
+    bool force;
+    node_id lost[NODE_LOST_MAX]; /* Ascending, each once. */
+    size_t lost_count;
 };
 
 struct node_param_error {
@@ -38,6 +47,9 @@ struct node_param_error {
     const char *field;
     const char *detail;
 };
+
+/* The id of a node, 1 to NODE_ID_MAX, in decimal digits; false: it is none. */
+bool node_id_read(struct slice text, node_id *out);
 
 /* Reads `query`; only parameters in `allowed` may stand there, each once.
  *

@@ -20,7 +20,8 @@ void node_question_deinit(struct node_question *question)
 
 static bool is_of_cluster(enum node_endpoint endpoint)
 {
-    return endpoint == NODE_NODES || endpoint == NODE_NODE_RANGES || endpoint == NODE_SEARCH_NODES;
+    return endpoint == NODE_NODES || endpoint == NODE_NODE_RANGES ||
+           endpoint == NODE_SEARCH_NODES || node_is_admin(endpoint);
 }
 
 bool node_is_question(enum node_endpoint endpoint)
@@ -82,27 +83,53 @@ static bool ask_count(struct asking *asking, struct request *request)
 /* The id of a node, or `all`, which is 0. */
 static bool read_node(struct slice text, node_id *out)
 {
-    uint32_t id = 0;
     *out = 0;
-    if (slice_equal(text, SLICE_LITERAL("all"))) return true;
-    if (text.size == 0 || text.size > 5) return false;
-    for (size_t i = 0; i < text.size; i++) {
-        if (text.data[i] < '0' || text.data[i] > '9') return false;
-        id = id * 10 + (text.data[i] - '0');
-    }
-    *out = (node_id)id;
-    return id >= 1 && id <= NODE_ID_MAX;
+    return slice_equal(text, SLICE_LITERAL("all")) || node_id_read(text, out);
 }
 
-static bool ask_of_cluster(struct asking *asking, enum node_endpoint endpoint,
-                           struct request *request, node_id *node)
+static unsigned params_of(enum node_endpoint endpoint)
 {
-    unsigned allowed = endpoint == NODE_SEARCH_NODES ? NODE_PARAM_NS | NODE_PARAM_Q : 0;
-    if (!asking_read_params(asking, allowed)) return false;
-    if (endpoint == NODE_NODE_RANGES && !read_node(node_path_id(asking->request), node)) {
+    switch (endpoint) {
+    case NODE_SEARCH_NODES:
+        return NODE_PARAM_NS | NODE_PARAM_Q;
+    case NODE_ADMIN_DRAIN:
+        return NODE_PARAM_NODE;
+    case NODE_ADMIN_REMOVE:
+        return NODE_PARAM_NODE | NODE_PARAM_FORCE;
+    case NODE_ADMIN_RECOVER:
+        return NODE_PARAM_LOST | NODE_PARAM_FORCE;
+    default:
+        return 0;
+    }
+}
+
+/* Administration takes its parameters as all other routes do. */
+static bool has_body(const struct http_request *http)
+{
+    return http->body == HTTP_BODY_CHUNKED ||
+           (http->body == HTTP_BODY_LENGTH && http->content_length > 0);
+}
+
+static bool ask_of_cluster(struct asking *asking, struct node_question *question,
+                           struct request *request)
+{
+    enum node_endpoint endpoint = question->endpoint;
+    if (!asking_read_params(asking, params_of(endpoint))) return false;
+    struct slice id = node_path_id(asking->request);
+    if (endpoint == NODE_NODE_RANGES && !read_node(id, &question->node)) {
         asking_refuse(asking, PROBLEM_NOT_FOUND,
                       "there is no such node: a number from 1 to 65535, or all, was expected",
                       NULL);
+        return false;
+    }
+    if (node_is_admin(endpoint) && has_body(asking->request)) {
+        asking_refuse(asking, PROBLEM_BAD_REQUEST,
+                      "administration takes parameters in the target, and no body", NULL);
+        return false;
+    }
+    if (endpoint == NODE_ADMIN_JOB || endpoint == NODE_ADMIN_CANCEL) {
+        if (job_id_read(id, &question->job)) return true;
+        asking_refuse(asking, PROBLEM_NOT_FOUND, "there is no such job", NULL);
         return false;
     }
     if (endpoint != NODE_SEARCH_NODES) return true;
@@ -125,8 +152,9 @@ bool node_question_read(struct node_question *question, struct node_reader *read
     };
     bool asks;
     question->node = 0;
+    question->endpoint = endpoint;
     if (is_of_cluster(endpoint))
-        asks = ask_of_cluster(&asking, endpoint, &request, &question->node);
+        asks = ask_of_cluster(&asking, question, &request);
     else if (endpoint == NODE_WORD_GET)
         asks = ask_get(&asking, &request);
     else if (endpoint == NODE_COUNT)
@@ -144,7 +172,6 @@ bool node_question_read(struct node_question *question, struct node_reader *read
     if (status != STATUS_OK) return false;
     request.has_consistency = (asking.params.given & NODE_PARAM_CONSISTENCY) != 0;
     request.consistency = asking.params.consistency;
-    question->endpoint = endpoint;
     question->reply = asking.reply;
     if (question_keep(question, &request, &asking.params) == STATUS_OK) return true;
     asking_refuse_status(&asking, STATUS_NOMEM);
@@ -209,13 +236,15 @@ void node_question_answer(struct node_question *question, struct node_reader *re
         .out = out,
     };
     const char *detail;
-    if (question->outcome != REQUEST_DONE) {
+    if (question->refused) {
+        asking_refuse(&asking, question->refusal, question->detail, NULL);
+    } else if (question->outcome != REQUEST_DONE) {
         enum problem_code code = question_problem(question, &detail);
         bool no_word = question->outcome == REQUEST_ABSENT && question->node == 0;
         asking_refuse(&asking, code, detail, no_word ? "word" : NULL);
     } else if (is_of_cluster(question->endpoint)) {
-        node_answer(reader, &asking.reply, 200, "application/json", buf_slice(&question->entries),
-                    out);
+        node_answer(reader, &asking.reply, question->http_status == 0 ? 200 : question->http_status,
+                    "application/json", buf_slice(&question->entries), out);
     } else if (question->endpoint == NODE_WORD_GET) {
         answer_get(&asking, question);
     } else if (question->endpoint == NODE_COUNT) {

@@ -9,16 +9,20 @@
 #pragma once
 
 #include "cluster/request.h"
+#include "node/jobs.h"
 #include "node/node.h"
 #include "node/params.h"
+
+enum { QUESTION_DETAIL_BYTES = 320 };
 
 struct node_question {
     struct heap *heap;
     enum node_endpoint endpoint;
     struct request
-        request;  /* Its slices lie in `kept`; its kind is 0 when the cluster itself is asked
+        request;       /* Its slices lie in `kept`; its kind is 0 when the cluster itself is asked
                                about: see node/topology.h. */
-    node_id node; /* NODE_NODE_RANGES: whose; 0: everybody's. */
+    node_id node;      /* NODE_NODE_RANGES: whose; 0: everybody's. */
+    struct job_id job; /* NODE_ADMIN_JOB, NODE_ADMIN_CANCEL: which. */
     struct node_reply reply;
     struct node_params params; /* Alike. */
     struct buf kept;
@@ -29,6 +33,12 @@ struct node_question {
     struct buf entries; /* Packed (cluster/data_message.h); or the body of the answer. */
     uint64_t count;
     bool more;
+
+    /* Of what is asked about the cluster itself (node/admin.h). */
+    uint16_t http_status; /* 0: 200. */
+    bool refused;         /* By `refusal`, in the words of `detail`. */
+    enum problem_code refusal;
+    char detail[QUESTION_DETAIL_BYTES];
 };
 
 void node_question_init(struct node_question *question, struct heap *heap);

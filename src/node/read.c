@@ -141,6 +141,18 @@ void node_read(struct node_reader *reader, enum node_endpoint endpoint,
     case NODE_SEARCH_NODES:
         asking_refuse(&asking, PROBLEM_NOT_FOUND, "the node is alone: it is in no cluster", NULL);
         break;
+    case NODE_ADMIN_DRAIN:
+    case NODE_ADMIN_REMOVE:
+    case NODE_ADMIN_REBALANCE:
+    case NODE_ADMIN_REPAIR:
+    case NODE_ADMIN_RECOVER:
+        asking_refuse(&asking, PROBLEM_CONFLICT, "the node is alone: it is in no cluster", NULL);
+        break;
+    case NODE_ADMIN_JOBS:
+    case NODE_ADMIN_JOB:
+    case NODE_ADMIN_CANCEL:
+        asking_refuse(&asking, PROBLEM_NOT_FOUND, "the node is alone: it is in no cluster", NULL);
+        break;
     case NODE_LIVE:
         live(&asking);
         break;

@@ -153,10 +153,15 @@ void topology_answer(const struct replica *replica, struct node_question *questi
         rangemap_find_prefix(replica->map, question->request.key, &first, &end);
     json_write_object_begin(&writer);
     write_map(replica, &writer);
-    if (question->endpoint == NODE_NODES)
+    if (question->endpoint == NODE_NODES) {
+        write_number(&writer, "replication_factor",
+                     rangemap_settings(replica->map)->replication_factor);
+        write_number(&writer, "effective_replication_factor",
+                     rangemap_effective_factor(replica->map));
         write_nodes(replica, &writer);
-    else
+    } else {
         write_ranges(replica, &writer, first, end, question->node);
+    }
     json_write_object_end(&writer);
     if (buf_status(&question->entries) == STATUS_OK) return;
     question->outcome = REQUEST_REFUSED;

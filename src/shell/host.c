@@ -138,13 +138,19 @@ static void tell_gone(struct host *host)
 
 /* --- Becoming a member --- */
 
+/* A recovery draws the low half of the id anew, and the number of the generation is the replica's to compare:
+ * who was left behind has to be told, and who comes back from before has to hear of it. */
+static uint64_t cluster_of(const struct rangemap_identity *identity)
+{
+    return identity->generation_id | UINT32_MAX;
+}
+
 static void introduce(struct host *host)
 {
     const struct rangemap_identity *identity = rangemap_identity(replica_map(host->replica));
     struct identity self = replica_identity(host->replica);
     peers_introduce(host->peers, &(struct peer_hello){
-                                     .cluster = identity->generation_id,
-                                     .generation = identity->generation,
+                                     .cluster = cluster_of(identity),
                                      .id = self.id,
                                      .incarnation = self.incarnation,
                                      .boot = self.boot,
@@ -366,6 +372,7 @@ static void host_turn(void *context)
         note_map(host);
         note_part(host);
         note_facts(host, time.now_ms);
+        host_works_look(host);
     }
     host_works_go_on(host);
     host_works_return(host);

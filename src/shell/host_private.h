@@ -5,6 +5,7 @@
 #include <uv.h>
 
 #include "cluster/request.h"
+#include "node/jobs.h"
 #include "node/replica.h"
 #include "shell/host.h"
 #include "shell/peers.h"
@@ -18,6 +19,7 @@ struct host_works {
     struct host_work *loads_first, **loads_end;     /* All loads, in their order. */
     struct host_operation *operations;              /* At the replica. */
     size_t under_way;
+    size_t command_count; /* Commands among the operations, which wait for the map. */
     struct engine_write *done_first, *done_last; /* To be handed back. */
 };
 
@@ -51,6 +53,7 @@ struct host {
     size_t gone_count;
 
     struct host_works works;
+    struct jobs jobs;
 
     uint64_t facts_ms;     /* When they were looked at last. */
     pthread_mutex_t mutex; /* Guards `facts`. */
@@ -66,6 +69,9 @@ void host_works_submit(struct host *host, struct engine_write *list);
 
 /* Begins what there is room for. */
 void host_works_go_on(struct host *host);
+
+/* Looks at jobs and commands. After each turn of the replica. */
+void host_works_look(struct host *host);
 
 /* The replica's reply. */
 void host_works_reply(void *context, uint64_t id, const struct request_reply *reply);

@@ -5,6 +5,7 @@
  *     load       sets alone: sorted by key, of equal keys the last, in pieces of as much as a LOAD
  *                may hold. Of one owner's loads the next begins when the one before has ended
  *     question   one request
+ *     command    of administration: looked at after each turn of the replica until it has an answer
  *
  * Replies come from within the replica, which must not be called then: so they only note. */
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "cluster/data_message.h"
+#include "node/admin.h"
 #include "node/batch.h"
 #include "node/question.h"
 #include "node/topology.h"
@@ -31,6 +33,7 @@ struct host_operation {
     struct host *host;
     struct host_work *work;
     size_t first, end; /* Writes of the work, or places of its order. */
+    uint64_t until_ms; /* Of a command; 0: it is none. */
     struct host_operation *next, **at;
 };
 
@@ -185,8 +188,6 @@ void host_works_reply(void *context, uint64_t id, const struct request_reply *re
     operation_end(operation);
 }
 
-/* --- Beginning --- */
-
 static bool is_full(const struct host *host)
 {
     return host->works.under_way >= HOST_UNDER_WAY_MAX;
@@ -200,10 +201,54 @@ static void refuse(struct host_work *work, size_t first, size_t end)
         note(work->write, work->order == NULL ? i : work->order[i], &reply);
 }
 
+/* --- Commands --- */
+
+static void begin_command(struct host *host, struct host_work *work)
+{
+    struct node_question *question = work->write->question;
+    struct replica_time time = host_time();
+    struct host_operation *operation = operation_begin(host, work, 0, 1);
+    if (operation == NULL) {
+        node_question_take(
+            question, &(struct request_reply){.outcome = REQUEST_REFUSED, .status = STATUS_NOMEM});
+        return;
+    }
+    operation->until_ms = time.now_ms + question->request.timeout_ms;
+    if (admin_begin(&host->jobs, host->replica, time, question) == ADMIN_ENDED)
+        operation_end(operation);
+    else
+        host->works.command_count++;
+}
+
+void host_works_look(struct host *host)
+{
+    struct replica_time time = host_time();
+    struct host_operation *operation = host->works.operations, *next;
+    jobs_look(&host->jobs, host->replica, time);
+    for (size_t left = host->works.command_count; left > 0; operation = next) {
+        next = operation->next;
+        if (operation->until_ms == 0) continue;
+        left--;
+        struct node_question *question = operation->work->write->question;
+        if (admin_go_on(&host->jobs, host->replica, time, question) == ADMIN_WAITS) {
+            if (time.now_ms < operation->until_ms) continue;
+            admin_give_up(host->replica, question);
+        }
+        host->works.command_count--;
+        operation_end(operation);
+    }
+}
+
+/* --- Beginning --- */
+
 static void begin_question(struct host *host, struct host_work *work)
 {
     struct node_question *question = work->write->question;
     work->begun = 1;
+    if (node_is_admin(question->endpoint)) {
+        begin_command(host, work);
+        return;
+    }
     if (question->request.kind == 0) {
         topology_answer(host->replica, question);
         return;
@@ -412,8 +457,11 @@ void host_works_submit(struct host *host, struct engine_write *list)
 static void answer_rest(struct host_work *work)
 {
     struct request_reply reply = {.outcome = REQUEST_NO_HEALTHY_OWNER, .status = STATUS_BUSY};
-    if (work->write->question != NULL && work->begun < work->total)
-        node_question_take(work->write->question, &reply);
+    struct node_question *question = work->write->question;
+    if (question != NULL && work->begun < work->total) {
+        node_question_take(question, &reply);
+        if (node_is_admin(question->endpoint)) admin_refuse_without(question);
+    }
     for (size_t i = work->begun; work->write->question == NULL && i < work->total; i++)
         note(work->write, work->order == NULL ? i : work->order[i], &reply);
     work->begun = work->total;
@@ -430,6 +478,7 @@ void host_works_cancel(struct host *host)
         maybe_end(host, work);
     }
     works->waiting_end = &works->waiting_first;
+    works->command_count = 0;
     while (works->operations != NULL)
         host_works_reply(NULL, (uint64_t)(uintptr_t)works->operations, &unknown);
 }
