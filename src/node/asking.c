@@ -1,6 +1,8 @@
 #include "node/asking.h"
 
 #include "core/key.h"
+#include "node/own_ranges.h"
+#include "store/view.h"
 
 void asking_refuse(struct asking *asking, enum problem_code code, const char *detail,
                    const char *field)
@@ -10,6 +12,11 @@ void asking_refuse(struct asking *asking, enum problem_code code, const char *de
 
 void asking_refuse_status(struct asking *asking, enum status status)
 {
+    /* Another owner's file is not damaged. */
+    if (asking->own != NULL && status == STATUS_CORRUPT) {
+        asking->handed_on = true;
+        return;
+    }
     asking_refuse(asking, node_problem_of(status),
                   status == STATUS_CORRUPT ? "a data file is damaged; /ready names it" : NULL,
                   NULL);
@@ -26,6 +33,25 @@ bool asking_read_params(struct asking *asking, unsigned allowed)
     else
         asking_refuse_status(asking, status);
     return false;
+}
+
+bool asking_is_own(struct asking *asking, struct slice key, bool is_prefix)
+{
+    struct node_reader *reader = asking->reader;
+    if (asking->own == NULL) return true;
+    buf_clear(&reader->headers);
+    /* What is wrong with a token is said by whoever is asked in our place. */
+    enum status status = node_read_token(reader, asking->request, &reader->headers);
+    struct own_read read = {
+        .key = key,
+        .is_prefix = is_prefix,
+        .has_consistency = (asking->params.given & NODE_PARAM_CONSISTENCY) != 0,
+        .consistency = asking->params.consistency,
+        .token = buf_slice(&reader->headers),
+    };
+    asking->handed_on = status != STATUS_OK ||
+                        !own_ranges_admit(asking->own, &read, asking->view->sequence);
+    return !asking->handed_on;
 }
 
 struct query asking_query(const struct asking *asking)

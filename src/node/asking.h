@@ -15,6 +15,10 @@ struct asking {
     uint64_t now_ms;
     struct buf *out;
     struct node_params params;
+
+    /* Of a member that answers by itself; NULL: whatever the view holds is the answer. */
+    const struct own_ranges *own;
+    bool handed_on; /* It does not: nothing is said. */
 };
 
 /* --- asking.c --- */
@@ -28,6 +32,10 @@ bool asking_read_params(struct asking *asking, unsigned allowed);
 
 /* Turns `q` into a prefix of keys, in `reader->prefix`. */
 enum status asking_read_prefix(struct asking *asking);
+
+/* Whether this node answers, for the key, or all keys with the prefix. False: nothing is to be said. The
+ * parameters are read. */
+bool asking_is_own(struct asking *asking, struct slice key, bool is_prefix);
 
 struct query asking_query(const struct asking *asking);
 

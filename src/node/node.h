@@ -59,6 +59,8 @@ enum node_endpoint {
 
 enum { NODE_LATENCY_BUCKET_COUNT = 14 };
 
+struct own_ranges; /* node/own_ranges.h */
+
 /* Counted by one thread, read by any. */
 struct node_counters {
     _Atomic uint64_t requests[NODE_ENDPOINT_COUNT];
@@ -67,6 +69,7 @@ struct node_counters {
     _Atomic uint64_t latency_us_sum[NODE_ENDPOINT_COUNT];
     _Atomic uint64_t cache_hits, cache_misses;
     _Atomic uint64_t walk_hits, walk_misses;
+    _Atomic uint64_t reads_local, reads_coordinated; /* Of a member: see node_read_own(). */
     _Atomic uint64_t connections_opened, connections_closed;
     _Atomic uint64_t bytes_in, bytes_out;
 };
@@ -133,6 +136,16 @@ void node_reader_set_time(struct node_reader *reader, uint64_t now_ms);
 void node_read(struct node_reader *reader, enum node_endpoint endpoint,
                const struct http_request *request, const struct view *view, uint64_t now_ms,
                const struct node_facts *facts, struct buf *out);
+
+/* The same for a member of a cluster, of what it may answer by itself: `own` is what stood when `view` did.
+ * False: nothing was appended, and the replica is to be asked (node/question.h): because the own view is not
+ * enough, or because a file of it is damaged, which another node's is not. */
+bool node_read_own(struct node_reader *reader, enum node_endpoint endpoint,
+                   const struct http_request *request, const struct view *view, uint64_t now_ms,
+                   const struct own_ranges *own, struct buf *out);
+
+/* Whether node_read_own() is about the endpoint at all. */
+bool node_may_read_own(enum node_endpoint endpoint);
 
 /* --- For the files of this layer and the shell's own refusals --- */
 

@@ -26,6 +26,7 @@ static void count(struct asking *asking)
     uint64_t words = 0;
     struct query query = asking_query(asking);
     enum status status = asking_read_prefix(asking);
+    if (status == STATUS_OK && !asking_is_own(asking, buf_slice(&reader->prefix), true)) return;
     if (status == STATUS_OK) status = query_count(&query, buf_slice(&reader->prefix), &words);
     if (status != STATUS_OK) {
         asking_refuse_status(asking, status);
@@ -91,6 +92,7 @@ static void get(struct asking *asking)
 {
     struct query_hit hit;
     if (!asking_read_word(asking)) return;
+    if (!asking_is_own(asking, buf_slice(&asking->reader->key), false)) return;
     struct query query = asking_query(asking);
     enum status status = query_get(&query, buf_slice(&asking->reader->key), &hit);
     if (status == STATUS_OK && !hit.live) status = STATUS_NOT_FOUND;
@@ -100,6 +102,39 @@ static void get(struct asking *asking)
         asking_refuse_status(asking, status);
     else
         asking_answer_word(asking, asking->params.word, &hit.record);
+}
+
+/* --- By itself, in a cluster --- */
+
+bool node_may_read_own(enum node_endpoint endpoint)
+{
+    return endpoint == NODE_SEARCH_PLAIN || endpoint == NODE_SEARCH || endpoint == NODE_COUNT ||
+           endpoint == NODE_WORD_GET;
+}
+
+bool node_read_own(struct node_reader *reader, enum node_endpoint endpoint,
+                   const struct http_request *request, const struct view *view, uint64_t now_ms,
+                   const struct own_ranges *own, struct buf *out)
+{
+    struct asking asking = {
+        .reader = reader,
+        .request = request,
+        .reply = node_reply_of(request),
+        .view = view,
+        .now_ms = now_ms,
+        .out = out,
+        .own = own,
+    };
+    if (endpoint == NODE_COUNT)
+        count(&asking);
+    else if (endpoint == NODE_WORD_GET)
+        get(&asking);
+    else
+        asking_search(&asking, endpoint == NODE_SEARCH_PLAIN);
+    if (asking.handed_on) return false;
+    atomic_fetch_add_explicit(&reader->counters.reads_local, 1, memory_order_relaxed);
+    node_count(reader, endpoint, reader->elapsed_us(reader->context));
+    return true;
 }
 
 /* --- Health and figures --- */

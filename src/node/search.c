@@ -312,6 +312,7 @@ void asking_search(struct asking *asking, bool plain)
     struct cursor cursor;
     const struct cursor *after;
     if (!read_search(asking, &cursor, &after)) return;
+    if (!asking_is_own(asking, buf_slice(&asking->reader->prefix), true)) return;
     struct searching searching = begin_search(asking, plain);
     enum status status = run_search(&searching, after);
     if (status == STATUS_OK)

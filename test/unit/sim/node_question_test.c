@@ -1,7 +1,9 @@
 /* Reads as a cluster answers them: the same answers as from the own view, byte for byte. */
 #include "core/query.h"
+#include "node/own_ranges.h"
 #include "node/question.h"
 #include "node_bench.h"
+#include "store/view.h"
 
 enum { ENTRIES_MAX = REQUEST_LIMIT_MAX };
 
@@ -92,6 +94,70 @@ static void ask_cluster(struct bench *bench, const char *target, struct buf *ans
     node_question_deinit(&question);
 }
 
+static bool has_bit(const void *context, const struct shard *shard)
+{
+    (void)shard;
+    return *(const bool *)context;
+}
+
+/* A member that owns all keys, or none. */
+static struct own_ranges *make_own(struct bench *bench, bool all)
+{
+    struct heap *heap = &bench->world.heap;
+    struct member member = {.incarnation = 7,
+                            .capacity = 1,
+                            .zone = SLICE_LITERAL("z"),
+                            .address = SLICE_LITERAL("n:1")};
+    struct rangemap *map;
+    struct own_ranges *own;
+    EXPECT(rangemap_create(heap, 1, &rangemap_settings_default, &member, &map) == STATUS_OK);
+    EXPECT(own_ranges_create(heap, map, 1, has_bit, &all, &own) == STATUS_OK);
+    rangemap_unref(map);
+    return own;
+}
+
+/* Reads as a member that need not ask its replica; false if it has to. */
+static bool read_own(struct bench *bench, const char *target, const char *headers, bool owns,
+                     struct buf *answer)
+{
+    static const struct http_limits limits = {16 << 10, 64 << 10};
+    struct http_request request;
+    static char head[2048];
+    struct own_ranges *own = make_own(bench, owns);
+    snprintf(head, sizeof head, "GET %s HTTP/1.1\r\nHost: a\r\n%s\r\n", target, headers);
+    http_request_init(&request);
+    EXPECT(http_request_parse(&request, &limits, slice_from_text(head)) == STATUS_OK);
+    EXPECT(node_may_read_own(node_route(&request)));
+    buf_clear(answer);
+    uint64_t before = atomic_load(&bench->reader.counters.reads_local);
+    bool is = node_read_own(&bench->reader, node_route(&request), &request,
+                            store_view(bench->world.store), bench->world.now_ms, own, answer);
+    EXPECT(is || answer->size == 0);
+    EXPECT(atomic_load(&bench->reader.counters.reads_local) == before + is);
+    own_ranges_unref(own);
+    return is;
+}
+
+/* What asks for more than one node's copy, or nothing this node owns, is left to the replica. */
+static bool is_for_the_replica(const char *target, const char *status)
+{
+    return strstr(target, "consistency=all") != NULL ||
+           strstr(target, "consistency=quorum") != NULL || strcmp(status, "400") == 0;
+}
+
+static void compare_own(struct bench *bench, const char *target, const char *status)
+{
+    struct buf answer;
+    buf_init(&answer, &bench->world.heap);
+    bench->reader.prng.state = 1;
+    bool is = read_own(bench, target, "", true, &answer);
+    EXPECT(is != is_for_the_replica(target, status) || strcmp(status, "400") == 0);
+    EXPECT(!is || slice_equal(buf_slice(&bench->out), buf_slice(&answer)));
+    is = read_own(bench, target, "", false, &answer);
+    EXPECT(is == (strcmp(status, "400") == 0)); /* Anybody can say what is wrong. */
+    buf_deinit(&answer);
+}
+
 static void compare(struct bench *bench, const char *target, const char *status)
 {
     char head[2048];
@@ -105,6 +171,7 @@ static void compare(struct bench *bench, const char *target, const char *status)
     EXPECT(status_is(bench, status));
     EXPECT(slice_equal(buf_slice(&bench->out), buf_slice(&answer)));
     buf_deinit(&answer);
+    compare_own(bench, target, status);
 }
 
 static void fill(struct bench *bench)
@@ -179,6 +246,26 @@ TEST_CASE(pages_follow_one_another)
     teardown(&bench);
 }
 
+/* The replica says what is wrong with a token, and asks those that have what it tells of. */
+TEST_CASE(a_token_that_this_node_does_not_satisfy_is_for_the_replica)
+{
+    static const char *const cases[] = {"AA", "AQA", "!", ""};
+    struct bench bench;
+    struct buf answer;
+    char header[64];
+    setup(&bench);
+    fill(&bench);
+    buf_init(&answer, &bench.world.heap);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(header, sizeof header, "X-Trifecta-Token: %s\r\n", cases[i]);
+        bench.reader.in_cluster = true;
+        EXPECT(!read_own(&bench, "/search?q=trial", header, true, &answer));
+        bench.reader.in_cluster = false;
+    }
+    buf_deinit(&answer);
+    teardown(&bench);
+}
+
 /* Owners may end a page before its limit. */
 TEST_CASE(a_short_page_that_goes_on_has_a_cursor)
 {
@@ -250,5 +337,6 @@ TEST_CASE(what_a_cluster_does_not_do_is_a_problem)
 }
 
 TEST_MAIN(TEST(a_question_is_answered_as_the_own_view_would), TEST(pages_follow_one_another),
+          TEST(a_token_that_this_node_does_not_satisfy_is_for_the_replica),
           TEST(a_short_page_that_goes_on_has_a_cursor),
           TEST(what_a_cluster_does_not_do_is_a_problem))
