@@ -19,6 +19,12 @@ void answer_cache_deinit(struct answer_cache *cache)
     cache->entries = NULL;
 }
 
+void answer_cache_forget(struct answer_cache *cache)
+{
+    for (int i = 0; cache->entries != NULL && i < ANSWER_CACHE_COUNT; i++)
+        cache->entries[i].view = 0;
+}
+
 bool answer_cache_get(const struct answer_cache *cache, struct slice target, uint64_t view,
                       struct slice *answer)
 {

@@ -34,6 +34,9 @@ struct answer_cache {
 enum status answer_cache_init(struct answer_cache *cache, struct heap *heap, size_t bytes_max);
 void answer_cache_deinit(struct answer_cache *cache);
 
+/* No answer is good any more. */
+void answer_cache_forget(struct answer_cache *cache);
+
 /* The answer kept for `target` in `view`; borrowed until the next put. False: none. */
 bool answer_cache_get(const struct answer_cache *cache, struct slice target, uint64_t view,
                       struct slice *answer);

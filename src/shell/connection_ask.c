@@ -48,6 +48,9 @@ void connection_ask(struct connection *connection, enum node_endpoint endpoint)
         return;
     }
     submission->begun_us = connection->request_us;
+    if (node_may_read_own(endpoint))
+        atomic_fetch_add_explicit(&loop->reader.counters.reads_coordinated, 1,
+                                  memory_order_relaxed);
     connection_submit_question(connection, submission);
 }
 

@@ -41,6 +41,19 @@ bool connection_is_write(enum node_endpoint endpoint);
 /* Hands a submission to the engine. */
 void connection_submit(struct connection *connection, struct submission *submission);
 
+/* --- connection_own.c --- */
+
+/* What an answer is made from. */
+struct moment {
+    const struct view *view;
+    uint64_t wall_ms;
+    const struct own_ranges *own; /* Of a member: what it may answer; NULL: it is alone. */
+};
+
+/* The newest view, of a member that may answer some reads from it. False: none now. Until the end of the
+ * callback. */
+bool connection_own_moment(struct connection *connection, struct moment *out);
+
 /* --- connection_ask.c --- */
 
 /* Hands a read to the cluster; its answer, or refusal, follows. */

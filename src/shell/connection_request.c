@@ -90,28 +90,39 @@ static enum status whole_body(struct connection *connection, struct slice *input
     return STATUS_OK;
 }
 
-static void answer_read(struct connection *connection, enum node_endpoint endpoint)
+/* False: a member does not answer it by itself. */
+static bool answer_read(struct connection *connection, enum node_endpoint endpoint,
+                        const struct moment *moment)
 {
     struct loop *loop = connection->loop;
     struct server_facts *facts = NULL;
+    if (moment->own != NULL)
+        return node_read_own(&loop->reader, endpoint, &connection->request, moment->view,
+                             moment->wall_ms, moment->own, &connection->out);
     if (endpoint == NODE_READY || endpoint == NODE_STATS || endpoint == NODE_METRICS) {
         facts = heap_alloc(loop->heap, sizeof *facts);
         if (facts == NULL) {
             connection_refuse(connection, &connection->request, PROBLEM_OVERLOADED,
                               "there is no memory for the answer");
-            return;
+            return true;
         }
         server_facts(loop->server, facts);
     }
-    node_read(&loop->reader, endpoint, &connection->request, engine_view(loop->server->engine),
-              loop->wall_ms, facts == NULL ? NULL : &facts->node, &connection->out);
+    node_read(&loop->reader, endpoint, &connection->request, moment->view, moment->wall_ms,
+              facts == NULL ? NULL : &facts->node, &connection->out);
     heap_free(loop->heap, facts);
+    return true;
 }
 
-/* Whether the answer depends on the target alone. */
+/* Whether the answer depends on the target alone, and so does, for a member, who may give it. */
 static bool is_cacheable(const struct connection *connection, enum node_endpoint endpoint)
 {
     const struct http_request *request = &connection->request;
+    struct slice token;
+    if (connection->loop->cache.entries == NULL) return false;
+    if (connection->loop->reader.in_cluster &&
+        http_request_header(request, "x-trifecta-token", &token))
+        return false;
     return endpoint == NODE_SEARCH_PLAIN && request->method == HTTP_GET && request->minor == 1 &&
            request->keep_alive && !node_echoes(request);
 }
@@ -126,30 +137,52 @@ static void append_kept(struct connection *connection, struct slice answer)
     buf_commit(out, answer.size);
 }
 
-static void answer_cached(struct connection *connection, enum node_endpoint endpoint)
+static bool answer_cached(struct connection *connection, enum node_endpoint endpoint,
+                          const struct moment *moment)
 {
     struct loop *loop = connection->loop;
     struct slice answer;
-    uint64_t view = engine_view(loop->server->engine)->number;
+    uint64_t view = moment->view->number;
     struct slice target = connection->request.query;
 
-    struct query query = store_query(engine_view(loop->server->engine), loop->wall_ms, loop->heap,
-                                     loop->reader.scratch);
+    struct query query =
+        store_query(moment->view, moment->wall_ms, loop->heap, loop->reader.scratch);
     bool settled = query_is_settled(&query);
     if (settled && answer_cache_get(&loop->cache, target, view, &answer)) {
         append_kept(connection, answer);
         atomic_fetch_add_explicit(&loop->reader.counters.cache_hits, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&loop->reader.counters.answers[2], 1, memory_order_relaxed);
+        if (moment->own != NULL)
+            atomic_fetch_add_explicit(&loop->reader.counters.reads_local, 1, memory_order_relaxed);
         node_count(&loop->reader, endpoint, 0);
-        return;
+        return true;
     }
-    atomic_fetch_add_explicit(&loop->reader.counters.cache_misses, 1, memory_order_relaxed);
     size_t before = connection->out.size;
-    answer_read(connection, endpoint);
+    if (!answer_read(connection, endpoint, moment)) return false;
+    atomic_fetch_add_explicit(&loop->reader.counters.cache_misses, 1, memory_order_relaxed);
     answer = slice_from(buf_slice(&connection->out), before);
     if (settled && buf_status(&connection->out) == STATUS_OK &&
         slice_starts_with(answer, SLICE_LITERAL("HTTP/1.1 200")))
         answer_cache_put(&loop->cache, target, view, answer);
+    return true;
+}
+
+/* Reads, from the newest view; of a member, where that is enough, and else from the cluster. */
+static void answer(struct connection *connection, enum node_endpoint endpoint)
+{
+    struct loop *loop = connection->loop;
+    struct moment moment = {
+        .view = engine_view(loop->server->engine),
+        .wall_ms = loop->wall_ms,
+    };
+    bool is_question = loop->server->options.cluster != NULL && node_is_question(endpoint);
+    bool here = !is_question ||
+                (node_may_read_own(endpoint) && connection_own_moment(connection, &moment));
+    if (here && is_cacheable(connection, endpoint))
+        here = answer_cached(connection, endpoint, &moment);
+    else if (here)
+        here = answer_read(connection, endpoint, &moment);
+    if (!here) connection_ask(connection, endpoint);
 }
 
 static void end_request(struct connection *connection)
@@ -261,12 +294,8 @@ static bool process_request(struct connection *connection, struct slice *input)
             http_request_init(&connection->request);
             return true;
         }
-    } else if (loop->server->options.cluster != NULL && node_is_question(endpoint)) {
-        connection_ask(connection, endpoint);
-    } else if (loop->cache.entries != NULL && is_cacheable(connection, endpoint)) {
-        answer_cached(connection, endpoint);
     } else {
-        answer_read(connection, endpoint);
+        answer(connection, endpoint);
     }
     end_request(connection);
     if (last) connection->close_when_sent = true;

@@ -334,8 +334,31 @@ void host_facts(struct host *host, struct node_cluster_facts *out)
     pthread_mutex_unlock(&host->mutex);
 }
 
+struct own_board *host_own_board(struct host *host)
+{
+    return &host->board;
+}
+
+/* Puts up what may be answered from the own view now. Before each commit, so that no view comes, and no
+ * message goes, that counts on what this node answers no more. */
+static void put_up(struct host *host)
+{
+    struct own_ranges *ranges = NULL;
+    own_board_set_clock(&host->board, own_clock_offset_ms(host->replica));
+    uint64_t mark = own_ranges_mark(host->replica);
+    if (mark == host->board_mark) return;
+    /* Without memory nothing is, until there is some. */
+    enum status status = own_ranges_of(host->replica, &ranges);
+    host->board_mark = status == STATUS_OK ? mark : 0;
+    if (own_ranges_equal(ranges, host->board.ranges))
+        own_ranges_unref(ranges);
+    else
+        own_board_put(&host->board, ranges);
+}
+
 static void stop_replica(struct host *host)
 {
+    own_board_put(&host->board, NULL);
     if (host->replica != NULL) replica_destroy(host->replica);
     host->replica = NULL;
     set_state(host, HOST_STOPPED);
@@ -368,7 +391,9 @@ static void host_turn(void *context)
     if (host->replica != NULL) {
         struct replica_time time = host_time();
         if (time.now_ms >= replica_wake_ms(host->replica)) replica_tick(host->replica, time);
+        put_up(host);
         replica_commit(host->replica, time);
+        put_up(host);
         note_map(host);
         note_part(host);
         note_facts(host, time.now_ms);
@@ -385,6 +410,7 @@ static void host_synced(void *context)
     /* The first sync has made the start durable. */
     if (host_state(host) == HOST_STARTS) set_state(host, HOST_AWAY);
     replica_synced(host->replica, host_time());
+    put_up(host);
     note_part(host);
     host_works_return(host);
 }
@@ -445,6 +471,7 @@ enum status host_create(const struct host_options *options, struct host **out)
     host->trace = (struct trace){trace_line, host};
     buf_init(&host->answer, host->heap);
     host_works_init(host);
+    own_board_init(&host->board);
     pthread_mutex_init(&host->mutex, NULL);
     set_state(host, HOST_ALONE);
     *out = host;
@@ -591,6 +618,7 @@ void host_destroy(struct host *host)
         CHECK(uv_loop_close(&host->loop) == 0);
     }
     pthread_mutex_destroy(&host->mutex);
+    own_board_deinit(&host->board);
     buf_deinit(&host->answer);
     heap_free(host->heap, host);
 }

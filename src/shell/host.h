@@ -56,6 +56,7 @@ struct host_options {
 };
 
 struct host;
+struct own_board;
 
 /* Errors: STATUS_NOMEM. What the options point to is borrowed until host_destroy(). */
 enum status host_create(const struct host_options *options, struct host **out);
@@ -72,6 +73,9 @@ enum host_state host_state(const struct host *host);
 
 /* As of a tenth of a second ago, at most. (any thread) */
 void host_facts(struct host *host, struct node_cluster_facts *out);
+
+/* What this node may answer without asking its replica; nothing for a node alone. (any thread) */
+struct own_board *host_own_board(struct host *host);
 
 /* As bound; 0 for a node alone. */
 uint16_t host_peer_port(const struct host *host);

@@ -8,6 +8,7 @@
 #include "node/jobs.h"
 #include "node/replica.h"
 #include "shell/host.h"
+#include "shell/own_board.h"
 #include "shell/peers.h"
 
 struct host_work;
@@ -54,6 +55,9 @@ struct host {
 
     struct host_works works;
     struct jobs jobs;
+
+    struct own_board board; /* What other threads may answer by themselves, ... */
+    uint64_t board_mark;    /* ... as of this own_ranges_mark(); 0: look again. */
 
     uint64_t facts_ms;     /* When they were looked at last. */
     pthread_mutex_t mutex; /* Guards `facts`. */

@@ -177,6 +177,7 @@ static void *run(void *argument)
 static void release(struct loop *loop)
 {
     answer_cache_deinit(&loop->cache);
+    own_copy_drop(&loop->own);
     node_reader_deinit(&loop->reader);
     heap_free(loop->heap, loop->read_bytes);
 }

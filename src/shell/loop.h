@@ -9,6 +9,7 @@
 #include "base/heap.h"
 #include "node/node.h"
 #include "shell/answer_cache.h"
+#include "shell/own_board.h"
 #include "shell/server.h"
 
 enum { LOOP_READ_BYTES = 256 << 10, LOOP_CACHE_BYTES_MAX = 32 << 20 };
@@ -33,6 +34,7 @@ struct loop {
     struct server_limits limits;
     struct node_reader reader;
     struct answer_cache cache;
+    struct own_copy own; /* Of a member: what it may answer by itself. */
     uint64_t request_us; /* When the request being answered was read. */
     uint64_t wall_ms;    /* Of this turn. */
     char *read_bytes;    /* LOOP_READ_BYTES, shared by all connections. */

@@ -324,6 +324,123 @@ class Requests(ClusterTest):
         self.assertEqual((status, answer["code"]), (503, "quorum_not_met"))
 
 
+class OwnReads(ClusterTest):
+    """Reads that an owner answers from its own view, and all others."""
+
+    READS = ("/search?ns=test&q=word", "/search?ns=test&q=WORD+1&limit=3&sort=alphabetical:asc",
+             "/api/v1/search?ns=test&q=word&limit=20", "/api/v1/count?ns=test&q=w",
+             "/api/v1/words?ns=test&word=word+7", "/api/v1/words?ns=test&word=none")
+
+    def figures(self, node):
+        answer = node.get("/api/v1/stats")[1]
+        return answer["reads_local"], answer["reads_coordinated"]
+
+    def count_reads(self, node, read):
+        """What `read` gives, and how many reads it took: answered from the own view, and others."""
+        before = self.figures(node)
+        given = read()
+        return given, tuple(now - then for now, then in zip(self.figures(node), before))
+
+    def answer(self, node, target, headers=()):
+        status, _, body = node.ask("GET", target, None, headers)
+        answer = json.loads(body)
+        for volatile in ("took_us", "request_id"):
+            answer.pop(volatile, None)
+        return status, answer
+
+    def write_words(self, count):
+        for number in range(count):
+            self.assertEqual(self.write(self.nodes[0], f"word {number}", number, "all")[0], 201)
+
+    def answers_itself(self, node):
+        _, (local, _) = self.count_reads(node, lambda: self.read(node, "word 7", "one"))
+        return local == 1
+
+    def test_an_owner_answers_by_itself_as_a_quorum_would(self):
+        self.start_cluster(3)
+        self.write_words(40)
+        for node in self.nodes.values():
+            for target in self.READS:
+                # The second time from the answer cache, where that has it.
+                for _ in range(2):
+                    at_one, counted = self.count_reads(node, lambda: self.answer(node, target))
+                    self.assertEqual(counted, (1, 0), target)
+                others, counted = self.count_reads(
+                    node, lambda: self.answer(node, target + "&consistency=quorum"))
+                self.assertEqual(counted, (0, 1), target)
+                self.assertEqual(at_one, others)
+        self.assertIn(b"\ntrifecta_reads_local_total ", node.ask("GET", "/metrics")[2])
+
+        # Cursors go both ways.
+        for first, second in (("one", "quorum"), ("quorum", "one")):
+            pages = [f"/search?ns=test&q=word&limit=4&sort={sort}" for sort in
+                     ("popularity:desc", "alphabetical:asc", "alphabetical:desc")]
+            for page in pages:
+                cursor = self.answer(node, f"{page}&consistency={first}")[1]["next_cursor"]
+                self.assertEqual(
+                    self.answer(node, f"{page}&cursor={cursor}&consistency={first}"),
+                    self.answer(node, f"{page}&cursor={cursor}&consistency={second}"))
+
+        # An answer that is kept is none to who brings a token, and none after a write.
+        target = "/search?ns=test&q=word&limit=1"
+        for score in range(100, 110):
+            _, given, _ = self.nodes[0].ask("POST", "/api/v1/words?ns=test&consistency=quorum",
+                                            {"word": f"word of {score}", "score": score})
+            token = [("X-Trifecta-Token", given["x-trifecta-token"])]
+            for node in self.nodes.values():
+                self.assertEqual(self.answer(node, target, token)[1]["results"],
+                                 [f"word of {score}"])
+            self.assertEqual(self.answer(self.nodes[0], target)[1]["results"],
+                             [f"word of {score}"])
+
+    def test_reads_are_right_while_nodes_come_and_go(self):
+        self.start_cluster(3)
+        self.write_words(60)
+        reads = 0
+
+        def read_all():
+            """Any node, any moment: what was written at all owners is there."""
+            nonlocal reads
+            for node in list(self.nodes.values()):
+                number = reads % 60
+                reads += 1
+                self.assertEqual(self.read(node, f"word {number}", "one"), number)
+                status, answer = node.get("/api/v1/count?ns=test&q=word&consistency=one")
+                self.assertEqual((status, answer), (200, {"count": 60}))
+            return True
+
+        self.peers += free_ports(2)
+        for number in (3, 4):
+            node = self.start_node(number, seeds=(0,))
+            del self.nodes[number]
+            self.wait_for(lambda: read_all() and node.ask("GET", "/ready")[0] == 200)
+            self.nodes[number] = node
+            self.wait_for(lambda: read_all() and self.owner_counts(node) == {3})
+        owners = self.ranges_of(node)
+        local = {number for number, node in self.nodes.items() if self.answers_itself(node)}
+        self.assertEqual(local, {owner - 1 for owner in owners})
+        self.assertLess(len(local), len(self.nodes)) # Others ask them.
+
+        killed = min(local)
+        self.kill(killed)
+        for _ in range(20):
+            for number, node in self.nodes.items():
+                self.assertEqual(self.read(node, "word 7", "one"), 7)
+                self.assertEqual(self.answers_itself(node), number in local)
+        status, answer = self.write(self.nodes[max(local)], "word while it is away", 1)
+        self.assertEqual(status, 201, answer)
+        node = self.start_node(killed, seeds=())
+        # It answers nothing before it knows that nothing has changed, and by and by what it missed as well.
+        self.wait_until_ready()
+        self.wait_for(lambda: self.answers_itself(node))
+        self.wait_for(lambda: self.read(node, "word while it is away", "one") == 1)
+
+    def ranges_of(self, node):
+        status, answer = node.get("/nodes/all/ranges")
+        self.assertEqual((status, len(answer["ranges"])), (200, 1))
+        return answer["ranges"][0]["owners"]
+
+
 class Refused(ClusterTest):
     def refuse(self, number, *flags, seeds=None):
         server = self.start_node(number, *flags, seeds=seeds)
