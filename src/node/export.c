@@ -2,6 +2,7 @@
 
 #include "cluster/data_message.h"
 #include "core/key.h"
+#include "node/own_ranges.h"
 #include "proto/lines.h"
 
 enum { EXPORT_STEP_BYTES = 64 << 10 };
@@ -152,6 +153,17 @@ enum status node_export_try(struct node_export *export, struct node_reader *read
     if (status == STATUS_OK || status == STATUS_PARTIAL) return STATUS_OK;
     node_export_refuse(reader, reply, status, out);
     return status;
+}
+
+bool node_export_is_own(const struct node_export *export, const struct own_ranges *own)
+{
+    struct own_read read = {
+        .key = buf_slice(&export->prefix),
+        .is_prefix = true,
+        .has_consistency = export->has_consistency,
+        .consistency = export->consistency,
+    };
+    return own_ranges_admit(own, &read, 0);
 }
 
 enum status node_export_ask(struct node_export *export, uint32_t timeout_ms,

@@ -33,6 +33,9 @@ enum status node_export_ask(struct node_export *export, uint32_t timeout_ms,
 enum status node_export_give(struct node_export *export, struct node_reader *reader,
                              const struct node_question *question, struct buf *out);
 
+/* Whether a member may make the next piece from its own view by itself; else the page is asked for. */
+bool node_export_is_own(const struct node_export *export, const struct own_ranges *own);
+
 /* The refusal of an export whose first piece came to that. */
 void node_export_refuse(struct node_reader *reader, const struct node_reply *reply,
                         enum status status, struct buf *out);

@@ -50,12 +50,24 @@ void connection_begin_export(struct connection *connection)
     begin_answer(connection);
 }
 
+static bool is_large(const struct connection *connection)
+{
+    return connection->out.size >= CONNECTION_OUT_BYTES_MAX / 4 ||
+           server_is_over(connection->loop->server);
+}
+
 /* A client that reads as fast as we write would keep the loop, and views that nobody else needs,
  * to the end of its export. */
 static void yield(struct connection *connection)
 {
     connection->yielded = true;
     loop_go_on(connection->loop);
+}
+
+/* Each piece is on its way before the next is made. */
+static void let_others(struct connection *connection)
+{
+    if (connection_send(connection) && !connection->writing) yield(connection);
 }
 
 void connection_take_turn(struct connection *connection)
@@ -74,7 +86,7 @@ static void end_export(struct connection *connection)
                clock_monotonic_us() - connection->request_us);
 }
 
-/* --- Of a cluster: page after page --- */
+/* --- Of a cluster: piece after piece by the own view, or page after page --- */
 
 static enum status ask_page(struct connection *connection)
 {
@@ -85,8 +97,11 @@ static enum status ask_page(struct connection *connection)
     if (submission->question == NULL) return STATUS_NOMEM;
     enum status status =
         node_export_ask(connection->export, (uint32_t)timeout_ms, submission->question);
-    if (status == STATUS_OK) connection_submit_question(connection, submission);
-    return status;
+    if (status != STATUS_OK) return status;
+    atomic_fetch_add_explicit(&connection->loop->reader.counters.reads_coordinated, 1,
+                              memory_order_relaxed);
+    connection_submit_question(connection, submission);
+    return STATUS_OK;
 }
 
 /* Nothing was said yet: what is wrong can still be. */
@@ -105,25 +120,68 @@ static void refuse_export(struct connection *connection, enum status status)
     end_export(connection);
 }
 
+static bool is_good(enum status status)
+{
+    return status == STATUS_OK || status == STATUS_PARTIAL;
+}
+
+/* Puts lines that were made with this outcome into the answer; how it goes on. */
+static enum status put_lines(struct connection *connection, enum status status, struct slice lines)
+{
+    if (!is_good(status)) return status;
+    if (!connection->export_headed) begin_answer(connection);
+    if (connection->reply.head_only) return STATUS_OK;
+    if (lines.size == 0) return status;
+    bool chunked = connection->reply.minor != 0;
+    size_t begin = chunked ? http_chunk_begin(&connection->out) : 0;
+    buf_append_slice(&connection->out, lines);
+    if (chunked) http_chunk_end(&connection->out, begin);
+    return status;
+}
+
 /* The lines of a page that came. */
 static enum status give_page(struct connection *connection)
 {
     struct submission *submission = &connection->submissions[0];
-    struct buf piece;
-    buf_init(&piece, connection->loop->heap);
+    struct buf lines;
+    buf_init(&lines, connection->loop->heap);
     enum status status = node_export_give(connection->export, &connection->loop->reader,
-                                          submission->question, &piece);
-    bool good = status == STATUS_OK || status == STATUS_PARTIAL;
-    if (good && !connection->export_headed) begin_answer(connection);
-    if (good && piece.size > 0 && !connection->reply.head_only) {
-        bool chunked = connection->reply.minor != 0;
-        size_t begin = chunked ? http_chunk_begin(&connection->out) : 0;
-        buf_append_slice(&connection->out, buf_slice(&piece));
-        if (chunked) http_chunk_end(&connection->out, begin);
-    }
-    buf_deinit(&piece);
-    if (good) connection_free_question(connection, submission);
-    return good && connection->reply.head_only ? STATUS_OK : status;
+                                          submission->question, &lines);
+    status = put_lines(connection, status, buf_slice(&lines));
+    buf_deinit(&lines);
+    if (is_good(status)) connection_free_question(connection, submission);
+    return status;
+}
+
+/* A piece by the own view, which stands in `moment`. A damaged file is left to other owners: STATUS_CORRUPT,
+ * and nothing was said. */
+static enum status give_own(struct connection *connection, const struct moment *moment)
+{
+    struct node_reader *reader = &connection->loop->reader;
+    struct buf lines;
+    buf_init(&lines, connection->loop->heap);
+    enum status status =
+        node_export_step(connection->export, reader, moment->view, moment->wall_ms, &lines);
+    if (is_good(status))
+        atomic_fetch_add_explicit(&reader->counters.reads_local, 1, memory_order_relaxed);
+    status = put_lines(connection, status, buf_slice(&lines));
+    buf_deinit(&lines);
+    return status;
+}
+
+/* The next piece, at once or when it was asked for: `*asked`. STATUS_PARTIAL with neither: it is not its turn. */
+static enum status next_lines(struct connection *connection, bool *asked)
+{
+    struct moment moment;
+    enum status status = STATUS_CORRUPT;
+    *asked = false;
+    bool own = connection_own_moment(connection, &moment) &&
+               node_export_is_own(connection->export, moment.own);
+    if (own) status = give_own(connection, &moment);
+    if (status != STATUS_CORRUPT) return status;
+    status = ask_page(connection);
+    *asked = status == STATUS_OK;
+    return status;
 }
 
 static bool process_pages(struct connection *connection)
@@ -132,11 +190,16 @@ static bool process_pages(struct connection *connection)
     enum status status = STATUS_PARTIAL;
     if (submission->in_flight) return false;
     if (submission->question != NULL) status = give_page(connection);
-    if (status == STATUS_PARTIAL) {
+    while (status == STATUS_PARTIAL) {
+        bool asked;
         connection->stalled = connection->out.size >= CONNECTION_OUT_BYTES_MAX;
-        if (connection->stalled) return false;
-        status = ask_page(connection);
-        if (status == STATUS_OK) return false;
+        if (connection->writing || connection->stalled) return false;
+        status = next_lines(connection, &asked);
+        if (asked) return false;
+        if (status == STATUS_PARTIAL && is_large(connection)) {
+            let_others(connection);
+            return false;
+        }
     }
     if (status != STATUS_OK && !connection->export_headed) {
         refuse_export(connection, status);
@@ -167,11 +230,8 @@ bool connection_process_export(struct connection *connection)
                                   engine_view(loop->server->engine), clock_wall_ms(),
                                   &connection->out);
         if (chunked) http_chunk_end(&connection->out, begin);
-        bool large = connection->out.size >= CONNECTION_OUT_BYTES_MAX / 4;
-        if (status == STATUS_PARTIAL && (large || server_is_over(loop->server))) {
-            /* Each piece is on its way before the next is made. */
-            if (!connection_send(connection)) return false;
-            if (!connection->writing) yield(connection);
+        if (status == STATUS_PARTIAL && is_large(connection)) {
+            let_others(connection);
             return false;
         }
     }

@@ -393,6 +393,35 @@ class OwnReads(ClusterTest):
             self.assertEqual(self.answer(self.nodes[0], target)[1]["results"],
                              [f"word of {score}"])
 
+    def test_an_owner_exports_by_itself(self):
+        self.start_cluster(4)
+        count = 40000
+        lines = "".join(f"long enough to fill pages {number}\t{number}\n" for number in range(count))
+        status, _, body = self.nodes[0].ask("POST", "/api/v1/import?ns=bulk&consistency=all",
+                                            lines.encode(),
+                                            [("Content-Type", "text/tab-separated-values")])
+        self.assertEqual((status, json.loads(body)["imported"]), (200, count))
+        whole = self.export(self.nodes[0], "quorum", "bulk")
+        self.assertEqual(len(whole.splitlines()), count)
+        self.assertGreater(len(whole), 1 << 20)
+        owners = self.ranges_of(self.nodes[0])
+        for number, node in self.nodes.items():
+            given, (local, coordinated) = self.count_reads(node,
+                                                           lambda: self.export(node, ns="bulk"))
+            self.assertEqual(given, whole)
+            self.assertEqual((local > 10, coordinated), (True, 0) if number + 1 in owners
+                             else (False, count // 1000))
+            _, (local, _) = self.count_reads(node, lambda: self.export(node, "quorum", "bulk"))
+            self.assertEqual(local, 0)
+            status, _, body = node.ask("GET", "/api/v1/export?ns=none")
+            self.assertEqual((status, body), (200, b""))
+        # What the format does not hold is said at once.
+        self.assertEqual(self.write(node, "a\ttab", 1, "all", "tabs")[0], 201)
+        for node in self.nodes.values():
+            self.wait_for(lambda node=node: node.get("/api/v1/count?ns=tabs&q=")[1]["count"] == 1)
+            status, answer = node.get("/api/v1/export?ns=tabs&format=tsv")
+            self.assertEqual((status, answer["field"]), (400, "format"))
+
     def test_reads_are_right_while_nodes_come_and_go(self):
         self.start_cluster(3)
         self.write_words(60)
