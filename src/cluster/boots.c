@@ -217,9 +217,10 @@ static enum status answer(struct boots *boots, node_id from, const struct boots_
                           struct outbox *outbox, struct boots_news *news)
 {
     int place = register_map_find(&boots->map, from);
-    /* A disk that was rolled back has forgotten what it recorded: where they are an odd number, two majorities of
-     * the others share another one. */
-    bool forgot = boots->starts.rolled_back && boots->map.registrar_count % 2 == 0;
+    /* A disk that was rolled back has forgotten what it recorded: where those that are asked are an even number, two
+     * majorities of them share another one. */
+    unsigned asked = boots->map.registrar_count - (place >= 0);
+    bool forgot = boots->starts.rolled_back && asked % 2 != 0;
     /* With a newer map than ours we may be one: it will ask again. */
     if (forgot || own_place(boots) < 0) return STATUS_OK;
     if (from == boots->starts.id) return STATUS_INVALID;

@@ -5,7 +5,8 @@
  * it acknowledged can answer without it. So each start of a node has a counter, kept on its disk, and
  * before it votes a majority of the other registrars has recorded that start; before it answers, that
  * many or all that are there. Any two majorities of them share one: whoever comes back with an
- * older disk meets a registrar that knows a start which this disk does not, and is refused. A
+ * older disk meets a registrar that knows a start which this disk does not, and is refused. (Two times all that were
+ * there share none, perhaps: docs/design/moves.md.) A
  * wiped disk is another incarnation, which is no registrar at all.
  *
  *     asking      a majority of the others recorded this start   → confirmed

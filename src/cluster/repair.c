@@ -609,18 +609,50 @@ static enum status exchange_whole(struct repair *repair, struct repair_session *
     return status == STATUS_OK ? buf_status(&session->push) : status;
 }
 
-/* What was lost, some of it. */
+static enum status put_back(struct repair *repair, const struct key_range *range, struct buf *list)
+{
+    struct sum sum;
+    enum status status = range_sum(repair, range, &sum);
+    if (status == STATUS_OK) repair_range_append(list, range, sum.low);
+    return status;
+}
+
+/* Holds it more than a whole exchange may take? */
+static enum status has_grown(struct repair *repair, const struct key_range *range, bool *grown)
+{
+    struct query query = range_query(repair, range);
+    struct query_iterator *iterator;
+    size_t count = 0;
+    enum status status = query_iterator_open(&query, (struct slice){0}, QUERY_CURRENT, &iterator);
+    if (status != STATUS_OK) return status;
+    status = query_iterator_seek(iterator, range->low);
+    while (status == STATUS_OK && ++count <= LEAF_HERE_MAX) status = query_iterator_next(iterator);
+    query_iterator_close(iterator);
+    *grown = count > LEAF_HERE_MAX;
+    return status == STATUS_END ? STATUS_OK : status;
+}
+
+/* What was lost, some of it. It held little when it was listed; what has grown since is compared anew. */
 static bool want_lost(struct repair *repair, struct repair_session *session)
 {
     struct slice rest = buf_slice(&session->lost);
     struct key_range range;
     uint64_t peer_knows;
+    buf_clear(&repair->list);
     buf_clear(&session->wants);
     buf_clear(&session->want_ranges);
-    while (!is_full(session) && repair_range_next(&rest, &range, &peer_knows))
-        if (exchange_whole(repair, session, &range, peer_knows != 0) != STATUS_OK) return false;
+    while (!is_full(session) && repair_range_next(&rest, &range, &peer_knows)) {
+        bool grown;
+        enum status status = has_grown(repair, &range, &grown);
+        if (status == STATUS_OK && grown)
+            status = put_back(repair, &range, &repair->list);
+        else if (status == STATUS_OK)
+            status = exchange_whole(repair, session, &range, peer_knows != 0);
+        if (status != STATUS_OK) return false;
+    }
+    bool good = stack_push_all(session, buf_slice(&repair->list));
     buf_consume(&session->lost, session->lost.size - rest.size);
-    return true;
+    return good;
 }
 
 static bool knows_all(struct repair *repair, const struct key_range *range)
@@ -663,14 +695,6 @@ static enum status cut_here(struct repair *repair, const struct key_range *range
         if (cuts[i].failed) status = STATUS_NOMEM;
         buf_deinit(&cuts[i]);
     }
-    return status;
-}
-
-static enum status put_back(struct repair *repair, const struct key_range *range, struct buf *list)
-{
-    struct sum sum;
-    enum status status = range_sum(repair, range, &sum);
-    if (status == STATUS_OK) repair_range_append(list, range, sum.low);
     return status;
 }
 

@@ -8,6 +8,7 @@
 #include "cluster/rangemap_delta.h"
 #include "core/key.h"
 #include "node/replica.h"
+#include "proto/peer_link.h"
 #include "sim/store_world.h"
 #include "sim/world_private.h"
 
@@ -365,6 +366,7 @@ void sim_send(struct sim_process *process, uint32_t to, struct slice bytes)
     struct sim_machine *machine = process->context;
     struct sim *sim = machine->sim;
     if (sim_disk_crashed(process->disk) || to >= sim->machine_count) return;
+    CHECK(bytes.size <= PEER_MESSAGE_BYTES_MAX); /* As real connections have it. */
     uint64_t arrivals_us[NETWORK_COPIES_MAX];
     unsigned copies =
         network_send(sim->network, sim->schedule.now_us, process->node, to, arrivals_us);

@@ -226,6 +226,46 @@ TEST_CASE(a_late_ask_of_a_former_start_is_no_roll_back)
     world_destroy(world);
 }
 
+static const struct world_options four_of_which_three = {.node_count = 4, .registrar_count = 3};
+
+/* Of three registrars two majorities may share but the one whose disk was set back as well. */
+TEST_CASE(a_member_is_not_recorded_by_a_registrar_that_forgot)
+{
+    struct world *world = world_create_settled(&four_of_which_three, test_seed);
+    struct world_disk first = {.state.heap = &world->heap, .starts.heap = &world->heap};
+    struct world_disk fourth = first;
+    for (int i = 0; i < WORLD_NODE_COUNT_MAX; i++)
+        first.records[i].heap = fourth.records[i].heap = &world->heap;
+    world_disk_copy(world, &first, &world_node(world, 1)->disk);
+    world_disk_copy(world, &fourth, &world_node(world, 4)->disk);
+    /* Its next start is recorded by node 1 and node 2, and one more of node 1 by node 2. */
+    world_crash(world, 3);
+    world_crash(world, 4);
+    world_crash(world, 1);
+    world_restart(world, 1);
+    world_restart(world, 4);
+    world_run(world, 5000);
+    EXPECT(boots_is_recorded(&world_node(world, 4)->boots));
+    world_restart(world, 3);
+    world_crash(world, 4);
+    world_crash(world, 1);
+    world_disk_copy(world, &world_node(world, 1)->disk, &first);
+    world_restart(world, 1);
+    world_run(world, 5000);
+    EXPECT(world_node(world, 1)->boots.starts.rolled_back);
+    world_crash(world, 2);
+    world_disk_copy(world, &world_node(world, 4)->disk, &fourth);
+    world_restart(world, 4);
+    world_run(world, 5000);
+    EXPECT(!boots_is_recorded(&world_node(world, 4)->boots));
+    world_restart(world, 2);
+    world_run(world, 5000);
+    EXPECT(world_node(world, 4)->boots.starts.rolled_back);
+    world_disk_clear(world, &first);
+    world_disk_clear(world, &fourth);
+    world_destroy(world);
+}
+
 /* With three registrars a majority of the two others is both; with five it is three of four. */
 TEST_CASE(how_many_others_have_to_be_there)
 {
@@ -421,6 +461,7 @@ TEST_CASE(records_have_a_bound)
 }
 
 TEST_MAIN(TEST(registrars_that_start_together_record_each_other),
+          TEST(a_member_is_not_recorded_by_a_registrar_that_forgot),
           TEST(a_registrar_without_others_votes_at_once),
           TEST(a_restarted_registrar_votes_once_the_others_recorded_its_start),
           TEST(a_record_is_durable_before_it_is_told),

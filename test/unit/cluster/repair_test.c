@@ -861,6 +861,28 @@ TEST_CASE(records_that_were_not_asked_for_are_not_joined)
     }
 }
 
+/* More was put there since it was listed, as a load does: it does not go in one message. */
+TEST_CASE(what_is_lost_of_a_range_that_has_grown_is_compared_anew)
+{
+    struct record wanted[2];
+    struct stage stage = stage_want(wanted);
+    struct record record = made_record(&stage.world->prng, 0);
+    for (int i = 0; i < 1000; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "c%06d", i);
+        EXPECT(env_merge(&stage.world->stores[1], slice_from_text(key), &record) == STATUS_OK);
+    }
+    EXPECT(stage_say(&stage, exchanged(&stage, 0, false)) == STATUS_OK);
+    EXPECT(stage.asked.kind == REPAIR_COMPARE);
+    struct slice rest = stage.asked.list;
+    struct key_range range;
+    uint64_t sum;
+    EXPECT(repair_range_next(&rest, &range, &sum) && rest.size == 0);
+    EXPECT(slice_equal(range.low, SLICE_LITERAL("c")) &&
+           slice_equal(range.high, SLICE_LITERAL("m")));
+    stage_end(&stage);
+}
+
 /* More was looked for than there is, or nothing was, for ever. */
 TEST_CASE(wants_are_looked_for_some_at_a_time_and_each_once)
 {
@@ -1175,6 +1197,7 @@ TEST_MAIN(TEST(a_session_makes_two_stores_equal), TEST(all_of_a_store_goes_to_an
           TEST(findings_that_do_not_fit_the_question_change_nothing),
           TEST(answers_to_other_questions_are_not_heard),
           TEST(records_that_were_not_asked_for_are_not_joined),
+          TEST(what_is_lost_of_a_range_that_has_grown_is_compared_anew),
           TEST(wants_are_looked_for_some_at_a_time_and_each_once),
           TEST(what_is_not_all_there_any_more_is_exchanged_whole),
           TEST(records_with_the_tags_of_others_are_found_out),
