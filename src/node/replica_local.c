@@ -36,7 +36,7 @@ static void name_piece(struct buf *name, struct slice key, size_t piece, unsigne
 
 /* `*was_there`: the piece replaced another. */
 static enum status piece_put(struct replica *replica, struct slice key, size_t piece, unsigned half,
-                             struct slice value, bool *was_there)
+                             struct slice value, bool is_upkeep, bool *was_there)
 {
     struct record record = local_record(replica, value);
     struct buf name;
@@ -44,19 +44,15 @@ static enum status piece_put(struct replica *replica, struct slice key, size_t p
     buf_init(&name, replica->heap);
     name_piece(&name, key, piece, half);
     if (buf_status(&name) == STATUS_OK)
-        replica_store_write(
-            replica,
-            &(struct store_write){.kind = STORE_MERGE, .key = buf_slice(&name), .record = &record},
-            &outcome);
+        replica_store_write(replica,
+                            &(struct store_write){.kind = STORE_MERGE,
+                                                  .key = buf_slice(&name),
+                                                  .record = &record,
+                                                  .is_upkeep = is_upkeep},
+                            &outcome);
     buf_deinit(&name);
     *was_there = outcome.was_live;
     return outcome.status;
-}
-
-enum status local_put(struct replica *replica, struct slice key, struct slice value)
-{
-    bool is_new;
-    return local_put_new(replica, key, value, &is_new);
 }
 
 /* The half in which the value that stands does not lie. */
@@ -76,8 +72,8 @@ static enum status find_free_half(struct replica *replica, struct slice key, uns
     return status;
 }
 
-enum status local_put_new(struct replica *replica, struct slice key, struct slice value,
-                          bool *is_new)
+static enum status put(struct replica *replica, struct slice key, struct slice value,
+                       bool is_upkeep, bool *is_new)
 {
     size_t count = value.size / PIECE_BYTES + 1;
     struct buf piece;
@@ -97,11 +93,24 @@ enum status local_put_new(struct replica *replica, struct slice key, struct slic
         status = buf_status(&piece);
         bool was_there = false;
         if (status == STATUS_OK)
-            status = piece_put(replica, key, i, half, buf_slice(&piece), &was_there);
+            status = piece_put(replica, key, i, half, buf_slice(&piece), is_upkeep, &was_there);
         if (i == 0) *is_new = !was_there;
     }
     buf_deinit(&piece);
     return status;
+}
+
+/* Without it the node could not even start, on a disk that is nearly full. */
+enum status local_put(struct replica *replica, struct slice key, struct slice value)
+{
+    bool is_new;
+    return put(replica, key, value, true, &is_new);
+}
+
+enum status local_put_new(struct replica *replica, struct slice key, struct slice value,
+                          bool *is_new)
+{
+    return put(replica, key, value, false, is_new);
 }
 
 static enum status piece_get(const struct query *query, struct slice key, size_t piece,

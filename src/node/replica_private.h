@@ -534,7 +534,7 @@ void local_key(struct buf *key, enum local_kind kind);
 /* Puts a value of any size, in pieces, into the batch under way. Errors: those of the store. */
 enum status local_put(struct replica *replica, struct slice key, struct slice value);
 
-/* The same; `*is_new`: there was none before. */
+/* The same, for what others may send: not on a disk that is nearly full. `*is_new`: there was none before. */
 enum status local_put_new(struct replica *replica, struct slice key, struct slice value,
                           bool *is_new);
 

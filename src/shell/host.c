@@ -589,8 +589,10 @@ enum status host_attach(void *context, struct store *store, struct env *env,
     }
     if (status != STATUS_OK) {
         if (report->detail[0] == '\0')
-            snprintf(report->detail, sizeof report->detail,
-                     "what the directory keeps of its cluster cannot be read: %s",
+            snprintf(report->detail, sizeof report->detail, "%s: %s",
+                     status == STATUS_FULL
+                         ? "there is no room to note this start, as a member has to: make some"
+                         : "what the directory keeps of its cluster cannot be read",
                      status_name(status));
         stop_replica(host);
         return status;

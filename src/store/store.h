@@ -126,7 +126,9 @@ struct store_write {
     uint64_t expires_at;
     const struct record *record; /* STORE_MERGE, STORE_APPLY. */
     bool is_increment;           /* STORE_APPLY: the record is what an increment made. */
-    bool leave_tombstone;        /* STORE_REMOVE: even where nothing is known of the word, or it is
+    bool is_upkeep; /* Not of clients, small and bounded: goes while the disk is nearly full, like a
+                                    removal. */
+    bool leave_tombstone; /* STORE_REMOVE: even where nothing is known of the word, or it is
                              deleted already: another replica may know more. */
     /* STORE_MERGE: what was dead up to `purged_upto` may be gone from replicas. A record that was is
      * not put where nothing stands; and where `knows_all` is set, what stands, or does not, has all

@@ -506,10 +506,10 @@ static enum status resolve(struct store *store, const struct store_write *write,
     return STATUS_INVALID;
 }
 
-/* What frees room, or may. */
-static bool goes_while_full(enum store_write_kind kind)
+/* What frees room, or may, and what the node itself cannot do without. */
+static bool goes_while_full(const struct store_write *write)
 {
-    return kind == STORE_REMOVE || kind == STORE_FORGET;
+    return write->kind == STORE_REMOVE || write->kind == STORE_FORGET || write->is_upkeep;
 }
 
 void store_write(struct store *store, const struct store_write *write,
@@ -521,7 +521,7 @@ void store_write(struct store *store, const struct store_write *write,
         outcome->status = STATUS_READ_ONLY;
         return;
     }
-    if (store->no_room || (store->full && !goes_while_full(write->kind))) {
+    if (store->no_room || (store->full && !goes_while_full(write))) {
         outcome->status = STATUS_FULL;
         return;
     }

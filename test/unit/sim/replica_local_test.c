@@ -121,6 +121,33 @@ static void keep_hints(struct bench *bench, node_id id, node_id peer, uint32_t c
     bench_settle(bench);
 }
 
+/* What it keeps of itself goes into what is left for removals; what others may send does not. */
+TEST_CASE(a_member_starts_on_a_disk_that_is_nearly_full)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    struct bench_node *node = &bench->nodes[1];
+    EXPECT(bench_put(bench, 2, "w", 1)->reply.outcome == REQUEST_DONE);
+    bench_settle(bench);
+    bench_kill(bench, 1, SIM_DISK_POWER_LOSS);
+    node->world.options.low_water_bytes = 256 << 10;
+    sim_disk_set_capacity(node->world.disk, sim_disk_used_bytes(node->world.disk) + (128 << 10));
+    EXPECT(store_world_open(&node->world) == STATUS_OK);
+    store_tick(node->world.store, node->world.now_ms);
+    EXPECT(store_can_write(node->world.store) == STATUS_FULL);
+    bench_start(bench, 1);
+    bench_settle(bench);
+    bench_pass(bench, 3000);
+    EXPECT(store_can_write(node->world.store) == STATUS_FULL);
+    EXPECT(bench_get(bench, 1, "w", CONSISTENCY_QUORUM)->scores[0] == 1);
+    /* Others take what this one has no room for. */
+    EXPECT(bench_put(bench, 1, "w", 2)->reply.outcome == REQUEST_DONE);
+    EXPECT(bench_peek(bench, 1, "w") == 1 && bench_peek(bench, 2, "w") == 2);
+    struct record record = record_of_set((struct version){77, 2}, 1);
+    EXPECT(!replica_hint_keep(node->replica, 2, SLICE_LITERAL("w"), &record));
+    bench_destroy(bench);
+}
+
 TEST_CASE(a_hint_that_is_damaged_is_given_up)
 {
     struct rangemap_settings settings = bench_settings(3, 2, 2);
@@ -235,6 +262,7 @@ TEST_CASE(only_members_say_that_nothing_is_owed_and_by_maps_that_are_known)
 
 TEST_MAIN(TEST(a_value_of_many_pieces_is_there_whole_or_the_one_before_it_is),
           TEST(a_start_whose_numbers_are_used_up_counts_as_another_one),
+          TEST(a_member_starts_on_a_disk_that_is_nearly_full),
           TEST(a_hint_that_is_damaged_is_given_up), TEST(many_hints_are_copied_some_at_a_time),
           TEST(all_that_is_filled_is_told),
           TEST(only_members_say_that_nothing_is_owed_and_by_maps_that_are_known))
