@@ -20,7 +20,7 @@ bool connection_is_in_flight(const struct connection *connection)
 {
     for (int i = 0; i < CONNECTION_SUBMISSIONS; i++)
         if (connection->submissions[i].in_flight) return true;
-    return false;
+    return connection->asked_count > 0;
 }
 
 void connection_maybe_free(struct connection *connection)

@@ -10,9 +10,10 @@
 #include "shell/loop.h"
 
 enum {
-    CONNECTION_SUBMISSIONS = 2,         /* An import parses into one while the other is written. */
-    CONNECTION_IN_BYTES_MAX = 1 << 20,  /* Unparsed bytes kept while a write is awaited. */
-    CONNECTION_OUT_BYTES_MAX = 1 << 20, /* Unsent answers, before nothing more is read. */
+    CONNECTION_SUBMISSIONS = 2, /* An import parses into one while the other is written. */
+    CONNECTION_ASKED_MAX = 16,  /* Reads of one connection that the cluster is asked at once. */
+    CONNECTION_IN_BYTES_MAX = 1 << 20,     /* Unparsed bytes kept while a write is awaited. */
+    CONNECTION_OUT_BYTES_MAX = 1 << 20,    /* Unsent answers, before nothing more is read. */
     CONNECTION_KEPT_BYTES_MAX = 256 << 10, /* Memory of an empty buffer that is kept for reuse. */
 };
 
@@ -24,7 +25,14 @@ struct submission {
     struct connection *connection;
     bool in_flight;
     bool of_import;
+    bool is_asked;     /* It is that of a struct asked. */
     uint64_t begun_us; /* When its first request came. */
+};
+
+/* A read of the cluster, in the order of the requests. */
+struct asked {
+    struct submission submission;
+    struct asked *next;
 };
 
 struct connection {
@@ -54,6 +62,8 @@ struct connection {
     struct buf body; /* Of a chunked request that is not an import. */
 
     struct submission submissions[CONNECTION_SUBMISSIONS];
+    struct asked *asked_first, *asked_last; /* The first of them is in flight. */
+    unsigned asked_count;
     struct node_import *import;
     struct node_export *export;
     struct node_reply reply; /* Of the import or export. */
@@ -72,8 +82,8 @@ struct connection {
 /* Takes a new connection off the listener. */
 void connection_accept(struct loop *loop);
 
-/* Its submission came back. */
-void connection_returned(struct connection *connection, struct submission *submission);
+/* Its submission came back. `more`: so did another of its own, which is told next. */
+void connection_returned(struct connection *connection, struct submission *submission, bool more);
 
 /* Its export let others have their turn, and goes on. */
 void connection_take_turn(struct connection *connection);

@@ -56,8 +56,12 @@ bool connection_own_moment(struct connection *connection, struct moment *out);
 
 /* --- connection_ask.c --- */
 
-/* Hands a read to the cluster; its answer, or refusal, follows. */
-void connection_ask(struct connection *connection, enum node_endpoint endpoint);
+/* Hands a read to the cluster, behind those that are there already; its answer, or refusal, follows. False:
+ * it is refused, and that has to wait for the answers before it; nothing was said. */
+bool connection_ask(struct connection *connection, enum node_endpoint endpoint);
+
+/* Answers those that are back, up to the first that is not. */
+void connection_answer_asked(struct connection *connection);
 
 /* The same for a question that is there; `submission` is free. */
 void connection_submit_question(struct connection *connection, struct submission *submission);
@@ -66,7 +70,7 @@ void connection_submit_question(struct connection *connection, struct submission
 struct node_question *connection_question(struct connection *connection);
 void connection_free_question(struct connection *connection, struct submission *submission);
 
-/* It came back. */
+/* One that is not of an export came back. */
 void connection_answer_question(struct connection *connection, struct submission *submission);
 
 /* --- connection_request.c --- */

@@ -1,13 +1,19 @@
 /* Requests: heads, bodies, and which of them are answered at once. */
 #include "shell/connection_private.h"
 
+/* Answers to requests before this one have yet to come. */
+static bool has_to_wait(const struct connection *connection)
+{
+    return connection->submissions[0].batch.item_count > 0 || connection->asked_count > 0;
+}
+
 void connection_refuse(struct connection *connection, const struct http_request *request,
                        enum problem_code code, const char *detail)
 {
     struct node_reply reply = {.minor = 1};
     if (request != NULL) reply = node_reply_of(request);
     reply.keep_alive = false;
-    if (connection->import == NULL && connection->submissions[0].batch.item_count > 0) {
+    if (connection->import == NULL && has_to_wait(connection)) {
         if (!connection->head_done) http_request_init(&connection->request);
         return;
     }
@@ -31,7 +37,7 @@ static void begin_body(struct connection *connection)
 void connection_send_continue(struct connection *connection)
 {
     if (!connection->request.expect_continue || connection->continued) return;
-    if (connection->submissions[0].batch.item_count > 0) return; /* Answers before it first. */
+    if (has_to_wait(connection)) return; /* Answers before it first. */
     http_continue_append(&connection->out);
     connection->continued = true;
 }
@@ -167,8 +173,9 @@ static bool answer_cached(struct connection *connection, enum node_endpoint endp
     return true;
 }
 
-/* Reads, from the newest view; of a member, where that is enough, and else from the cluster. */
-static void answer(struct connection *connection, enum node_endpoint endpoint)
+/* Reads, from the newest view; of a member, where that is enough, and else from the cluster. False: it
+ * waits for the answers before it. */
+static bool answer(struct connection *connection, enum node_endpoint endpoint)
 {
     struct loop *loop = connection->loop;
     struct moment moment = {
@@ -176,13 +183,20 @@ static void answer(struct connection *connection, enum node_endpoint endpoint)
         .wall_ms = loop->wall_ms,
     };
     bool is_question = loop->server->options.cluster != NULL && node_is_question(endpoint);
-    bool here = !is_question ||
-                (node_may_read_own(endpoint) && connection_own_moment(connection, &moment));
+    bool may = node_may_read_own(endpoint) && connection->asked_count == 0;
+    bool here = !is_question || (may && connection_own_moment(connection, &moment));
     if (here && is_cacheable(connection, endpoint))
         here = answer_cached(connection, endpoint, &moment);
     else if (here)
         here = answer_read(connection, endpoint, &moment);
-    if (!here) connection_ask(connection, endpoint);
+    return here || connection_ask(connection, endpoint);
+}
+
+/* Reads of the cluster go on their way together; anything else waits for them. */
+static bool may_be_asked(const struct connection *connection, enum node_endpoint endpoint)
+{
+    return node_is_question(endpoint) && connection->asked_count < CONNECTION_ASKED_MAX &&
+           connection->request.body == HTTP_BODY_NONE && !server_is_over(connection->loop->server);
 }
 
 static void end_request(struct connection *connection)
@@ -256,12 +270,13 @@ static bool process_request(struct connection *connection, struct slice *input)
     enum problem_code code;
     const char *detail;
     bool last = false;
-    struct slice body;
+    struct slice body, before = *input;
 
-    /* Answers leave in order: anything but one more write waits for those before it. */
+    /* Answers leave in order: anything but one more write, or read of the cluster, waits for those before it. */
     if (!connection_is_write(endpoint) && pending->batch.item_count > 0) return false;
+    if (connection->asked_count > 0 && !may_be_asked(connection, endpoint)) return false;
     if (is_refused_by_head(connection, endpoint, &code, &detail)) {
-        if (pending->batch.item_count > 0) return false;
+        if (has_to_wait(connection)) return false;
         refuse_by_head(connection, input, code, detail);
         return !connection->close_when_sent;
     }
@@ -294,8 +309,9 @@ static bool process_request(struct connection *connection, struct slice *input)
             http_request_init(&connection->request);
             return true;
         }
-    } else {
-        answer(connection, endpoint);
+    } else if (!answer(connection, endpoint)) {
+        *input = before;
+        return false;
     }
     end_request(connection);
     if (last) connection->close_when_sent = true;

@@ -24,14 +24,15 @@ void connection_submit(struct connection *connection, struct submission *submiss
     loop_submit(connection->loop, submission);
 }
 
-void connection_returned(struct connection *connection, struct submission *submission)
+static void go_on(struct connection *connection)
 {
-    submission->in_flight = false;
-    if (connection->closed) {
-        connection_maybe_free(connection);
-        return;
-    }
-    connection->active_us = clock_monotonic_us();
+    if (connection->closing) return;
+    connection_go_on(connection);
+    connection_flush(connection);
+}
+
+static void take_back(struct connection *connection, struct submission *submission)
+{
     struct node_batch *batch = &submission->batch;
     if (submission->question != NULL) {
         connection_answer_question(connection, submission);
@@ -45,7 +46,22 @@ void connection_returned(struct connection *connection, struct submission *submi
         node_import_take(connection->import, batch, submission->write.status);
     }
     connection_empty_batch(connection, batch);
-    if (connection->closing) return;
-    connection_go_on(connection);
-    connection_flush(connection);
+    go_on(connection);
+}
+
+void connection_returned(struct connection *connection, struct submission *submission, bool more)
+{
+    submission->in_flight = false;
+    bool is_asked = submission->is_asked;
+    if (is_asked && more) return; /* Answered together, and sent in one write. */
+    if (is_asked) connection_answer_asked(connection);
+    if (connection->closed) {
+        connection_maybe_free(connection);
+        return;
+    }
+    connection->active_us = clock_monotonic_us();
+    if (is_asked)
+        go_on(connection);
+    else
+        take_back(connection, submission);
 }

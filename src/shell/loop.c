@@ -76,7 +76,9 @@ static void take_returned(struct loop *loop)
     while (list != NULL) {
         struct engine_write *next = list->next;
         struct submission *submission = submission_of(list);
-        connection_returned(submission->connection, submission);
+        struct connection *connection = submission->connection;
+        bool more = next != NULL && submission_of(next)->connection == connection;
+        connection_returned(connection, submission, more);
         list = next;
     }
     feed_starved(loop);

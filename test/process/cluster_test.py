@@ -6,10 +6,11 @@ import random
 import shutil
 import signal
 import socket
+import threading
 import unittest
 from urllib.parse import quote
 
-from node_process import NodeTest, Server
+from node_process import NodeTest, Server, read_answer
 
 
 def free_ports(count):
@@ -280,6 +281,65 @@ class Requests(ClusterTest):
                 answers = b"".join(iter(lambda: connection.recv(65536), b""))
             self.assertEqual(answers.count(b"HTTP/1.1 20"), 41, answers)
             self.assertIn(b'"score":39,', answers[answers.rindex(b"HTTP/1.1"):])
+
+    def test_pipelined_reads_are_answered_in_their_order(self):
+        self.start_cluster(4)  # One does not own the words: it asks others, several reads at once.
+        for number in range(30):
+            self.assertEqual(self.write(self.nodes[0], f"word {number}", number, "all")[0], 201)
+        targets = [f"/api/v1/words?ns=test&word=word+{number}" for number in range(30)]
+        targets += [f"/search?ns=test&q=word+{number}&limit=3" for number in range(10)]
+        targets += ["/search?ns=test&q=word&limit=1000", "/api/v1/count?ns=test&q=word", "/live",
+                    "/api/v1/words?ns=test&word=none", "/search?limit=0", "/nothing", "/nodes/x/ranges",
+                    "/api/v1/export?ns=test&q=word+2", "/api/v1/search?ns=test&q=w&cursor=AAAA"]
+        chance = random.Random(1)
+        for node in self.nodes.values():
+            wanted = {target: self.told(node.ask("GET", target)) for target in targets}
+            for consistency in ("", "&consistency=quorum"):
+                order = chance.choices(targets, k=200)
+                requests = b""
+                for target in order:
+                    more = consistency if "ns=test" in target else ""
+                    requests += f"GET {target}{more} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+                    if chance.random() < 0.1:
+                        body = b'{"word":"between","score":1}'
+                        requests += (b"POST /api/v1/words?ns=other HTTP/1.1\r\nHost: localhost\r\n"
+                                     b"Content-Length: %d\r\n\r\n" % len(body)) + body
+                with node.dial() as connection:
+                    sender = threading.Thread(target=connection.sendall, args=(requests,))
+                    sender.start()
+                    stream = connection.makefile("rb")
+                    for target in order:
+                        answer = self.told(read_answer(stream))
+                        while "acks" in answer[1]:
+                            answer = self.told(read_answer(stream))
+                        self.assertEqual(answer, wanted[target], target)
+                    sender.join()
+            # Who goes before its answers come leaves nothing behind.
+            for _ in range(20):
+                with node.dial() as connection:
+                    connection.sendall(requests[:chance.randrange(len(requests))])
+            connection = node.dial()
+            connection.sendall(b"".join(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+                                        for target in targets[:40]))
+            connection.shutdown(socket.SHUT_WR)
+            stream = connection.makefile("rb")
+            for target in targets[:40]:
+                self.assertEqual(self.told(read_answer(stream)), wanted[target])
+            self.assertEqual(stream.read(), b"")
+            connection.close()
+            self.wait_for(lambda node=node: node.get("/api/v1/stats")[1]["connections"] == 1)
+
+    def told(self, answer):
+        """Status and body, without what differs each time."""
+        status, _, body = answer
+        try:
+            body = json.loads(body)
+        except ValueError:
+            return status, body.decode()
+        if isinstance(body, dict):
+            for volatile in ("took_us", "request_id"):
+                body.pop(volatile, None)
+        return status, body
 
     def test_who_brings_a_token_reads_what_was_written(self):
         self.start_cluster(3)
