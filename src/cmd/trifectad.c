@@ -281,6 +281,7 @@ static int run(struct settings *settings, const sigset_t *signals)
              log_text("http", http), log_number("threads", server_options.loop_count),
              log_text("sync", config->sync_interval_ms == 0 ? "always" : "interval"));
     wait_for_end(signals, settings, server);
+    host_leave(host);
     server_stop(server);
     engine_close(engine);
     host_destroy(host);

@@ -10,6 +10,11 @@ bool topology_serves(const struct replica *replica)
     return replica_serves(replica);
 }
 
+bool topology_is_up(const struct replica *replica, node_id id)
+{
+    return id != replica->self.id && !replica_is_down(replica, id);
+}
+
 static void write_number(struct json_writer *writer, const char *name, uint64_t value)
 {
     json_write_name(writer, name);

@@ -47,6 +47,9 @@ struct engine_host {
     void (*wait)(void *context, uint32_t wait_ms);
     void (*wake)(void *context); /* (any thread) */
 
+    /* Asked after each turn at the end; false: others wait for something still. */
+    bool (*may_stop)(void *context);
+
     /* From here on nothing is written any more but what the store itself does. */
     void (*stop)(void *context);
 };

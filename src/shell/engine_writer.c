@@ -287,6 +287,7 @@ static void drive_host(struct engine *engine, struct engine_write *list)
     if (list != NULL) host->submit(host->context, list);
     host->turn(host->context);
     if (engine->host_stopped || !engine_is_stopping(engine)) return;
+    if (!host->may_stop(host->context)) return;
     engine->host_stopped = true;
     host->stop(host->context);
 }

@@ -53,6 +53,13 @@ static void trace_line(void *context, const char *line)
 
 /* --- Other nodes --- */
 
+static void note_unreached(struct host *host, node_id id)
+{
+    for (size_t i = 0; i < host->unreached_count; i++)
+        if (host->unreached[i] == id) return;
+    if (host->unreached_count < HOST_GONE_MAX) host->unreached[host->unreached_count++] = id;
+}
+
 static void send_to(void *context, node_id to, struct slice bytes)
 {
     struct host *host = context;
@@ -61,7 +68,8 @@ static void send_to(void *context, node_id to, struct slice bytes)
                 bytes.size <= PEER_BULK_BYTES_MAX;
     if (host->peers_closed) return;
     enum status status = peers_send(host->peers, to, bulk ? PEER_BULK : PEER_URGENT, bytes);
-    (void)status; /* It is lost, as the network may lose it; peers count that. */
+    /* It is lost, as the network may lose it; peers count that. */
+    if (status == STATUS_BUSY) note_unreached(host, to);
 }
 
 static bool on_address(void *context, uint16_t id, char *out)
@@ -115,10 +123,13 @@ static void on_message(void *context, const struct peer_hello *from, enum peer_l
         buf_append_slice(&host->answer, message);
         return;
     }
-    if (from->id == 0)
+    if (host_leave_message(host, from, message)) return;
+    if (from->id == 0) {
         answer_join(host, message);
-    else
+    } else {
         replica_message(host->replica, host_time(), from->id, message);
+        host_leave_heard(host, from);
+    }
     if (lane == PEER_BULK) peers_consumed(host->peers, from->id, message.size);
 }
 
@@ -126,6 +137,8 @@ static void on_message(void *context, const struct peer_hello *from, enum peer_l
 static void on_gone(void *context, uint16_t id)
 {
     struct host *host = context;
+    host_leave_lost(host, id);
+    note_unreached(host, id);
     if (host->gone_count < HOST_GONE_MAX) host->gone[host->gone_count++] = id;
 }
 
@@ -134,6 +147,13 @@ static void tell_gone(struct host *host)
     for (size_t i = 0; host->replica != NULL && i < host->gone_count; i++)
         replica_peer_gone(host->replica, host->gone[i]);
     host->gone_count = 0;
+    size_t kept = 0;
+    for (size_t i = 0; host->replica != NULL && i < host->unreached_count; i++) {
+        if (!peers_is_pausing(host->peers, host->unreached[i])) continue;
+        replica_peer_gone(host->replica, host->unreached[i]);
+        host->unreached[kept++] = host->unreached[i];
+    }
+    host->unreached_count = kept;
 }
 
 /* --- Becoming a member --- */
@@ -388,6 +408,7 @@ static void host_turn(void *context)
     if (host_state(host) == HOST_JOINS) join(host);
     tell_gone(host);
     host_works_go_on(host);
+    host_leave_turn(host);
     if (host->replica != NULL) {
         struct replica_time time = host_time();
         if (time.now_ms >= replica_wake_ms(host->replica)) replica_tick(host->replica, time);
@@ -604,6 +625,7 @@ enum status host_attach(void *context, struct store *store, struct env *env,
         .synced = host_synced,
         .wait = host_wait,
         .wake = host_wake,
+        .may_stop = host_may_stop,
         .stop = host_stop,
     };
     return STATUS_OK;

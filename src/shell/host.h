@@ -29,6 +29,7 @@ enum {
     HOST_UNDER_WAY_MAX = 2048,    /* Requests at the replica; more wait. */
     HOST_LOAD_TIMEOUT_MS = 60000, /* For a thousand words of an import. */
     HOST_FACTS_MS = 100,          /* From one look at the figures to the next. */
+    HOST_LEAVE_MS = 2000,         /* The end of the process waits so long for others to know. */
     HOST_CAPACITY = 100,          /* Weight of each node's share: all alike. */
 };
 
@@ -64,6 +65,10 @@ enum status host_create(const struct host_options *options, struct host **out);
 /* As `open_host` of struct engine_options, with the host as its context. */
 enum status host_attach(void *context, struct store *store, struct env *env,
                         struct engine_host *out, struct store_report *report);
+
+/* The process is told to end: the other members hear of it now, and ask this node for nothing more, while it goes on
+ * with what is under way. (any thread) */
+void host_leave(struct host *host);
 
 /* After engine_close(). NULL is accepted. */
 void host_destroy(struct host *host);

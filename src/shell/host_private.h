@@ -26,6 +26,12 @@ struct host_works {
 
 enum { HOST_GONE_MAX = 64 }; /* More at once are found out by probes. */
 
+/* A node that said that it goes, in the start with this number. */
+struct host_going {
+    node_id id;
+    uint64_t boot;
+};
+
 struct host {
     struct host_options options;
     struct heap *heap;
@@ -53,6 +59,20 @@ struct host {
     node_id gone[HOST_GONE_MAX]; /* Their connections ended, and the replica was not told. */
     size_t gone_count;
 
+    /* Leaving: see host_leave.c. */
+    struct host_going going[HOST_GONE_MAX]; /* Others. */
+    size_t going_count;
+    atomic_bool leave_wanted;
+    bool leave_said;
+    node_id
+        unaware[RANGEMAP_MEMBERS_MAX]; /* Were told that this node goes, and have not answered. */
+    size_t unaware_count;
+    uint64_t stop_ms; /* Then it goes, whatever they say; 0: it is not to stop yet. */
+
+    /* Were not reached, and are not dialled again just yet. Others may have told meanwhile that they are back. */
+    node_id unreached[HOST_GONE_MAX];
+    size_t unreached_count;
+
     struct host_works works;
     struct jobs jobs;
 
@@ -65,6 +85,23 @@ struct host {
 };
 
 struct replica_time host_time(void);
+
+/* --- host_leave.c --- */
+
+/* Says that this node goes, once, when it is wanted. */
+void host_leave_turn(struct host *host);
+
+/* True: the message was about leaving, and is done with. */
+bool host_leave_message(struct host *host, const struct peer_hello *from, struct slice message);
+
+/* After each message of a node. Who said that it goes is down, though it is heard. */
+void host_leave_heard(struct host *host, const struct peer_hello *from);
+
+/* A connection ended. */
+void host_leave_lost(struct host *host, node_id id);
+
+/* As of struct engine_host. */
+bool host_may_stop(void *context);
 
 /* --- host_work.c --- */
 

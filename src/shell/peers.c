@@ -585,6 +585,20 @@ enum status peers_open(const struct peers_options *options, struct peers **out)
     return STATUS_OK;
 }
 
+bool peers_is_pausing(const struct peers *peers, uint16_t id)
+{
+    return peers->by_id[id] == NULL && now_ms() < peers->pauses[id].until_ms;
+}
+
+bool peers_have_to_write(const struct peers *peers)
+{
+    for (const struct link *link = peers->links; link != NULL; link = link->next) {
+        if (link->closing || !link->greeted) continue;
+        if (link->in_flight || peer_link_wants_to_write(&link->wire)) return true;
+    }
+    return false;
+}
+
 uint16_t peers_port(const struct peers *peers)
 {
     return peers->port;

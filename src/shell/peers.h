@@ -97,6 +97,12 @@ void peers_hang_up(struct peers *peers, uint16_t id);
  * a callback. */
 void peers_introduce(struct peers *peers, const struct peer_hello *hello);
 
+/* Whether a message to the node would be lost now: there is no connection, and it is too early to dial again. */
+bool peers_is_pausing(const struct peers *peers, uint16_t id);
+
+/* Whether anything waits to be written to a node that is connected, or is on its way to its socket. */
+bool peers_have_to_write(const struct peers *peers);
+
 /* So many bytes of bulk of that node are worked off. */
 void peers_consumed(struct peers *peers, uint16_t from, size_t bytes);
 

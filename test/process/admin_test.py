@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 import threading
+import time
 import unittest
+from urllib.parse import quote
 
 CLI = sys.argv.pop(1) if len(sys.argv) > 2 else "build/src/cmd/trifecta"
 
@@ -14,22 +16,30 @@ from cluster_test import ClusterTest, free_ports  # noqa: E402 (the programs com
 class Traffic:
     """Writes and searches at some nodes, one after the other, until it is stopped; keeps what went wrong."""
 
+    made = 0
+
     def __init__(self, test, nodes, consistency="quorum"):
         self.test, self.nodes, self.consistency = test, nodes, consistency
         self.count, self.errors, self.ending = 0, [], threading.Event()
+        self.slowest = 0
+        Traffic.made += 1
+        self.name = f"traffic {Traffic.made}"
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
 
     def run(self):
         while not self.ending.is_set():
             node = self.nodes[self.count % len(self.nodes)]
-            word = f"traffic {self.count}"
+            word, began = f"{self.name} {self.count}.", time.monotonic()
             status, answer = self.test.write(node, word, self.count, self.consistency)
+            self.slowest = max(self.slowest, time.monotonic() - began)
             if status not in (200, 201):
                 self.errors.append(answer)
             node = self.nodes[(self.count + 1) % len(self.nodes)]
-            status, answer = node.get(f"/search?ns=test&q=traffic+{self.count}&limit=1"
+            began = time.monotonic()
+            status, answer = node.get(f"/search?ns=test&q={quote(word)}&limit=1"
                                       f"&consistency={self.consistency}")
+            self.slowest = max(self.slowest, time.monotonic() - began)
             if status != 200 or answer["results"] != [word]:
                 self.errors.append((word, answer))
             self.count += 1
@@ -218,6 +228,56 @@ class Loss(AdminTest):
         self.assertIn("join-5", out)
         self.assertEqual(self.cli(first, "jobs", "drain/3")[0], 2)
         self.assertEqual(self.cli(first, "jobs", "drain-1")[0], 1)
+
+
+class Handover(AdminTest):
+    def test_a_node_that_is_told_to_end_is_missed_by_nobody(self):
+        self.start_cluster(4)  # One owns nothing: it hands each write to another, and asks others.
+        for number in (2, 0, 1, 3):
+            node = self.nodes.pop(number)
+            traffic = [Traffic(self, [other]) for other in self.nodes.values() for _ in range(2)]
+            self.wait_for_more(traffic)
+            self.assertEqual(node.stop(), 0)
+            self.assertIn("cluster.goes told=3", node.log)
+            self.assertNotIn("cluster.went_unheard", node.log)
+            for other in self.nodes.values():
+                self.assertIn(f"peer.goes node={number + 1}", other.log)
+            self.wait_for_more(traffic)
+            node = self.start_node(number, seeds=())
+            self.wait_for(lambda node=node: node.get("/ready")[0] == 200)
+            self.wait_for_more(traffic)
+            slowest = max(each.slowest for each in traffic)
+            count = sum(each.stop() for each in traffic)
+            print(f"node {number + 1} stopped and started: {count} writes and as many searches at "
+                  f"the others, the slowest took {slowest * 1000:.0f} ms", file=sys.stderr)
+        self.wait_until_whole()
+        whole = self.export(self.nodes[0], "quorum")
+        for node in self.nodes.values():
+            self.wait_for(lambda node=node: self.export(node) == whole)
+
+    def wait_for_more(self, traffic):
+        """Each has gone on."""
+        counts = [each.count + 15 for each in traffic]
+        self.wait_for(lambda: all(each.count > count for each, count in zip(traffic, counts)))
+
+    def test_what_a_client_asked_the_node_itself_is_done(self):
+        self.start_cluster(2)
+        node = self.nodes[1]
+        requests = b""
+        for number in range(200):
+            body = json.dumps({"word": f"last {number}"}).encode()
+            requests += (b"POST /api/v1/words?ns=test HTTP/1.1\r\nHost: localhost\r\n"
+                         b"Content-Length: %d\r\n\r\n" % len(body)) + body
+        with node.dial() as connection:
+            connection.sendall(requests)
+            answers = connection.recv(1)
+            self.assertEqual(self.nodes.pop(1).stop(), 0)
+            answers += b"".join(iter(lambda: connection.recv(65536), b""))
+        done = answers.count(b"HTTP/1.1 201")
+        self.assertGreater(done, 0)
+        self.assertEqual(answers.count(b"HTTP/1.1 "), done)
+        for number in range(done):
+            self.assertEqual(self.read(self.nodes[0], f"last {number}", "one"), 1)
 
 
 if __name__ == "__main__":
