@@ -83,6 +83,7 @@ enum cli_exit cli_nodes(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_ring(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_drain(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_remove(struct cli *cli, const struct cli_arguments *arguments);
+enum cli_exit cli_replace(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_rebalance(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_repair(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_recover(struct cli *cli, const struct cli_arguments *arguments);

@@ -110,18 +110,25 @@ static enum cli_exit run(struct cli *cli, const char *method, struct buf *path, 
 
 /* --- Commands --- */
 
+/* Appends the id of a node. False, and a message: it is none. */
+static bool append_node(struct buf *path, const char *command, const char *name, const char *text)
+{
+    uint64_t node;
+    if (!cli_number(command, text, 1, 65535, &node)) return false;
+    http_query_append(path, name, slice_from_text(text));
+    return true;
+}
+
 static enum cli_exit begin(struct cli *cli, const struct cli_arguments *arguments,
                            const char *command, bool force)
 {
+    static const char *const names[] = {"node", "with"};
     struct buf path = path_of(cli, "/api/v1/admin/");
     buf_append_text(&path, command);
-    if (arguments->word_count > 0) {
-        uint64_t node;
-        if (!cli_number(command, arguments->words[0], 1, 65535, &node)) {
-            buf_deinit(&path);
-            return CLI_USAGE;
-        }
-        http_query_append(&path, "node", slice_from_text(arguments->words[0]));
+    for (size_t i = 0; i < arguments->word_count; i++) {
+        if (append_node(&path, command, names[i], arguments->words[i])) continue;
+        buf_deinit(&path);
+        return CLI_USAGE;
     }
     if (force) http_query_append(&path, "force", SLICE_LITERAL("true"));
     return run(cli, "POST", &path, arguments->flags[FLAG_NO_WAIT] == NULL);
@@ -137,9 +144,25 @@ enum cli_exit cli_remove(struct cli *cli, const struct cli_arguments *arguments)
     return begin(cli, arguments, "remove", arguments->flags[FLAG_SECOND] != NULL);
 }
 
+enum cli_exit cli_replace(struct cli *cli, const struct cli_arguments *arguments)
+{
+    return begin(cli, arguments, "replace", arguments->flags[FLAG_SECOND] != NULL);
+}
+
 enum cli_exit cli_rebalance(struct cli *cli, const struct cli_arguments *arguments)
 {
-    return begin(cli, arguments, "rebalance", false);
+    const char *weight = arguments->flags[FLAG_SECOND];
+    uint64_t ignored;
+    if ((weight == NULL) != (arguments->word_count == 0))
+        return cli_usage_error("rebalance: a node and --weight are given together, or neither");
+    if (weight == NULL) return begin(cli, arguments, "rebalance", false);
+    struct buf path = path_of(cli, "/api/v1/admin/rebalance");
+    bool good = cli_number("--weight", weight, 1, 1000000, &ignored) &&
+                append_node(&path, "rebalance", "node", arguments->words[0]);
+    http_query_append(&path, "weight", slice_from_text(weight));
+    if (good) return run(cli, "POST", &path, arguments->flags[FLAG_NO_WAIT] == NULL);
+    buf_deinit(&path);
+    return CLI_USAGE;
 }
 
 enum cli_exit cli_repair(struct cli *cli, const struct cli_arguments *arguments)

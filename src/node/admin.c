@@ -73,10 +73,16 @@ static bool can_change(const struct replica *replica, struct node_question *ques
     return false;
 }
 
-/* The change that the question asks for. */
-static struct change change_of(const struct node_question *question)
+/* The change that the question asks for, of the member as the map has it. */
+static struct change change_of(const struct replica *replica, const struct node_question *question)
 {
     struct change change = {.kind = CHANGE_MEMBER_LEAVING, .member.id = question->node};
+    if (question->endpoint == NODE_ADMIN_REBALANCE) {
+        change.kind = CHANGE_MEMBER_MOVE;
+        (void)rangemap_member_find(replica->map, question->node, &change.member);
+        change.member.capacity = question->params.weight;
+        return change;
+    }
     change.member.leaving = question->endpoint == NODE_ADMIN_DRAIN;
     if (question->endpoint != NODE_ADMIN_REMOVE) return change;
     change.kind = CHANGE_MEMBER_STATE;
@@ -89,6 +95,7 @@ static bool is_so(const struct replica *replica, const struct change *change)
 {
     struct member member;
     if (!rangemap_member_find(replica->map, change->member.id, &member)) return true;
+    if (change->kind == CHANGE_MEMBER_MOVE) return member.capacity == change->member.capacity;
     return change->kind == CHANGE_MEMBER_STATE ? member.state == change->member.state
                                                : member.leaving == change->member.leaving;
 }
@@ -100,6 +107,24 @@ static bool is_wished(const struct replica *replica, const struct change *change
         if (other->kind == change->kind && other->member.id == change->member.id) return true;
     }
     return false;
+}
+
+/* What is no wish of the replica's is proposed here, again and again; false: it is one. Whoever proposes something else
+ * meanwhile does no harm: the register chooses one. */
+static bool propose_weight(struct replica *replica, const struct change *change)
+{
+    struct buf delta = {.heap = replica->heap};
+    if (change->kind != CHANGE_MEMBER_MOVE) return false;
+    rangemap_delta_begin(replica->map, &delta);
+    rangemap_delta_add(&delta, change);
+    enum status status = buf_status(&delta);
+    if (status == STATUS_OK)
+        status = register_propose(&replica->topology.reg, buf_slice(&delta), replica->time.now_ms,
+                                  &replica->prng, &replica->outbox);
+    (void)status; /* Busy: there is a next time. */
+    replica_take_outbox(replica);
+    buf_deinit(&delta);
+    return true;
 }
 
 /* As it is now is what is wished for: the wish goes. */
@@ -154,8 +179,18 @@ static bool is_allowed(const struct replica *replica, const struct change *chang
         return false;
     }
     const char *rule = broken_rule(replica, change);
-    if (rule != NULL) refuse(question, PROBLEM_CONFLICT, "node %u cannot go: %s", id, rule);
+    if (rule != NULL)
+        refuse(question, PROBLEM_CONFLICT, "node %u cannot %s: %s", id,
+               change->kind == CHANGE_MEMBER_MOVE ? "have another weight" : "go", rule);
     return rule == NULL;
+}
+
+static enum admin_step watch_moves(struct jobs *jobs, struct replica *replica,
+                                   struct replica_time time, struct node_question *question)
+{
+    struct job_id id = {.kind = JOB_REBALANCE, .number = rangemap_identity(replica->map)->number};
+    replica->topology.moves_ms = 0; /* What is due is looked for at once. */
+    return tell_job(replica, jobs_begin(jobs, replica, time, &id), time, question, 202);
 }
 
 static enum admin_step tell_changed(struct jobs *jobs, struct replica *replica,
@@ -164,16 +199,19 @@ static enum admin_step tell_changed(struct jobs *jobs, struct replica *replica,
     struct job_id id = {.kind = JOB_DRAIN, .node = question->node};
     if (question->endpoint == NODE_ADMIN_REMOVE) id.kind = JOB_REMOVE;
     jobs_look(jobs, replica, time);
+    if (question->endpoint == NODE_ADMIN_REBALANCE)
+        return watch_moves(jobs, replica, time, question);
     return tell_job(replica, jobs_find(jobs, replica, time, &id), time, question, 202);
 }
 
 static enum admin_step ask_for(struct jobs *jobs, struct replica *replica, struct replica_time time,
                                struct node_question *question)
 {
-    struct change change = change_of(question);
+    struct change change = change_of(replica, question);
     if (is_so(replica, &change)) return tell_changed(jobs, replica, time, question);
     if (!can_change(replica, question) || !is_allowed(replica, &change, question))
         return ADMIN_ENDED;
+    if (propose_weight(replica, &change)) return ADMIN_WAITS;
     if (replica_change(replica, &change) || is_wished(replica, &change)) return ADMIN_WAITS;
     return refuse(question, PROBLEM_OVERLOADED,
                   "%u changes of the map are under way at this node already", REPLICA_WISHES_MAX);
@@ -189,7 +227,7 @@ static bool find_node(const struct replica *replica, struct node_question *quest
     if (question->node == 0 && question->endpoint == NODE_ADMIN_DRAIN)
         question->node = replica->self.id;
     if (question->node == 0) {
-        refuse(question, PROBLEM_MISSING_FIELD, "node is missing: the id of the node to remove");
+        refuse(question, PROBLEM_MISSING_FIELD, "node is missing: the id of the node that goes");
         return false;
     }
     if (rangemap_member_find(replica->map, question->node, member)) return true;
@@ -229,13 +267,44 @@ static enum admin_step remove_node(struct jobs *jobs, struct replica *replica,
     return ask_for(jobs, replica, time, question);
 }
 
+/* Of two members one goes, and the other is there to take what it had. */
+static enum admin_step replace(struct jobs *jobs, struct replica *replica, struct replica_time time,
+                               struct node_question *question)
+{
+    struct member member, with;
+    if (!find_node(replica, question, &member)) return ADMIN_ENDED;
+    if (question->params.with == 0)
+        return refuse(
+            question, PROBLEM_MISSING_FIELD,
+            "with is missing: the id of the node that takes its place, once it has joined");
+    if (question->params.with == member.id)
+        return refuse(question, PROBLEM_CONFLICT, "a node cannot take its own place");
+    if (!rangemap_member_find(replica->map, question->params.with, &with))
+        return refuse(question, PROBLEM_NOT_FOUND, "there is no node %u", question->params.with);
+    bool there = with.id == replica->self.id || !replica_is_down(replica, with.id);
+    if (!there || with.state != MEMBER_ACTIVE || with.leaving)
+        return refuse(
+            question, PROBLEM_CONFLICT,
+            "node %u is down, leaves, or was removed: it cannot take the place of node %u", with.id,
+            member.id);
+    bool down = member.id != replica->self.id && replica_is_down(replica, member.id);
+    bool hands_over = !down && member.state == MEMBER_ACTIVE;
+    question->endpoint = hands_over ? NODE_ADMIN_DRAIN : NODE_ADMIN_REMOVE;
+    return hands_over ? drain(jobs, replica, time, question)
+                      : remove_node(jobs, replica, time, question);
+}
+
 static enum admin_step rebalance(struct jobs *jobs, struct replica *replica,
                                  struct replica_time time, struct node_question *question)
 {
-    struct job_id id = {.kind = JOB_REBALANCE, .number = rangemap_identity(replica->map)->number};
+    struct member member;
+    if ((question->params.node == 0) != (question->params.weight == 0))
+        return refuse(question, PROBLEM_MISSING_FIELD,
+                      "node and weight are given together, or neither");
     if (!can_change(replica, question)) return ADMIN_ENDED;
-    replica->topology.moves_ms = 0; /* What is due is looked for at once. */
-    return tell_job(replica, jobs_begin(jobs, replica, time, &id), time, question, 202);
+    if (question->params.weight == 0) return watch_moves(jobs, replica, time, question);
+    if (!find_node(replica, question, &member)) return ADMIN_ENDED;
+    return ask_for(jobs, replica, time, question);
 }
 
 static enum admin_step repair(struct jobs *jobs, struct replica *replica, struct replica_time time,
@@ -390,6 +459,8 @@ enum admin_step admin_begin(struct jobs *jobs, struct replica *replica, struct r
         return drain(jobs, replica, time, question);
     case NODE_ADMIN_REMOVE:
         return remove_node(jobs, replica, time, question);
+    case NODE_ADMIN_REPLACE:
+        return replace(jobs, replica, time, question);
     case NODE_ADMIN_REBALANCE:
         return rebalance(jobs, replica, time, question);
     case NODE_ADMIN_REPAIR:
@@ -413,7 +484,7 @@ enum admin_step admin_begin(struct jobs *jobs, struct replica *replica, struct r
 enum admin_step admin_go_on(struct jobs *jobs, struct replica *replica, struct replica_time time,
                             struct node_question *question)
 {
-    struct change change = change_of(question);
+    struct change change = change_of(replica, question);
     if (is_so(replica, &change)) {
         if (question->endpoint != NODE_ADMIN_CANCEL)
             return tell_changed(jobs, replica, time, question);
@@ -421,14 +492,17 @@ enum admin_step admin_go_on(struct jobs *jobs, struct replica *replica, struct r
         return tell_job(replica, jobs_find(jobs, replica, time, &question->job), time, question,
                         200);
     }
-    if (can_change(replica, question) && is_allowed(replica, &change, question)) return ADMIN_WAITS;
+    if (can_change(replica, question) && is_allowed(replica, &change, question)) {
+        (void)propose_weight(replica, &change);
+        return ADMIN_WAITS;
+    }
     withdraw(replica, &change);
     return ADMIN_ENDED;
 }
 
 void admin_give_up(struct replica *replica, struct node_question *question)
 {
-    struct change change = change_of(question);
+    struct change change = change_of(replica, question);
     withdraw(replica, &change);
     refuse(
         question, PROBLEM_TIMEOUT,

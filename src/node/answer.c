@@ -30,6 +30,7 @@ static const struct route routes[] = {
     {SLICE_INITIALIZER("/search/nodes"), HTTP_GET, NODE_SEARCH_NODES},
     {SLICE_INITIALIZER("/api/v1/admin/drain"), HTTP_POST, NODE_ADMIN_DRAIN},
     {SLICE_INITIALIZER("/api/v1/admin/remove"), HTTP_POST, NODE_ADMIN_REMOVE},
+    {SLICE_INITIALIZER("/api/v1/admin/replace"), HTTP_POST, NODE_ADMIN_REPLACE},
     {SLICE_INITIALIZER("/api/v1/admin/rebalance"), HTTP_POST, NODE_ADMIN_REBALANCE},
     {SLICE_INITIALIZER("/api/v1/admin/repair"), HTTP_POST, NODE_ADMIN_REPAIR},
     {SLICE_INITIALIZER("/api/v1/admin/recover"), HTTP_POST, NODE_ADMIN_RECOVER},

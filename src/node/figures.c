@@ -155,6 +155,7 @@ static const char *const endpoint_names[NODE_ENDPOINT_COUNT] = {
     [NODE_SEARCH_NODES] = "search_nodes",
     [NODE_ADMIN_DRAIN] = "admin_drain",
     [NODE_ADMIN_REMOVE] = "admin_remove",
+    [NODE_ADMIN_REPLACE] = "admin_replace",
     [NODE_ADMIN_REBALANCE] = "admin_rebalance",
     [NODE_ADMIN_REPAIR] = "admin_repair",
     [NODE_ADMIN_RECOVER] = "admin_recover",

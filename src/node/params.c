@@ -133,6 +133,28 @@ static enum status read_node(struct reading *reading, struct slice value)
                   "node is the id of a node, a whole number from 1 to 65535");
 }
 
+static enum status read_with(struct reading *reading, struct slice value)
+{
+    if (node_id_read(value, &reading->params->with)) return STATUS_OK;
+    return refuse(reading, PROBLEM_INVALID_PARAMETER, "with",
+                  "with is the id of a node, a whole number from 1 to 65535");
+}
+
+static enum status read_weight(struct reading *reading, struct slice value)
+{
+    uint32_t weight = 0;
+    bool valid = value.size > 0 && value.size <= 7;
+    for (size_t i = 0; valid && i < value.size; i++) {
+        valid = value.data[i] >= '0' && value.data[i] <= '9';
+        weight = weight * 10 + (value.data[i] - '0');
+    }
+    if (!valid || weight < 1 || weight > RANGEMAP_CAPACITY_MAX)
+        return refuse(reading, PROBLEM_INVALID_PARAMETER, "weight",
+                      "weight is a whole number from 1 to 1000000; that of a new node is 100");
+    reading->params->weight = weight;
+    return STATUS_OK;
+}
+
 static enum status read_force(struct reading *reading, struct slice value)
 {
     reading->params->force = slice_equal(value, SLICE_LITERAL("true"));
@@ -178,6 +200,8 @@ static const struct {
     {SLICE_INITIALIZER("node"), NODE_PARAM_NODE, read_node},
     {SLICE_INITIALIZER("force"), NODE_PARAM_FORCE, read_force},
     {SLICE_INITIALIZER("lost"), NODE_PARAM_LOST, read_lost},
+    {SLICE_INITIALIZER("with"), NODE_PARAM_WITH, read_with},
+    {SLICE_INITIALIZER("weight"), NODE_PARAM_WEIGHT, read_weight},
 };
 
 /* The name of a parameter that is not ours, for the refusal; NULL when it is not UTF-8. */

@@ -25,6 +25,8 @@ enum node_param {
     NODE_PARAM_NODE = 1 << 8,
     NODE_PARAM_FORCE = 1 << 9,
     NODE_PARAM_LOST = 1 << 10,
+    NODE_PARAM_WITH = 1 << 11,
+    NODE_PARAM_WEIGHT = 1 << 12,
 };
 
 enum { NODE_LOST_MAX = 64 }; /* Nodes that one recovery gives up. */
@@ -36,7 +38,8 @@ struct node_params {
     enum cursor_sort sort;
     enum node_format format;
     enum consistency consistency; /* If it is given. */
-    node_id node;                 /* 0: not given. */
+    node_id node, with;           /* 0: not given. */
+    uint32_t weight;              /* Alike. */
     bool force;
     node_id lost[NODE_LOST_MAX]; /* Ascending, each once. */
     size_t lost_count;

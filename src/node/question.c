@@ -96,6 +96,10 @@ static unsigned params_of(enum node_endpoint endpoint)
         return NODE_PARAM_NODE;
     case NODE_ADMIN_REMOVE:
         return NODE_PARAM_NODE | NODE_PARAM_FORCE;
+    case NODE_ADMIN_REPLACE:
+        return NODE_PARAM_NODE | NODE_PARAM_WITH | NODE_PARAM_FORCE;
+    case NODE_ADMIN_REBALANCE:
+        return NODE_PARAM_NODE | NODE_PARAM_WEIGHT;
     case NODE_ADMIN_RECOVER:
         return NODE_PARAM_LOST | NODE_PARAM_FORCE;
     default:

@@ -178,6 +178,7 @@ void node_read(struct node_reader *reader, enum node_endpoint endpoint,
         break;
     case NODE_ADMIN_DRAIN:
     case NODE_ADMIN_REMOVE:
+    case NODE_ADMIN_REPLACE:
     case NODE_ADMIN_REBALANCE:
     case NODE_ADMIN_REPAIR:
     case NODE_ADMIN_RECOVER:

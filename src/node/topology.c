@@ -88,6 +88,7 @@ static void write_node(const struct replica *replica, struct json_writer *writer
     json_write_bool(writer, member->leaving);
     json_write_name(writer, "self");
     json_write_bool(writer, member->id == replica->self.id);
+    write_number(writer, "weight", member->capacity);
     write_number(writer, "ranges", owned);
     write_number(writer, "ranges_to_come", next);
     write_number(writer, "map", acknowledged_by(replica, member->id));

@@ -193,22 +193,45 @@ class Loss(AdminTest):
         self.assertEqual(self.members(first), [1, 2, 4])
         self.assertEqual(self.end_of(first, "join-4")["state"], "done")
 
+        # Another weight, and nobody to take anything; a node in the place of one that is lost.
+        code, out, error = self.cli(first, "rebalance", "4", "--weight", "250")
+        self.assertEqual((code, error), (0, ""))
+        self.assertRegex(out, r"^rebalance-\d+ +done ")
+        self.assertEqual([each["weight"] for each in first.get("/nodes")[1]["nodes"]],
+                         [100, 100, 250])
+        self.assertIn("together", self.admin(first, "POST", "rebalance?node=4", 400)[1])
+        self.assertIn("own place", self.admin(first, "POST", "replace?node=4&with=4", 409)[1])
+        self.assertIn("no node 9", self.admin(first, "POST", "replace?node=4&with=9", 404)[1])
+        self.assertIn("with is missing", self.admin(first, "POST", "replace?node=4", 400)[1])
+        self.kill(3)
+        self.wait_for(lambda: "peer.lost node=4" in first.log)
+        self.assertIn("cannot take the place",
+                      self.admin(first, "POST", "replace?node=2&with=4", 409)[1])
+        self.peers.append(free_ports(1)[0])
+        self.start_node(4, seeds=(0,))
+        self.wait_for(lambda: self.members(first) == [1, 2, 4, 5])
+        code, out, error = self.cli(first, "replace", "4", "5")
+        self.assertEqual((code, error), (0, ""))
+        self.assertRegex(out, r"^remove-4 +done ")
+        self.wait_until_whole()
+        self.assertEqual(self.members(first), [1, 2, 5])
+
         # Two of three registrars are lost: nothing can be decided until they are given up.
         self.kill(1)
-        self.kill(3)
-        for number in (2, 4):
+        self.kill(4)
+        for number in (2, 5):
             self.wait_for(lambda number=number: f"peer.lost node={number}" in first.log)
         answer = self.admin(first, "POST", "remove?node=2&force=true", 503)
         self.assertEqual(answer[0], "quorum_not_met")
         self.assertIn("1 of 3 registrars are up", answer[1])
-        code, _, error = self.cli(first, "recover", "4", "2")
+        code, _, error = self.cli(first, "recover", "5", "2")
         self.assertEqual(code, 1)
         self.assertIn("gives up 2 nodes", error)
         self.assertEqual(first.get("/nodes")[1]["generation"], 1)
-        code, out, error = self.cli(first, "recover", "4", "2", "--force")
+        code, out, error = self.cli(first, "recover", "5", "2", "--force")
         self.assertEqual((code, error), (0, ""))
         self.assertRegex(out, r"^generation 2 begins with map \d+; 0 ranges begin empty\n$")
-        for number in (2, 4):
+        for number in (2, 5):
             self.assertEqual(self.end_of(first, f"remove-{number}")["state"], "done")
         self.assertEqual(self.members(first), [1])
         for number in range(30):
@@ -219,13 +242,13 @@ class Loss(AdminTest):
         self.assertEqual(self.nodes.pop(0).stop(), 0)
         first = self.start_node(0, seeds=())
         self.peers.append(free_ports(1)[0])
-        self.start_node(4, seeds=(0,))
+        self.start_node(5, seeds=(0,))
         self.wait_until_whole()
-        self.assertEqual(self.members(first), [1, 5])
-        self.assertEqual(self.read(self.nodes[4], "after", "all"), 2)
+        self.assertEqual(self.members(first), [1, 6])
+        self.assertEqual(self.read(self.nodes[5], "after", "all"), 2)
         code, out, _ = self.cli(first, "jobs")
         self.assertEqual(code, 0)
-        self.assertIn("join-5", out)
+        self.assertIn("join-6", out)
         self.assertEqual(self.cli(first, "jobs", "drain/3")[0], 2)
         self.assertEqual(self.cli(first, "jobs", "drain-1")[0], 1)
 
