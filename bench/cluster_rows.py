@@ -27,6 +27,7 @@ class Member(Trifecta):
         super().__init__(f"member-{number}")
         self.number, self.peers, self.members = number, peers, members
         self.settings["TRIFECTA_REPLICATION_FACTOR"] = str(COPIES)
+        self.settings["TRIFECTA_K_FACTOR"] = "0"  # One range: who owns it stays who owns it.
 
     def command(self):
         return super().command() + ["--peer", self.peers[self.number], "--zone", f"z{self.number}",
