@@ -91,6 +91,7 @@ enum cli_exit cli_jobs(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_import(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_export(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_verify(struct cli *cli, const struct cli_arguments *arguments);
+enum cli_exit cli_ca(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_bench(struct cli *cli, const struct cli_arguments *arguments);
 enum cli_exit cli_completion(struct cli *cli, const struct cli_arguments *arguments);
 

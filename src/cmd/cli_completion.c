@@ -31,10 +31,11 @@ static void bash(void)
         print_flags(cli_commands[i].flags, CLI_FLAG_COUNT_MAX);
         printf("' ;;\n");
     }
-    printf("    esac\n    [ \"$command\" != completion ] || flags='bash zsh fish'\n    flags+='");
+    printf("    esac\n    [ \"$command\" != completion ] || flags='bash zsh fish'\n"
+           "    [ \"$command\" != ca ] || flags+=' init issue show'\n    flags+='");
     print_flags(cli_global_flags, cli_global_flag_count);
     printf("'\n    COMPREPLY=($(compgen -W \"$flags\" -- \"$current\"))\n"
-           "    if [[ $command = @(import|verify) && $current != -* ]]; then\n"
+           "    if [[ $command = @(ca|import|verify) && $current != -* ]]; then\n"
            "        COMPREPLY+=($(compgen -f -- \"$current\"))\n    fi\n}\n"
            "complete -F _trifecta trifecta\n");
 }
@@ -73,6 +74,7 @@ static void zsh(void)
     for (size_t i = 0; i < cli_command_count; i++) {
         printf("    %s) _arguments '*:word:%s'", cli_commands[i].name,
                strcmp(cli_commands[i].name, "import") == 0       ? "_files"
+               : strcmp(cli_commands[i].name, "ca") == 0         ? "_files"
                : strcmp(cli_commands[i].name, "verify") == 0     ? "_directories"
                : strcmp(cli_commands[i].name, "completion") == 0 ? "(bash zsh fish)"
                                                                  : " ");
@@ -117,7 +119,8 @@ static void fish(void)
                  command->name);
         print_fish_flags(condition, command->flags, CLI_FLAG_COUNT_MAX);
     }
-    printf("complete -c trifecta -n '__fish_seen_subcommand_from import verify' -F\n"
+    printf("complete -c trifecta -n '__fish_seen_subcommand_from ca import verify' -F\n"
+           "complete -c trifecta -n '__fish_seen_subcommand_from ca' -a 'init issue show'\n"
            "complete -c trifecta -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'\n");
 }
 

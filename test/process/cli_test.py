@@ -2,6 +2,7 @@
 """The command line client as a user meets it: what it sends, prints, and ends with."""
 import json
 import os
+import pathlib
 import pty
 import signal
 import socket
@@ -14,6 +15,11 @@ import unittest
 from fake_node import Node
 
 PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 else "build/src/cmd/trifecta"
+
+
+def contents(directory):
+    return {path.name: path.read_bytes() for path in pathlib.Path(directory).iterdir()
+            if path.is_file()}
 
 
 class CliTest(unittest.TestCase):
@@ -111,6 +117,51 @@ class CliTest(unittest.TestCase):
             self.assertEqual(self.expect(2, b"", *arguments),
                              b"trifecta: " + message.encode() + b"\n")
         self.assertEqual(self.node.seen, [])
+
+    def test_an_authority_is_made_and_issues_for_nodes(self):
+        with tempfile.TemporaryDirectory() as folder:
+            ca = os.path.join(folder, "ca")
+            made = self.run_cli("ca", "init", ca)
+            self.assertEqual(made.returncode, 0, made.stderr)
+            self.assertIn(b"role         authority\n", made.stdout)
+            self.assertEqual(os.stat(ca).st_mode & 0o777, 0o700)
+            self.assertEqual(os.stat(ca + "/ca.key").st_mode & 0o777, 0o600)
+            issued = json.loads(self.run_cli("--json", "ca", "issue", ca, "n1", "--days", "30").stdout)
+            self.assertEqual((issued["certificate"], issued["key"], issued["role"], issued["subject"]),
+                             (ca + "/n1.crt", ca + "/n1.key", "node", "CN=n1"))
+            self.assertEqual(os.stat(issued["key"]).st_mode & 0o777, 0o600)
+            shown = json.loads(self.run_cli("ca", "show", ca + "/n1.crt", "--json").stdout)
+            self.assertEqual(shown["file"], ca + "/n1.crt")
+            self.assertEqual([each["sha256"] for each in shown["certificates"]], [issued["sha256"]])
+            self.assertIn(b"(30 days)\n", self.run_cli("ca", "show", ca + "/n1.crt").stdout)
+            # Others read them alike.
+            checked = subprocess.run(["openssl", "verify", "-x509_strict", "-CAfile", ca + "/ca.crt",
+                                      ca + "/n1.crt"], capture_output=True, check=False)
+            self.assertEqual(checked.stdout, f"{ca}/n1.crt: OK\n".encode(), checked.stderr)
+
+            # Nothing is overwritten, and what went wrong leaves nothing behind.
+            before = contents(ca)
+            os.mkdir(ca + "/taken.crt")
+            for arguments, why in (
+                    (["init", ca], "ca.crt: is there already; nothing is overwritten"),
+                    (["issue", ca, "n1"], "n1.crt: is there already; nothing is overwritten"),
+                    (["issue", ca, "taken"], "taken.crt: is there already; nothing is overwritten"),
+                    (["issue", ca, "n2", "--days", "4000"], "expected a shorter time"),
+                    (["issue", folder, "n2"], "ca.crt: cannot be read: No such file or directory"),
+                    (["init", ca + "/n1.crt"], "ca.key: cannot be made: Not a directory"),
+                    (["init", folder + "/a/b"], "/a/b: cannot be made: No such file or directory"),
+                    (["show", ca + "/n1.key"], "n1.key: expected certificates in PEM"),
+                    (["show", ca + "/none"], "none: cannot be read: No such file or directory")):
+                self.assertIn(why.encode(), self.expect(1, b"", "ca", *arguments))
+                failed = self.run_cli("--json", "ca", *arguments)
+                self.assertEqual(failed.returncode, 1)
+                self.assertIn(why, json.loads(failed.stdout)["detail"])
+            os.rmdir(ca + "/taken.crt")
+            self.assertEqual(contents(ca), before)
+            for arguments in (["issue", ca, "a/b"], ["issue", ca, "ca"], ["issue", ca], ["make", ca],
+                              ["show", ca, "x"], ["show", ca, "--days", "3"],
+                              ["init", ca, "--days", "0"]):
+                self.expect(2, b"", "ca", *arguments)
 
     def test_help_and_completions_know_every_command(self):
         text = self.run_cli("--help").stdout
