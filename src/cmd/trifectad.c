@@ -15,6 +15,7 @@
 #include "shell/host.h"
 #include "shell/log_line.h"
 #include "shell/loop.h"
+#include "shell/peer_tls.h"
 #include "shell/server.h"
 
 enum { MALLOC_LARGE_BYTES = 256 << 10, MALLOC_TRIM_BYTES = 1 << 20, MALLOC_POOL_COUNT = 4 };
@@ -140,8 +141,44 @@ static void print_address(char out[ADDRESS_BYTES], const char *host, unsigned po
     snprintf(out, ADDRESS_BYTES, strchr(host, ':') == NULL ? "%s:%u" : "[%s]:%u", host, port);
 }
 
+static void note_certificate(struct peer_tls *tls)
+{
+    struct certificate_facts facts;
+    char end[CERTIFICATE_TIME_BYTES];
+    peer_tls_facts(tls, &facts);
+    certificate_time_text(facts.period.end_s, end);
+    log_line(LOG_LEVEL_INFO, "peer.certificate", log_text("certificate", facts.subject),
+             log_text("issuer", facts.issuer), log_text("valid_until", end),
+             log_text("sha256", facts.fingerprint));
+}
+
+/* What the files of peer_tls_… say, or NULL where there are none. */
+static enum status open_peer_tls(const struct config *config, struct heap *heap,
+                                 struct peer_tls **out)
+{
+    const struct peer_tls_options options = {
+        .certificate_file = config->peer_tls_cert_file,
+        .key_file = config->peer_tls_key_file,
+        .authority_file = config->peer_tls_ca_file,
+    };
+    char reason[PEER_TLS_REASON_BYTES];
+    *out = NULL;
+    if (!config_address_is_loopback(&config->peer) && config->peer_insecure)
+        log_line(LOG_LEVEL_WARN, "peer.insecure",
+                 log_text("reason", "nodes speak in plain text: whoever reaches their addresses "
+                                    "reads and writes everything"));
+    if (*config->peer_tls_cert_file == '\0') return STATUS_OK;
+    enum status status = peer_tls_open(heap, &options, out, reason);
+    if (status == STATUS_OK)
+        note_certificate(*out);
+    else
+        log_line(LOG_LEVEL_ERROR, "peer.certificate_refused", log_text("reason", reason));
+    return status;
+}
+
 /* The node's part in a cluster, which it may turn out not to have. */
-static enum status create_host(const struct config *config, struct heap *heap, struct host **out)
+static enum status create_host(const struct config *config, struct heap *heap, struct peer_tls *tls,
+                               struct host **out)
 {
     static char addresses[CONFIG_JOIN_COUNT_MAX][ADDRESS_BYTES];
     static const char *seeds[CONFIG_JOIN_COUNT_MAX];
@@ -154,6 +191,8 @@ static enum status create_host(const struct config *config, struct heap *heap, s
         .heap = heap,
         .peer_host = address_of(config->peer.host),
         .peer_port = config->peer.port,
+        .tls = tls,
+        .plain_beyond_loopback = config->peer_insecure,
         .zone = config->zone,
         .seeds = seeds,
         .seed_count = config->join.count,
@@ -197,7 +236,19 @@ struct settings {
     int argument_count;
     char **arguments;
     struct config config;
+    struct peer_tls *peer_tls; /* NULL: none. */
 };
+
+/* The files may have been replaced; what cannot be used changes nothing. */
+static void reload_peer_tls(struct peer_tls *tls)
+{
+    char reason[PEER_TLS_REASON_BYTES];
+    if (tls == NULL) return;
+    if (peer_tls_reload(tls, reason) == STATUS_OK)
+        note_certificate(tls);
+    else
+        log_line(LOG_LEVEL_ERROR, "peer.certificate_kept", log_text("reason", reason));
+}
 
 /* Takes over what may change in a running server; a bad setting changes nothing at all. */
 static void reload(struct settings *settings, struct server *server)
@@ -220,6 +271,7 @@ static void reload(struct settings *settings, struct server *server)
         const struct server_limits limits = limits_of(fresh);
         server_set_limits(server, &limits);
         log_configure((enum log_level)fresh->log_level, old->log_format == CONFIG_LOG_JSON);
+        reload_peer_tls(settings->peer_tls);
         log_line(LOG_LEVEL_INFO, "config.reloaded", log_text("signal", "HUP"));
     } else {
         buf_append_u8(&message, 0);
@@ -242,10 +294,10 @@ static void wait_for_end(const sigset_t *signals, struct settings *settings, str
              log_text("signal", number == SIGTERM ? "TERM" : "INT"));
 }
 
-static int run(struct settings *settings, const sigset_t *signals)
+/* Serves until it is told to end. */
+static int serve(struct settings *settings, const sigset_t *signals, struct heap *heap)
 {
     const struct config *config = &settings->config;
-    static struct heap heap;
     struct host *host;
     struct engine *engine;
     struct server *server;
@@ -254,13 +306,12 @@ static int run(struct settings *settings, const sigset_t *signals)
     struct engine_options engine_options = engine_options_of(config);
     struct server_options server_options = server_options_of(config);
 
-    heap_init(&heap, 0);
-    enum status status = create_host(config, &heap, &host);
+    enum status status = create_host(config, heap, settings->peer_tls, &host);
     if (status != STATUS_OK) return EXIT_FAILED;
     engine_options.open_host = host_attach;
     engine_options.open_context = host;
     engine_options.store.keep_transfers = true;
-    status = engine_open(&heap, &engine_options, &engine, &report);
+    status = engine_open(heap, &engine_options, &engine, &report);
     if (status != STATUS_OK) {
         host_destroy(host);
         log_line(LOG_LEVEL_ERROR, "store.open_failed", log_text("data", config->data),
@@ -269,7 +320,7 @@ static int run(struct settings *settings, const sigset_t *signals)
     }
     report_recovery(config, &report);
     if (host_state(host) != HOST_ALONE) server_options.cluster = host;
-    status = server_start(&heap, engine, &server_options, &server);
+    status = server_start(heap, engine, &server_options, &server);
     if (status != STATUS_OK) {
         explain_listen(config, status);
         engine_close(engine);
@@ -285,8 +336,21 @@ static int run(struct settings *settings, const sigset_t *signals)
     server_stop(server);
     engine_close(engine);
     host_destroy(host);
-    log_line(LOG_LEVEL_INFO, "server.stopped", log_number("memory_bytes", heap_used_bytes(&heap)));
     return 0;
+}
+
+static int run(struct settings *settings, const sigset_t *signals)
+{
+    static struct heap heap;
+    heap_init(&heap, 0);
+    if (open_peer_tls(&settings->config, &heap, &settings->peer_tls) != STATUS_OK)
+        return EXIT_FAILED;
+    int exit_code = serve(settings, signals, &heap);
+    peer_tls_close(settings->peer_tls);
+    if (exit_code == 0)
+        log_line(LOG_LEVEL_INFO, "server.stopped",
+                 log_number("memory_bytes", heap_used_bytes(&heap)));
+    return exit_code;
 }
 
 int main(int argument_count, char **arguments)

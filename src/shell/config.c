@@ -39,6 +39,11 @@ bool config_address_is_loopback(const struct config_address *address)
            strncmp(address->host, "127.", 4) == 0;
 }
 
+static bool is_every_address(const struct config_address *address)
+{
+    return strcmp(address->host, "0.0.0.0") == 0 || strcmp(address->host, "::") == 0;
+}
+
 bool config_requires_auth(const struct config *config)
 {
     if (config->require_auth != CONFIG_AUTO) return config->require_auth == CONFIG_ON;
@@ -293,6 +298,8 @@ struct rule {
 
 static enum status check(const struct config *config, const char *file_name, struct buf *message)
 {
+    int peer_tls = (*config->peer_tls_cert_file != '\0') + (*config->peer_tls_key_file != '\0') +
+                   (*config->peer_tls_ca_file != '\0');
     const struct rule rules[] = {
         {config->write_quorum > config->replication_factor, "write_quorum",
          "at most replication_factor"},
@@ -306,10 +313,14 @@ static enum status check(const struct config *config, const char *file_name, str
          "given together with tls_key_file"},
         {*config->tls_key_file != '\0' && *config->tls_cert_file == '\0', "tls_key_file",
          "given together with tls_cert_file"},
-        {*config->peer_tls_cert_file != '\0' && *config->peer_tls_key_file == '\0',
-         "peer_tls_cert_file", "given together with peer_tls_key_file"},
-        {*config->peer_tls_key_file != '\0' && *config->peer_tls_cert_file == '\0',
-         "peer_tls_key_file", "given together with peer_tls_cert_file"},
+        {peer_tls > 0 && peer_tls < 3 && *config->peer_tls_cert_file != '\0', "peer_tls_cert_file",
+         "given together with peer_tls_key_file and peer_tls_ca_file"},
+        {peer_tls > 0 && peer_tls < 3 && *config->peer_tls_key_file != '\0', "peer_tls_key_file",
+         "given together with peer_tls_cert_file and peer_tls_ca_file"},
+        {peer_tls > 0 && peer_tls < 3, "peer_tls_ca_file",
+         "given together with peer_tls_cert_file and peer_tls_key_file"},
+        {peer_tls > 0 && config->peer_insecure, "peer_insecure",
+         "false beside peer_tls_cert_file: nodes speak TLS or plain text, not both"},
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
         if (!rules[i].broken) continue;
@@ -361,10 +372,14 @@ enum status config_check_built(const struct config *config, const char *file_nam
     } missing[] = {
         {*config->tls_cert_file != '\0', "tls_cert_file", no_tls},
         {*config->tls_ca_file != '\0', "tls_ca_file", no_tls},
-        {*config->peer_tls_cert_file != '\0', "peer_tls_cert_file", no_tls},
-        {*config->peer_tls_ca_file != '\0', "peer_tls_ca_file", no_tls},
-        {config->join.count != 0 && !config_address_is_loopback(&config->peer), "peer",
-         "nodes speak in plain text until there is TLS between them, and so on loopback alone"},
+        {is_every_address(&config->peer), "peer",
+         "the other nodes are told this address; give one of this machine by which they reach it"},
+        {!config_address_is_loopback(&config->peer) && *config->peer_tls_cert_file == '\0' &&
+             !config->peer_insecure,
+         "peer",
+         "beyond loopback nodes speak TLS: give peer_tls_cert_file, peer_tls_key_file and "
+         "peer_tls_ca_file (`trifecta ca` makes them), or, for plain text on a network that nobody "
+         "else reaches, peer_insecure: true"},
         {config->join.count != 0 && config->node_id != 0, "node_id",
          "in a cluster each node is given its id; leave it out"},
         {config->require_auth == CONFIG_ON, "require_auth", no_keys},

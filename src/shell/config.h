@@ -53,7 +53,7 @@ struct config_place {
     unsigned line, column; /* In the file, from 1. */
 };
 
-enum { CONFIG_SETTING_COUNT = 38 };
+enum { CONFIG_SETTING_COUNT = 39 };
 
 struct config {
     char data[CONFIG_TEXT_BYTES_MAX];
@@ -86,6 +86,7 @@ struct config {
     char peer_tls_cert_file[CONFIG_TEXT_BYTES_MAX];
     char peer_tls_key_file[CONFIG_TEXT_BYTES_MAX];
     char peer_tls_ca_file[CONFIG_TEXT_BYTES_MAX];
+    bool peer_insecure;
 
     struct config_place places[CONFIG_SETTING_COUNT]; /* In the order of config_print(). */
 };
@@ -130,8 +131,9 @@ bool config_address_is_loopback(const struct config_address *address);
 /* Whether clients must show a key: as set, else when http or resp listens beyond loopback. */
 bool config_requires_auth(const struct config *config);
 
-/* Refuses what is ordered and this version does not have: TLS, keys, other nodes. To pass over it
- * would leave open what was told to be locked. For a node that is to run; config_parse() takes it.
+/* Refuses what is ordered and this version does not have, as TLS for clients and keys: to pass over it would
+ * leave open what was told to be locked. Refuses too what is open without having been told to be, as `peer`
+ * beyond loopback in plain text. For a node that is to run; config_parse() takes it.
  *
  * Errors: STATUS_INVALID, with one line in `message`. */
 enum status config_check_built(const struct config *config, const char *file_name,

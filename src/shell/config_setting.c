@@ -90,6 +90,8 @@ const struct config_setting config_settings[CONFIG_SETTING_COUNT] = {
     PATH_NONE(peer_tls_cert_file, "certificate shown to other nodes (PEM)"),
     PATH_NONE(peer_tls_key_file, "its key (PEM)"),
     PATH_NONE(peer_tls_ca_file, "authorities that other nodes' certificates must come from (PEM)"),
+    {"peer_insecure", CONFIG_KIND_BOOL, false, false, FIELD(peer_insecure), 0, 0, NULL, "false",
+     "lets nodes speak in plain text beyond loopback"},
 };
 
 const struct config_setting *config_setting_find(struct slice name)

@@ -529,6 +529,8 @@ static enum status listen_to_peers(struct host *host, struct store_report *repor
         .loop = &host->loop,
         .host = host->options.peer_host,
         .port = host->options.peer_port,
+        .tls = host->options.tls,
+        .plain_beyond_loopback = host->options.plain_beyond_loopback,
         .hello = {.incarnation = host->incarnation,
                   .window = PEER_WINDOW_BYTES,
                   .process = host->process},

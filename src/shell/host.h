@@ -22,6 +22,7 @@
 #include "cluster/rangemap.h"
 #include "node/node.h"
 #include "shell/engine.h"
+#include "shell/peer_tls.h"
 
 enum {
     HOST_ASK_MS = 500,    /* From one question of a directory that wants to join to the next. */
@@ -47,6 +48,8 @@ struct host_options {
     struct heap *heap;
     const char *peer_host; /* Where the others connect; IPv4 or IPv6. */
     uint16_t peer_port;    /* 0: any free one. */
+    struct peer_tls *tls;  /* NULL: plain, and beyond loopback only if so told. */
+    bool plain_beyond_loopback;
     const char *zone;
     const char *const *seeds; /* host:port, or [host]:port. */
     size_t seed_count;

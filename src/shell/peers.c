@@ -23,13 +23,17 @@ struct link {
     uv_getaddrinfo_t resolve;
     uv_write_t write;
     struct peer_link wire;
+    struct peer_tls_link *tls; /* NULL: it is plain. */
     struct buf writing;
     uint16_t id;  /* Of the peer; 0: it has not said. */
     bool dialled; /* By this node. */
     bool open;    /* Bytes may be written. */
+    bool secured; /* There is TLS, and the peer's certificate counts. */
     bool resolving, in_flight, closing, closed;
-    bool greeted; /* It counts as connected. */
+    bool greeted;   /* It counts as connected. */
+    bool explained; /* Why it ends was logged, and counted. */
     uint64_t began_ms, heard_ms;
+    uint64_t refused_ms; /* When TLS ended it: what is said last may be read; 0: it goes on. */
 };
 
 /* When a node may be dialled again. */
@@ -52,7 +56,11 @@ struct peers {
     struct link *speaker;               /* Whose message is being given out. */
     struct pause pauses[UINT16_MAX + 1];
     struct peers_stats stats;
+    uint64_t noted_ms, unnoted_count; /* Of refused strangers: the last line, and those since. */
+    uint64_t warned_ms;               /* When our certificate's end was looked at last; 0: never. */
+    struct buf frames;                /* To be sealed. */
     char read_bytes[READ_BYTES];
+    uint8_t opened_bytes[PEER_TLS_ROOM_BYTES];
     void (*done)(void *context);
     void *done_context;
 };
@@ -84,11 +92,20 @@ static enum status status_of(int error)
 
 /* --- Life of a link --- */
 
+static void link_free(struct link *link)
+{
+    peer_tls_link_destroy(link->tls);
+    peer_link_deinit(&link->wire);
+    buf_deinit(&link->writing);
+    heap_free(link->peers->options.heap, link);
+}
+
 static void maybe_free_all(struct peers *peers)
 {
     if (!peers->closing || peers->open_handles > 0 || peers->links != NULL) return;
     void (*done)(void *context) = peers->done;
     void *context = peers->done_context;
+    buf_deinit(&peers->frames);
     heap_free(peers->options.heap, peers);
     if (done != NULL) done(context);
 }
@@ -99,9 +116,7 @@ static void maybe_free(struct link *link)
     if (!link->closed || link->resolving || link->in_flight) return;
     *link->at = link->next;
     if (link->next != NULL) link->next->at = link->at;
-    peer_link_deinit(&link->wire);
-    buf_deinit(&link->writing);
-    heap_free(peers->options.heap, link);
+    link_free(link);
     maybe_free_all(peers);
 }
 
@@ -136,9 +151,11 @@ static struct link *link_create(struct peers *peers, bool dialled, uint16_t id)
     link->began_ms = now_ms();
     link->writing.heap = peers->options.heap;
     peer_link_init(&link->wire, peers->options.heap, &hello);
-    if (uv_tcp_init(peers->options.loop, &link->tcp) != 0) {
-        peer_link_deinit(&link->wire);
-        heap_free(peers->options.heap, link);
+    enum status status = STATUS_OK;
+    if (peers->options.tls != NULL)
+        status = peer_tls_link_create(peers->options.tls, dialled, &link->tls);
+    if (status != STATUS_OK || uv_tcp_init(peers->options.loop, &link->tcp) != 0) {
+        link_free(link);
         return NULL;
     }
     link->tcp.data = link->connect.data = link->resolve.data = link->write.data = link;
@@ -162,6 +179,10 @@ static void lengthen_pause(struct link *link)
 static void link_fail(struct link *link, const char *why)
 {
     if (link->closing) return;
+    if (link->explained) {
+        link_close(link);
+        return;
+    }
     log_line(link->id == 0 ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "peer.lost",
              log_number("node", link->id), log_text("why", why));
     link->peers->stats.broken_count++;
@@ -200,15 +221,40 @@ static void on_written(uv_write_t *request, int error)
     link_write(link);
 }
 
+static bool may_frame(const struct link *link)
+{
+    bool sealable = link->tls == NULL || link->secured;
+    return sealable && link->refused_ms == 0 && peer_link_wants_to_write(&link->wire);
+}
+
+/* Puts frames into `writing`, and whatever TLS has to say. */
+static enum status fill(struct link *link)
+{
+    if (link->tls == NULL) return peer_link_write(&link->wire, PEERS_WRITE_BYTES, &link->writing);
+    enum status status = STATUS_OK;
+    struct buf *frames = &link->peers->frames, *out = peer_tls_out(link->tls);
+    if (may_frame(link)) {
+        buf_clear(frames);
+        status = peer_link_write(&link->wire, PEERS_WRITE_BYTES, frames);
+        if (status == STATUS_OK) status = peer_tls_write(link->tls, buf_slice(frames));
+    }
+    if (status != STATUS_OK) return status;
+    struct buf empty = link->writing;
+    link->writing = *out;
+    *out = empty;
+    return STATUS_OK;
+}
+
 static void link_write(struct link *link)
 {
     if (!link->open || link->in_flight || link->closing) return;
-    if (!peer_link_wants_to_write(&link->wire)) {
+    bool sealed = link->tls != NULL && peer_tls_out(link->tls)->size > 0;
+    if (!may_frame(link) && !sealed) {
         /* The last words are said. */
         if (link->wire.state == PEER_STATE_BROKEN) link_close(link);
         return;
     }
-    if (peer_link_write(&link->wire, PEERS_WRITE_BYTES, &link->writing) != STATUS_OK) {
+    if (fill(link) != STATUS_OK) {
         link_fail(link, "no memory");
         return;
     }
@@ -226,6 +272,75 @@ static void on_turn(uv_prepare_t *handle)
     if (!peers->dirty) return;
     peers->dirty = false;
     for (struct link *link = peers->links; link != NULL; link = link->next) link_write(link);
+}
+
+/* --- Refusing --- */
+
+static void address_text(const struct sockaddr_storage *address, char out[PEERS_ADDRESS_BYTES_MAX])
+{
+    char name[INET6_ADDRSTRLEN] = "?";
+    const struct sockaddr_in *four = (const struct sockaddr_in *)address;
+    const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)address;
+    bool is_six = address->ss_family == AF_INET6;
+    if (is_six)
+        uv_ip6_name(six, name, sizeof name);
+    else
+        uv_ip4_name(four, name, sizeof name);
+    snprintf(out, PEERS_ADDRESS_BYTES_MAX, is_six ? "[%s]:%u" : "%s:%u", name,
+             (unsigned)ntohs(is_six ? six->sin6_port : four->sin_port));
+}
+
+/* Anybody can be refused as often as he likes: of those without an id there is a line a second. */
+static void note_refusal(struct link *link, const struct sockaddr_storage *address, bool by_peer,
+                         const char *why)
+{
+    struct peers *peers = link->peers;
+    char text[PEERS_ADDRESS_BYTES_MAX];
+    uint64_t now = now_ms();
+    bool usual = link->wire.refusal == PEER_REFUSED_DOUBLE, stranger = link->id == 0 && !usual;
+    if (stranger && peers->noted_ms != 0 && now - peers->noted_ms < PEERS_NOTE_MS) {
+        peers->unnoted_count++;
+        return;
+    }
+    address_text(address, text);
+    uint64_t more = stranger ? peers->unnoted_count : 0;
+    const struct log_pair pairs[] = {
+        log_number("node", link->id),
+        log_text("address", text),
+        log_text("by", by_peer ? "peer" : "us"),
+        log_text("why", why),
+        more > 0 ? log_number("more", more) : (struct log_pair){0},
+        {0},
+    };
+    log_write(usual ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "peer.refused", pairs);
+    if (!stranger) return;
+    peers->noted_ms = now;
+    peers->unnoted_count = 0;
+}
+
+/* Why it ends is logged and counted, and nobody finds it any more. `address`: of the peer; NULL: as connected. */
+static void explain(struct link *link, const struct sockaddr_storage *address, bool by_peer,
+                    const char *why)
+{
+    struct peers *peers = link->peers;
+    struct sockaddr_storage connected = {0};
+    int size = sizeof connected;
+    if (address == NULL) uv_tcp_getpeername(&link->tcp, (struct sockaddr *)&connected, &size);
+    note_refusal(link, address == NULL ? &connected : address, by_peer, why);
+    link->explained = true;
+    peers->stats.broken_count++;
+    lengthen_pause(link);
+    if (peers->by_id[link->id] == link) peers->by_id[link->id] = NULL;
+}
+
+/* Before any frame of it counted, or for what cannot be one. An alert that says so goes out, and the peer has
+ * PEERS_LEAVE_MS to read it. */
+static void shut_out(struct link *link, bool by_peer, const char *why)
+{
+    explain(link, NULL, by_peer, why);
+    link->peers->stats.refused_count += !by_peer;
+    link->refused_ms = now_ms();
+    link->peers->dirty = true;
 }
 
 /* --- Greeting --- */
@@ -297,20 +412,14 @@ static void greeted(struct link *link)
     peers->by_id[peer->id] = link;
     peers->pauses[peer->id] = (struct pause){0};
     log_line(LOG_LEVEL_INFO, "peer.connected", log_number("node", peer->id),
-             log_number("boot", peer->boot), log_text("dialled", link->dialled ? "yes" : "no"));
+             log_number("boot", peer->boot), log_text("dialled", link->dialled ? "yes" : "no"),
+             log_text("certificate", link->tls == NULL ? "none" : peer_tls_peer(link->tls)));
 }
 
 /* By a refusal or a rule. What is to be written still, our reason, goes out before it closes. */
 static void broken(struct link *link)
 {
-    struct peers *peers = link->peers;
-    bool usual = link->wire.refusal == PEER_REFUSED_DOUBLE;
-    log_line(usual ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "peer.refused", log_number("node", link->id),
-             log_text("by", link->wire.refused_by_peer ? "peer" : "us"),
-             log_text("why", link->wire.reason));
-    peers->stats.broken_count++;
-    lengthen_pause(link);
-    if (peers->by_id[link->id] == link) peers->by_id[link->id] = NULL;
+    explain(link, NULL, link->wire.refused_by_peer, link->wire.reason);
     if (link->wire.refused_by_peer) link_close(link);
 }
 
@@ -345,6 +454,42 @@ static void on_allocate(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
     *buffer = uv_buf_init(link->peers->read_bytes, READ_BYTES);
 }
 
+static void take_frames(struct link *link, struct slice bytes)
+{
+    if (link->wire.state == PEER_STATE_BROKEN) return;
+    if (peer_link_receive(&link->wire, bytes) == STATUS_OK)
+        give_out(link);
+    else
+        link_fail(link, "no memory");
+}
+
+/* Opens what arrived, and takes the frames in it. */
+static void take_sealed(struct link *link, struct slice bytes)
+{
+    struct peers *peers = link->peers;
+    struct slice opened;
+    enum peer_tls_event event = PEER_TLS_READY;
+    peer_tls_receive(link->tls, bytes);
+    peers->dirty = true;
+    while (!link->closing && event != PEER_TLS_NOTHING) {
+        event = peer_tls_next(link->tls, peers->opened_bytes, &opened);
+        if (event == PEER_TLS_READY) {
+            link->secured = true;
+        } else if (event == PEER_TLS_BYTES) {
+            take_frames(link, opened);
+        } else if (event == PEER_TLS_CLOSED) {
+            link_fail_by(link, UV_EOF);
+        } else if (event == PEER_TLS_FAILED) {
+            bool by_peer;
+            const char *why = peer_tls_reason(link->tls, &by_peer);
+            shut_out(link, by_peer, why);
+            return;
+        }
+    }
+    if (!link->closing && peer_tls_out(link->tls)->size > PEERS_SEALED_BYTES_MAX)
+        link_fail(link, "it wants to be told more than it reads");
+}
+
 static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
 {
     struct link *link = stream->data;
@@ -352,14 +497,17 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
         link_fail_by(link, (int)size);
         return;
     }
+    if (link->refused_ms != 0) return;
+    bool first = link->heard_ms == 0;
     link->heard_ms = now_ms();
     link->peers->stats.received_bytes += (uint64_t)size;
     struct slice bytes = slice_of(buffer->base, (size_t)size);
-    if (peer_link_receive(&link->wire, bytes) != STATUS_OK) {
-        link_fail(link, "no memory");
-        return;
-    }
-    give_out(link);
+    if (link->tls != NULL)
+        take_sealed(link, bytes);
+    else if (first && peer_tls_speaks(bytes))
+        shut_out(link, false, "the peer speaks TLS, and this node was given no certificate for it");
+    else
+        take_frames(link, bytes);
 }
 
 static void link_start(struct link *link)
@@ -368,7 +516,10 @@ static void link_start(struct link *link)
     link->peers->dirty = true; /* The greeting waits. */
     uv_tcp_nodelay(&link->tcp, 1);
     int error = uv_read_start((uv_stream_t *)&link->tcp, on_allocate, on_read);
-    if (error != 0) link_fail(link, uv_strerror(error));
+    if (error != 0)
+        link_fail(link, uv_strerror(error));
+    else if (link->tls != NULL)
+        take_sealed(link, (struct slice){0}); /* Who dials begins. */
 }
 
 static size_t count_strangers(const struct peers *peers)
@@ -407,11 +558,28 @@ static void on_connected(uv_connect_t *request, int error)
     link_start(link);
 }
 
+static bool may_dial(const struct peers *peers, const struct sockaddr *address)
+{
+    if (peers->options.tls != NULL || peers->options.plain_beyond_loopback) return true;
+    if (address->sa_family == AF_INET) {
+        uint32_t four = ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr);
+        return four >> 24 == 127;
+    }
+    const struct in6_addr *six = &((const struct sockaddr_in6 *)address)->sin6_addr;
+    return address->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(six);
+}
+
 static void on_resolved(uv_getaddrinfo_t *request, int error, struct addrinfo *found)
 {
     struct link *link = request->data;
     link->resolving = false;
-    if (!link->closing) {
+    if (!link->closing && error == 0 && !may_dial(link->peers, found->ai_addr)) {
+        struct sockaddr_storage address = {0};
+        memcpy(&address, found->ai_addr, found->ai_addrlen);
+        explain(link, &address, false,
+                "it is beyond loopback, and this node was given no certificate to speak TLS");
+        link_close(link);
+    } else if (!link->closing) {
         if (error == 0)
             error = uv_tcp_connect(&link->connect, &link->tcp, found->ai_addr, on_connected);
         if (error != 0) link_fail(link, uv_strerror(error));
@@ -502,6 +670,25 @@ void peers_consumed(struct peers *peers, uint16_t from, size_t bytes)
 
 /* --- Life --- */
 
+/* Looked at when it begins, and once a day. */
+static void warn_of_end(struct peers *peers, uint64_t now)
+{
+    struct certificate_facts facts;
+    char end[CERTIFICATE_TIME_BYTES];
+    if (peers->warned_ms != 0 && now - peers->warned_ms < (uint64_t)CERTIFICATE_DAY_S * 1000)
+        return;
+    peers->warned_ms = now;
+    peer_tls_facts(peers->options.tls, &facts);
+    int64_t now_s = (int64_t)(clock_wall_ms() / 1000);
+    if (!peer_tls_ends_soon(&facts, now_s)) return;
+    certificate_time_text(facts.period.end_s, end);
+    bool over = now_s > facts.period.end_s;
+    log_line(over ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN, "peer.certificate_ends",
+             log_text("certificate", facts.subject), log_text("valid_until", end),
+             log_text("reason", over ? "it has expired: no node takes a new connection with it"
+                                     : "issue another before, and send SIGHUP"));
+}
+
 /* Strangers that do not greet, and dials that nobody answers, end; so does who has no id and stays on: it
  * asks again over another connection. */
 static void on_sweep(uv_timer_t *timer)
@@ -509,12 +696,17 @@ static void on_sweep(uv_timer_t *timer)
     struct peers *peers = timer->data;
     uint64_t now = now_ms();
     for (struct link *link = peers->links; link != NULL; link = link->next) {
+        if (link->refused_ms != 0) {
+            if (now - link->refused_ms >= PEERS_LEAVE_MS) link_close(link);
+            continue;
+        }
         bool visits = link->greeted && !link->dialled && link->id == 0;
         if (link->closing || (link->wire.state == PEER_STATE_READY && !visits)) continue;
         if (visits && now - link->began_ms >= PEERS_VISIT_MS) link_close(link);
         if (!visits && now - link->began_ms >= peers->options.greeting_ms)
             link_fail(link, "it did not say in time who it is");
     }
+    if (peers->options.tls != NULL) warn_of_end(peers, now);
 }
 
 static void on_handle_closed(uv_handle_t *handle)
@@ -564,6 +756,7 @@ enum status peers_open(const struct peers_options *options, struct peers **out)
     struct peers *peers = heap_zalloc(options->heap, sizeof *peers);
     if (peers == NULL) return STATUS_NOMEM;
     peers->options = *options;
+    buf_init(&peers->frames, options->heap);
     if (peers->options.greeting_ms == 0) peers->options.greeting_ms = PEERS_GREETING_MS;
     int error = uv_tcp_init(options->loop, &peers->listener);
     if (error != 0) {
@@ -593,7 +786,7 @@ bool peers_is_pausing(const struct peers *peers, uint16_t id)
 bool peers_have_to_write(const struct peers *peers)
 {
     for (const struct link *link = peers->links; link != NULL; link = link->next) {
-        if (link->closing || !link->greeted) continue;
+        if (link->closing || !link->greeted || link->refused_ms != 0) continue;
         if (link->in_flight || peer_link_wants_to_write(&link->wire)) return true;
     }
     return false;

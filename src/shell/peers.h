@@ -13,6 +13,10 @@
  * `address` gives for 0, whoever is there; what it is told comes by peers_answer() of the other side,
  * within PEERS_VISIT_MS.
  *
+ * With `tls` set, all of that goes over TLS: who shows no certificate that counts is refused before a byte of
+ * it is looked at as a frame, and so is who speaks without TLS. Without, connections leave or reach this
+ * machine's loopback alone unless `plain_beyond_loopback` is set.
+ *
  * Threads: the one of the loop. The callbacks are called from within it; they may send, and must not
  * close. docs/design/peers.md. */
 #pragma once
@@ -25,6 +29,7 @@
 #include "base/slice.h"
 #include "base/status.h"
 #include "proto/peer_link.h"
+#include "shell/peer_tls.h"
 
 enum {
     PEERS_STRANGERS_MAX = 64,
@@ -35,7 +40,11 @@ enum {
     PEERS_PAUSE_MS_MAX = 5000,
     PEERS_WRITE_BYTES =
         64 << 10, /* Handed to the socket at a time: what is urgent waits for these. */
-    PEERS_ADDRESS_BYTES_MAX = 262, /* host:port, or [host]:port. */
+    PEERS_ADDRESS_BYTES_MAX = 262,     /* host:port, or [host]:port. */
+    PEERS_LEAVE_MS = 500,              /* So long a peer has to read why it is refused. */
+    PEERS_SEALED_BYTES_MAX = 64 << 10, /* That TLS itself may want to send, and nobody takes. */
+    PEERS_NOTE_MS =
+        1000, /* From one line on a refused stranger to the next; those between are counted. */
 };
 
 struct peers_events {
@@ -64,6 +73,8 @@ struct peers_options {
     const char *host;     /* An address of this machine, IPv4 or IPv6. */
     uint16_t port;        /* 0: any free one. */
     uint32_t greeting_ms; /* 0: PEERS_GREETING_MS. */
+    struct peer_tls *tls; /* NULL: plain connections. */
+    bool plain_beyond_loopback;
     struct peer_hello hello;
     struct peers_events events;
 };

@@ -539,9 +539,12 @@ class Refused(ClusterTest):
 
     def test_what_a_node_may_not_be_told(self):
         self.peers = free_ports(2)
-        code, log = self.refuse(0, "--peer", "0.0.0.0:7400")
-        self.assertEqual(code, 2)
-        self.assertIn("--peer: peer: nodes speak in plain text", log)
+        for address, why in (("10.0.0.1", "beyond loopback nodes speak TLS"),
+                             ("0.0.0.0", "the other nodes are told this address")):
+            for seeds in (None, ()):
+                code, log = self.refuse(0, "--peer", f"{address}:7400", seeds=seeds)
+                self.assertEqual(code, 2)
+                self.assertIn("--peer: peer: " + why, log)
         code, log = self.refuse(0, "--node-id", "4")
         self.assertIn("each node is given its id", log)
         with socket.create_server(("127.0.0.1", self.peers[0])):

@@ -307,7 +307,7 @@ class ServerTest(NodeTest):
         self.assertIn("threads", log)
         for flags, answer in ((("--require-auth", "true"), "there are no keys yet"),
                               (("--http", "0.0.0.0:0"), "beyond loopback"),
-                              (("--join", "127.0.0.1:7400", "--peer", "0.0.0.0:7400"), "plain text")):
+                              (("--join", "127.0.0.1:7400", "--peer", "10.0.0.1:7400"), "plain text")):
             code, log = self.refused(*flags)
             self.assertEqual(code, 2)
             self.assertIn(answer, log)

@@ -126,6 +126,21 @@ TEST_CASE(settings_that_contradict_each_other_are_refused)
            "default: shard_split_bytes: 128MiB is not at least twice shard_min_bytes");
     expect("tls_cert_file: c.pem\n",
            "a.yaml:1:16: tls_cert_file: c.pem is not given together with tls_key_file");
+    expect(
+        "peer_tls_cert_file: c.pem\npeer_tls_key_file: k.pem\n",
+        "a.yaml:1:21: peer_tls_cert_file: c.pem is not given together with peer_tls_key_file and "
+        "peer_tls_ca_file");
+    expect(
+        "peer_tls_key_file: k.pem\n",
+        "a.yaml:1:20: peer_tls_key_file: k.pem is not given together with peer_tls_cert_file and "
+        "peer_tls_ca_file");
+    expect("peer_tls_ca_file: a.pem\n",
+           "a.yaml:1:19: peer_tls_ca_file: a.pem is not given together with peer_tls_cert_file and "
+           "peer_tls_key_file");
+    expect(
+        "peer_tls_cert_file: c\npeer_tls_key_file: k\npeer_tls_ca_file: a\npeer_insecure: true\n",
+        "a.yaml:4:16: peer_insecure: true is not false beside peer_tls_cert_file: nodes speak TLS "
+        "or plain text, not both");
 }
 
 /* A node that took the order and served everybody in the clear would be worse than none. */
@@ -150,14 +165,31 @@ TEST_CASE(what_is_not_built_yet_is_refused_and_not_passed_over)
                    "a.yaml:2:7: http: beyond loopback clients must show a key", 56) == 0);
     EXPECT(strstr(refusal("http: '[::]:1'\n"), ": http: beyond loopback") != NULL);
     EXPECT(*refusal("join: a:1\n") == '\0');
-    EXPECT(strstr(refusal("join: a:1\npeer: 10.0.0.1:7400\n"), ": peer: nodes speak in plain") !=
-           NULL);
     EXPECT(strstr(refusal("join: a:1\nnode_id: 2\n"), ":2:10: node_id: in a cluster") != NULL);
     EXPECT(strstr(refusal("tls_cert_file: c\ntls_key_file: k\n"), ": tls_cert_file: ") != NULL);
     EXPECT(strstr(refusal("tls_ca_file: c\n"), ": tls_ca_file: there is no TLS yet") != NULL);
-    EXPECT(strstr(refusal("peer_tls_cert_file: c\npeer_tls_key_file: k\n"),
-                  ": peer_tls_cert_file: ") != NULL);
-    EXPECT(strstr(refusal("peer_tls_ca_file: c\n"), ": peer_tls_ca_file: ") != NULL);
+}
+
+/* With `join` or without: a member is started without it. */
+TEST_CASE(nodes_speak_plain_text_on_loopback_or_on_purpose)
+{
+#define TLS "peer_tls_cert_file: c\npeer_tls_key_file: k\npeer_tls_ca_file: a\n"
+    static const char *const fine[] = {
+        "join: a:1\n",
+        "peer: '[::1]:7400'\n",
+        "peer: localhost:7400\n" TLS,
+        "peer: 10.0.0.1:7400\n" TLS,
+        "peer: 10.0.0.1:7400\npeer_insecure: true\njoin: a:1\n",
+    };
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) EXPECT(*refusal(fine[i]) == '\0');
+    EXPECT(strncmp(refusal("join: a:1\npeer: 10.0.0.1:7400\n"),
+                   "a.yaml:2:7: peer: beyond loopback nodes speak TLS: give peer_tls_cert_file, ",
+                   76) == 0);
+    EXPECT(strstr(refusal("peer: '[2001:db8::1]:7400'\n"), "peer: beyond loopback") != NULL);
+    EXPECT(strstr(refusal("peer: 0.0.0.0:7400\n" TLS), "peer: the other nodes are told") != NULL);
+    EXPECT(strstr(refusal("peer: '[::]:7400'\npeer_insecure: true\n"), "are told this address") !=
+           NULL);
+#undef TLS
 }
 
 TEST_CASE(the_later_source_wins)
@@ -239,6 +271,7 @@ TEST_CASE(what_is_printed_reads_back_the_same)
 TEST_MAIN(TEST(the_defaults_are_those_of_the_reference), TEST(a_file_sets_what_it_names),
           TEST(what_is_wrong_in_a_file_is_told_with_its_place),
           TEST(settings_that_contradict_each_other_are_refused),
-          TEST(what_is_not_built_yet_is_refused_and_not_passed_over), TEST(the_later_source_wins),
+          TEST(what_is_not_built_yet_is_refused_and_not_passed_over),
+          TEST(nodes_speak_plain_text_on_loopback_or_on_purpose), TEST(the_later_source_wins),
           TEST(what_is_wrong_in_the_environment_or_a_flag_is_told),
           TEST(the_command_names_action_and_file), TEST(what_is_printed_reads_back_the_same))

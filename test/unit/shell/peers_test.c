@@ -1,4 +1,5 @@
-/* Nodes of one process that speak over loopback, all on one loop. */
+/* Nodes of one process that speak over loopback, all on one loop: in plain text, or, with TEST_TLS=1, over
+ * TLS. */
 #include "shell/peers.h"
 
 #include <arpa/inet.h>
@@ -8,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "certificate_files.h"
 #include "shell/clock.h"
 #include "shell/log_line.h"
 #include "test.h"
@@ -20,6 +22,7 @@ struct node {
     uint16_t id, port;
     uint64_t boot, cluster, process;
     uint32_t greeting_ms;
+    struct peer_tls *tls; /* NULL: plain. */
     bool closed;
     const char *keeps_out; /* Why it admits nobody; NULL: it admits all. */
     size_t got_count;      /* Messages. */
@@ -34,12 +37,19 @@ struct town {
     uv_loop_t loop;
     struct node nodes[NODES + 1]; /* By id. */
     unsigned seed;                /* Whom a node without an id dials. */
+    const char *elsewhere;        /* Where NODES + 1 is said to be. */
+    struct certificate_files files;
+    struct peer_tls *tls; /* Of all nodes, if any has it. */
 };
 
 static bool address(void *context, uint16_t id, char *out)
 {
     struct node *node = context;
     if (id == 0) id = (uint16_t)node->town->seed;
+    if (id == NODES + 1 && node->town->elsewhere != NULL) {
+        strcpy(out, node->town->elsewhere);
+        return true;
+    }
     if (id > NODES || node->town->nodes[id].port == 0) return false;
     snprintf(out, PEERS_ADDRESS_BYTES_MAX + 1, "127.0.0.1:%u", node->town->nodes[id].port);
     return true;
@@ -88,6 +98,7 @@ static void node_open(struct town *town, unsigned id)
         .host = "127.0.0.1",
         .port = node->port,
         .greeting_ms = node->greeting_ms,
+        .tls = node->tls,
         .hello = {.cluster = node->cluster,
                   .generation = 1,
                   .id = node->id,
@@ -125,14 +136,27 @@ static void node_close(struct town *town, unsigned id)
     UNTIL(town, node->closed);
 }
 
+static struct peer_tls *load(struct town *town, const char *name, const char *authority)
+{
+    char reason[PEER_TLS_REASON_BYTES];
+    struct peer_tls_options options = options_of(&town->files, name, authority);
+    struct peer_tls *tls;
+    EXPECT(peer_tls_open(&town->heap, &options, &tls, reason) == STATUS_OK);
+    return tls;
+}
+
 static struct town *town_create(void)
 {
     struct town *town = calloc(1, sizeof *town);
+    const char *wanted = getenv("TEST_TLS");
     log_configure(LOG_LEVEL_ERROR, false);
     heap_init(&town->heap, 0);
+    certificate_files_init(&town->files);
     EXPECT(uv_loop_init(&town->loop) == 0);
+    if (wanted != NULL && strcmp(wanted, "1") == 0) town->tls = load(town, "one", "ca");
     for (unsigned id = 1; id <= NODES; id++)
-        town->nodes[id] = (struct node){.town = town, .id = (uint16_t)id, .cluster = 7};
+        town->nodes[id] =
+            (struct node){.town = town, .id = (uint16_t)id, .cluster = 7, .tls = town->tls};
     return town;
 }
 
@@ -141,6 +165,8 @@ static void town_destroy(struct town *town)
     for (unsigned id = 1; id <= NODES; id++) node_close(town, id);
     uv_run(&town->loop, UV_RUN_DEFAULT);
     EXPECT(uv_loop_close(&town->loop) == 0);
+    peer_tls_close(town->tls);
+    certificate_files_deinit(&town->files);
     EXPECT(heap_used_bytes(&town->heap) == 0);
     free(town);
 }
@@ -428,6 +454,103 @@ TEST_CASE(who_has_no_id_asks_its_way_in_and_is_somebody_afterwards)
     town_destroy(town);
 }
 
+/* --- Who has TLS, and who has not --- */
+
+/* Neither hears the other, and both say why, whoever dials. */
+static void keep_apart(struct town *town, unsigned from, unsigned to)
+{
+    EXPECT(say(town, from, to, "hello") == STATUS_OK);
+    UNTIL(town, stats_of(town, from).broken_count > 0 && stats_of(town, to).broken_count > 0);
+    EXPECT(town->nodes[to].got_count == 0 && town->nodes[from].got_count == 0);
+    EXPECT(stats_of(town, from).refused_count + stats_of(town, to).refused_count > 0);
+    EXPECT(say(town, from, to, "again, at once") == STATUS_BUSY);
+    UNTIL(town, town->nodes[from].peers != NULL && stats_of(town, from).connected_count == 0 &&
+                    stats_of(town, to).connected_count == 0);
+    EXPECT(town->nodes[from].gone[to] == 0 && town->nodes[to].gone[from] == 0);
+}
+
+TEST_CASE(a_node_with_tls_and_one_without_keep_apart)
+{
+    for (unsigned from = 1; from <= 2; from++) {
+        struct town *town = town_create();
+        struct peer_tls *one = load(town, "one", "ca");
+        town->nodes[1].tls = one;
+        town->nodes[2].tls = NULL;
+        node_open(town, 1);
+        node_open(town, 2);
+        keep_apart(town, from, 3 - from);
+        EXPECT(stats_of(town, 1).refused_count == 1 && stats_of(town, 2).refused_count == 1);
+        node_close(town, 1);
+        node_close(town, 2);
+        peer_tls_close(one);
+        town_destroy(town);
+    }
+}
+
+TEST_CASE(nodes_that_trust_other_authorities_keep_apart)
+{
+    for (unsigned from = 1; from <= 2; from++) {
+        struct town *town = town_create();
+        make_authority(&town->files, "other", days(-1, 10));
+        issue(&town->files, "other", "stranger", CERTIFICATE_NODE, days(-1, 10));
+        /* The stranger would take the other, who does not take it. */
+        struct peer_tls *one = load(town, "one", "ca"), *two = load(town, "stranger", "other");
+        town->nodes[1].tls = one;
+        town->nodes[2].tls = two;
+        node_open(town, 1);
+        node_open(town, 2);
+        keep_apart(town, from, 3 - from);
+        node_close(town, 1);
+        node_close(town, 2);
+        peer_tls_close(one);
+        peer_tls_close(two);
+        town_destroy(town);
+    }
+}
+
+/* What a stranger that is refused sends on is read and thrown away, and not for long. */
+TEST_CASE(who_is_refused_may_read_why_and_then_goes)
+{
+    struct town *town = town_create();
+    struct peer_tls *one = load(town, "one", "ca");
+    town->nodes[1].tls = one;
+    node_open(town, 1);
+    int fd = connect_to(town->nodes[1].port);
+    uint8_t alert[16];
+    EXPECT(send(fd, "hello", 5, MSG_NOSIGNAL) == 5);
+    UNTIL(town, recv(fd, alert, sizeof alert, MSG_DONTWAIT | MSG_PEEK) == 7);
+    EXPECT(peer_tls_speaks(slice_of(alert, 7)));
+    uint64_t refused_ms = clock_monotonic_us() / 1000;
+    EXPECT(send(fd, "hello?", 6, MSG_NOSIGNAL) == 6);
+    UNTIL(town, is_closed(fd));
+    EXPECT(clock_monotonic_us() / 1000 - refused_ms >= PEERS_LEAVE_MS / 2);
+    EXPECT(stats_of(town, 1).refused_count == 1 && stats_of(town, 1).broken_count == 1);
+    close(fd);
+    node_close(town, 1);
+    peer_tls_close(one);
+    town_destroy(town);
+}
+
+TEST_CASE(plain_connections_stay_on_loopback)
+{
+    /* All of these reach a node that listens on loopback, as Linux takes them; the last one is allowed to. */
+    static const char *const names[] = {"0.0.0.0", "[::ffff:127.0.0.1]", "127.0.0.1"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct town *town = town_create();
+        char elsewhere[PEERS_ADDRESS_BYTES_MAX];
+        town->nodes[1].tls = town->nodes[2].tls = NULL;
+        node_open(town, 1);
+        node_open(town, 2);
+        snprintf(elsewhere, sizeof elsewhere, "%s:%u", names[i], town->nodes[2].port);
+        town->elsewhere = elsewhere;
+        EXPECT(say(town, 1, NODES + 1, "hello") == STATUS_OK);
+        UNTIL(town, stats_of(town, 1).broken_count == 1);
+        bool reached = stats_of(town, 1).sent_bytes > 0;
+        EXPECT(reached == (i == 2));
+        town_destroy(town);
+    }
+}
+
 TEST_CASE(an_address_that_is_none_fails_at_once)
 {
     struct town *town = town_create();
@@ -454,4 +577,7 @@ TEST_MAIN(TEST(messages_go_both_ways_over_one_connection),
           TEST(only_so_many_strangers_may_stand_at_the_door),
           TEST(nodes_of_another_cluster_and_nodes_kept_out_are_told_so),
           TEST(who_has_no_id_asks_its_way_in_and_is_somebody_afterwards),
+          TEST(a_node_with_tls_and_one_without_keep_apart),
+          TEST(nodes_that_trust_other_authorities_keep_apart),
+          TEST(who_is_refused_may_read_why_and_then_goes), TEST(plain_connections_stay_on_loopback),
           TEST(an_address_that_is_none_fails_at_once))
