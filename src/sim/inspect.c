@@ -399,8 +399,12 @@ void inspect_acknowledged(struct sim *sim, uint32_t index, unsigned ack_count)
     struct operation *operation = &sim->checker.operations[index];
     struct word *word = &sim->checker.words[operation->word];
     uint32_t takers[TAKERS_MAX];
-    note_maps_in_use(sim, true);
+    /* Of a load one part may have waited for another, and have fewer owners by now. */
+    note_maps_in_use(sim, false);
     unsigned count = list_takers(sim, word, takers);
+    if (ack_count > count) ack_count = count;
+    note_maps_in_use(sim, true);
+    count = list_takers(sim, word, takers);
     for (unsigned i = 0; i < count; i++) look(sim, operation->word, takers[i]);
     /* An owner may have become a former one while the answer was on its way. */
     for (uint32_t node = 0; node < sim->machine_count && count < TAKERS_MAX; node++) {
