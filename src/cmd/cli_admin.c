@@ -178,7 +178,7 @@ static int compare(const void *a, const void *b)
 
 enum cli_exit cli_recover(struct cli *cli, const struct cli_arguments *arguments)
 {
-    uint64_t nodes[CLI_WORD_COUNT_MAX];
+    uint64_t nodes[CLI_WORD_COUNT_MAX] = {0};
     struct buf list;
     json_t *answer;
     for (size_t i = 0; i < arguments->word_count; i++)

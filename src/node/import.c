@@ -57,7 +57,7 @@ static enum status read_format(const struct http_request *request, enum lines_fo
 enum status node_import_create(struct node_reader *reader, const struct http_request *request,
                                struct node_import **out, struct node_param_error *error)
 {
-    struct node_params params;
+    struct node_params params = {0};
     enum lines_format format;
     enum status status = node_params_read(request->query, NODE_PARAM_NS | NODE_PARAM_CONSISTENCY,
                                           &reader->decoded, &params, error);

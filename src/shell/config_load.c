@@ -29,7 +29,7 @@ static enum status read_file(const char *path, struct buf *out, struct buf *mess
 
 static void print(struct buf *text)
 {
-    fwrite(text->data, 1, text->size, stdout);
+    if (text->size > 0) fwrite(text->data, 1, text->size, stdout);
     fflush(stdout);
 }
 
