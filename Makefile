@@ -66,6 +66,10 @@ sim: build ## one simulated run of a cluster: make sim SEED=7 (ARGS=--trace)
 kills: build ## three nodes killed again and again while words are written: make kills CYCLES=20 SEED=1
 	@test/process/kills.py $(BUILD)/src/cmd/trifectad $(CYCLES) $(SEED)
 
+faults: build ## five nodes with real faults, in namespaces and on disks of their own, as root: make faults SECONDS=60 SEED=1
+	@scripts/setup faults
+	@test/process/faults.py $(BUILD)/src/cmd/trifectad $(or $(SECONDS),60) $(SEED)
+
 scale: build ## a growing cluster, a healing one, and a thousand nodes, in simulation: make scale SEED=1
 	@scripts/scale $(SEED)
 
@@ -92,5 +96,5 @@ install: build ## PREFIX=/usr/local, DESTDIR=
 clean: ## removes every build directory
 	rm -rf build build-*
 
-.PHONY: all help build demo cluster kills test check lint format coverage docs fuzz fuzz-short sim scale campaign \
+.PHONY: all help build demo cluster kills faults test check lint format coverage docs fuzz fuzz-short sim scale campaign \
 	bench data bare-check install clean

@@ -113,6 +113,9 @@ class Kills(ClusterTest):
             score = self.read(self.nodes[0], word)
             if score not in may_be:
                 yield f"{word} is {score}, may be {may_be}"
+        yield from self.compare_counters(writer)
+
+    def compare_counters(self, writer):
         for word, (least, most) in writer.counters.items():
             score = self.read(self.nodes[1], word) or 0
             if not least <= score <= most:

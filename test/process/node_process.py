@@ -22,11 +22,11 @@ ENVIRONMENT = {name: value for name, value in os.environ.items()
 class Server:
     """One trifectad on a port of its own; `log` is all it has printed."""
 
-    def __init__(self, data, *flags, before=()):
-        """`before` is a command that ends by running what follows it."""
+    def __init__(self, data, *flags, before=(), environment=None):
+        """`before` is a command that ends by running what follows it; `environment` comes on top."""
         self.process = subprocess.Popen(
             [*before, PROGRAM, "--data", data, "--http", "127.0.0.1:0", *flags],
-            stderr=subprocess.PIPE, env=ENVIRONMENT)
+            stderr=subprocess.PIPE, env=ENVIRONMENT | (environment or {}))
         self.log, self.port = "", None
         for line in self.process.stderr:
             self.log += line.decode()
