@@ -225,9 +225,10 @@ class Faults(Kills):
         libraries = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
         if not libraries:
             return
-        runs = subprocess.run([node_process.PROGRAM, "--version"], env={"LD_PRELOAD": libraries[0]},
-                              capture_output=True, check=False)
-        if runs.returncode != 0:
+        try:
+            subprocess.run([node_process.PROGRAM, "--version"], env={"LD_PRELOAD": libraries[0]},
+                           capture_output=True, check=True, timeout=5)
+        except subprocess.SubprocessError:
             return
         path = os.path.join(self.folder, f"clock{number}")
         self.clocks[number] = {"LD_PRELOAD": libraries[0], "FAKETIME_TIMESTAMP_FILE": path,
