@@ -123,9 +123,10 @@ static enum cli_exit begin(struct cli *cli, const struct cli_arguments *argument
                            const char *command, bool force)
 {
     static const char *const names[] = {"node", "with"};
+    const size_t most = sizeof names / sizeof *names;
     struct buf path = path_of(cli, "/api/v1/admin/");
     buf_append_text(&path, command);
-    for (size_t i = 0; i < arguments->word_count; i++) {
+    for (size_t i = 0; i < arguments->word_count && i < most; i++) {
         if (append_node(&path, command, names[i], arguments->words[i])) continue;
         buf_deinit(&path);
         return CLI_USAGE;

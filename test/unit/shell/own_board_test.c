@@ -95,7 +95,10 @@ TEST_CASE(no_view_is_read_by_what_stood_before_or_after_it)
     own_board_put(&world.board, make(&heap, map));
     for (int i = 0; i < READERS; i++)
         EXPECT(pthread_create(&threads[i], NULL, read_views, &world) == 0);
-    for (int turn = 0; turn < TURNS || atomic_load(&world.stood) < TURNS; turn++) {
+    /* Until some looked in vain, whatever the threads are given of the processors. */
+    for (int turn = 0; turn < TURNS || atomic_load(&world.stood) < TURNS ||
+                       atomic_load(&world.looks) <= atomic_load(&world.stood) + READERS;
+         turn++) {
         own_board_put(&world.board, NULL);
         atomic_fetch_add_explicit(&world.view, 1, memory_order_release);
         atomic_fetch_add_explicit(&world.view, 1, memory_order_release);
