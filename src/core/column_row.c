@@ -14,15 +14,6 @@ enum {
     PREFETCH_BYTES = 6 * PREFETCH_LINE,
 };
 
-struct row {
-    struct score_block scores;
-    struct version_block versions;
-    size_t count;
-    uint32_t extra_mask;
-    uint64_t body;
-    struct reader extras;
-};
-
 /* --- Reading --- */
 
 /* Where the bytes of a row lie; not yet touched, but inside. */
@@ -82,6 +73,7 @@ static enum status row_read(const struct rows *rows, uint64_t index, struct row 
     if (head > (HEAD_MODE | HEAD_EXTRAS | HEAD_BODIES)) return STATUS_CORRUPT;
     row->count = (size_t)u64_min(ROW_ORDINALS, rows->count - index * ROW_ORDINALS);
     row->extra_mask = 0;
+    row->next = 0;
     row->body = 0;
     if (!score_block_read(&reader, head & HEAD_MODE, row->count, &row->scores))
         return STATUS_CORRUPT;
@@ -129,17 +121,42 @@ static enum status extra_apply(const struct rows *rows, const struct extra *extr
     return STATUS_OK;
 }
 
+/* Of entry `index`, at or after row->next. */
 static enum status row_extra(const struct rows *rows, struct row *row, size_t index,
                              struct record *record)
 {
-    uint32_t before = row->extra_mask & (uint32_t)bits_mask((unsigned)index);
+    uint32_t between = row->extra_mask & (uint32_t)bits_mask((unsigned)index) &
+                       ~(uint32_t)bits_mask((unsigned)row->next);
     size_t body = 0;
-    for (int i = __builtin_popcount(before); i > 0; i--) {
+    for (int i = __builtin_popcount(between); i > 0; i--) {
         if (!extra_skip(&row->extras, &body)) return STATUS_CORRUPT;
     }
     struct extra extra;
     if (!extra_read(&row->extras, record->version, rows->nodes, &extra)) return STATUS_CORRUPT;
-    return extra_apply(rows, &extra, row->body + body, record);
+    enum status status = extra_apply(rows, &extra, row->body + body, record);
+    row->next = index + 1;
+    row->body += body + extra_body_bytes(&extra);
+    return status;
+}
+
+/* Of entry `index`, at or after row->next. */
+static enum status row_record(const struct rows *rows, struct row *row, size_t index, bool absent,
+                              struct record *record)
+{
+    struct version version;
+    if (!version_block_get(&row->versions, rows->nodes, index, &version)) return STATUS_CORRUPT;
+    bool extra = row->extra_mask >> index & 1;
+    if (absent && !extra) {
+        *record = record_of_tombstone(version);
+        return STATUS_OK;
+    }
+
+    struct record found = record_of_set(version, score_block_get(&row->scores, index));
+    enum status status = extra ? row_extra(rows, row, index, &found) : STATUS_OK;
+    if (status != STATUS_OK) return status;
+    if (!record_is_canonical(&found) || record_is_present(&found) == absent) return STATUS_CORRUPT;
+    *record = found;
+    return STATUS_OK;
 }
 
 enum status rows_record(const struct rows *rows, uint64_t ordinal, bool absent,
@@ -148,22 +165,22 @@ enum status rows_record(const struct rows *rows, uint64_t ordinal, bool absent,
     struct row row;
     enum status status = row_read(rows, ordinal / ROW_ORDINALS, &row);
     if (status != STATUS_OK) return status;
+    return row_record(rows, &row, ordinal % ROW_ORDINALS, absent, record);
+}
 
-    size_t index = ordinal % ROW_ORDINALS;
-    struct version version;
-    if (!version_block_get(&row.versions, rows->nodes, index, &version)) return STATUS_CORRUPT;
-    bool extra = row.extra_mask >> index & 1;
-    if (absent && !extra) {
-        *record = record_of_tombstone(version);
-        return STATUS_OK;
+enum status rows_walk_record(const struct rows *rows, struct rows_walk *walk, uint64_t ordinal,
+                             bool absent, struct record *record)
+{
+    enum status status = STATUS_OK;
+    uint64_t index = ordinal / ROW_ORDINALS;
+    if (!walk->has_row || walk->index != index || ordinal % ROW_ORDINALS < walk->row.next) {
+        status = row_read(rows, index, &walk->row);
+        walk->index = index;
     }
-
-    struct record found = record_of_set(version, score_block_get(&row.scores, index));
-    if (extra) status = row_extra(rows, &row, index, &found);
-    if (status != STATUS_OK) return status;
-    if (!record_is_canonical(&found) || record_is_present(&found) == absent) return STATUS_CORRUPT;
-    *record = found;
-    return STATUS_OK;
+    if (status == STATUS_OK)
+        status = row_record(rows, &walk->row, ordinal % ROW_ORDINALS, absent, record);
+    walk->has_row = status == STATUS_OK;
+    return status;
 }
 
 /* Corrects the bests of entries that have an extra: another creation, slots in the score. */

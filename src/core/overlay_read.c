@@ -317,8 +317,46 @@ enum status overlay_live_select(const struct overlay_space *space, const struct 
     return select_in_leaf(packed, overlay_leaf_at(space, node), base, rank, gone, ordinal);
 }
 
+/* Bits of word `word` of a leaf from ordinal `base` on that lie in [low, high). */
+static uint64_t word_mask(unsigned word, uint64_t base, uint64_t low, uint64_t high)
+{
+    uint64_t first = base + word * UINT64_C(64);
+    unsigned before = (unsigned)u64_min(low - u64_min(low, first), 64);
+    unsigned upto = (unsigned)u64_min(high - u64_min(high, first), 64);
+    return overlay_bits_below(upto) & ~overlay_bits_below(before);
+}
+
+/* Adds to `*sum` the hashes of the dead of a leaf that lie in [low, high): one by one, or all
+ * less those outside, whichever are fewer. */
+static enum status add_dead_of_leaf(struct packed_iterator *iterator,
+                                    const struct overlay_leaf *leaf, uint64_t base, uint64_t low,
+                                    uint64_t high, struct sum *sum)
+{
+    uint64_t chosen[OVERLAY_WORDS];
+    unsigned inside = 0;
+    for (unsigned word = 0; word < OVERLAY_WORDS; word++) {
+        chosen[word] = leaf->dead[word] & word_mask(word, base, low, high);
+        inside += (unsigned)__builtin_popcountll(chosen[word]);
+    }
+    bool are_outside = leaf->head.dead_count - inside < inside;
+
+    struct sum total = {0};
+    for (unsigned word = 0; word < OVERLAY_WORDS; word++) {
+        uint64_t bits = are_outside ? leaf->dead[word] & ~chosen[word] : chosen[word];
+        for (; bits != 0; bits &= bits - 1) {
+            struct sum hash;
+            uint64_t ordinal = base + word * 64 + (unsigned)__builtin_ctzll(bits);
+            enum status status = packed_iterator_hash(iterator, ordinal, &hash);
+            if (status != STATUS_OK) return status;
+            total = sum_add(total, hash);
+        }
+    }
+    *sum = sum_add(*sum, are_outside ? sum_subtract(leaf->head.dead_sum, total) : total);
+    return STATUS_OK;
+}
+
 /* Adds to `*sum` the hashes of the dead among [low, high), which meets the node. */
-static enum status add_dead(const struct overlay_space *space, const struct packed *packed,
+static enum status add_dead(const struct overlay_space *space, struct packed_iterator *iterator,
                             overlay_node node, unsigned height, uint64_t base, uint64_t low,
                             uint64_t high, struct sum *sum)
 {
@@ -332,24 +370,13 @@ static enum status add_dead(const struct overlay_space *space, const struct pack
         const struct overlay_inner *inner = overlay_inner_at(space, node);
         uint64_t width = (end - base) / OVERLAY_FAN_OUT;
         for (unsigned i = 0; i < OVERLAY_FAN_OUT; i++) {
-            enum status status = add_dead(space, packed, inner->children[i], height - 1,
+            enum status status = add_dead(space, iterator, inner->children[i], height - 1,
                                           base + i * width, low, high, sum);
             if (status != STATUS_OK) return status;
         }
         return STATUS_OK;
     }
-    const struct overlay_leaf *leaf = overlay_leaf_at(space, node);
-    for (unsigned word = 0; word < OVERLAY_WORDS; word++) {
-        for (uint64_t bits = leaf->dead[word]; bits != 0; bits &= bits - 1) {
-            uint64_t ordinal = base + word * 64 + (unsigned)__builtin_ctzll(bits);
-            if (ordinal < low || ordinal >= high) continue;
-            struct sum hash;
-            enum status status = packed_hash(packed, ordinal, &hash);
-            if (status != STATUS_OK) return status;
-            *sum = sum_add(*sum, hash);
-        }
-    }
-    return STATUS_OK;
+    return add_dead_of_leaf(iterator, overlay_leaf_at(space, node), base, low, high, sum);
 }
 
 enum status overlay_sum(const struct overlay_space *space, const struct packed *packed,
@@ -361,11 +388,15 @@ enum status overlay_sum(const struct overlay_space *space, const struct packed *
 
     struct sum all, dead = {0};
     enum status status = packed_sum(packed, low, high, &all);
-    if (status != STATUS_OK) return status;
-    /* The last leaf may reach past the end, where nothing is dead. */
-    if (root != 0)
-        status = add_dead(space, packed, root, overlay_height(count), 0, low,
+    if (status == STATUS_OK && root != 0) {
+        struct packed_iterator iterator;
+        status = packed_iterator_init(&iterator, packed, space->arena.heap);
+        if (status != STATUS_OK) return status;
+        /* The last leaf may reach past the end, where nothing is dead. */
+        status = add_dead(space, &iterator, root, overlay_height(count), 0, low,
                           high == count ? UINT64_MAX : high, &dead);
+        packed_iterator_deinit(&iterator);
+    }
     if (status != STATUS_OK) return status;
     *sum = sum_subtract(all, dead);
     return STATUS_OK;

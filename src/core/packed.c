@@ -210,14 +210,21 @@ enum status packed_keys(const struct packed *packed, const uint64_t *ordinals, s
     return front_keys(packed->front, ordinals, count, key, keys, ends);
 }
 
-enum status packed_record(const struct packed *packed, uint64_t ordinal, struct record *record)
+static enum status is_absent(const struct packed *packed, uint64_t ordinal, bool *absent)
 {
     CHECK(ordinal < packed->footer.info.count);
 
-    uint32_t absent = 0;
-    enum status status = present_absent_mask(&packed->present, ordinal / PACKED_BLOCK, &absent);
-    if (status != STATUS_OK) return status;
-    return rows_record(&packed->rows, ordinal, absent >> ordinal % PACKED_BLOCK & 1, record);
+    uint32_t mask = 0;
+    enum status status = present_absent_mask(&packed->present, ordinal / PACKED_BLOCK, &mask);
+    *absent = mask >> ordinal % PACKED_BLOCK & 1;
+    return status;
+}
+
+enum status packed_record(const struct packed *packed, uint64_t ordinal, struct record *record)
+{
+    bool absent;
+    enum status status = is_absent(packed, ordinal, &absent);
+    return status == STATUS_OK ? rows_record(&packed->rows, ordinal, absent, record) : status;
 }
 
 enum status packed_dictionary(const struct packed *packed, struct heap *heap,
@@ -332,14 +339,16 @@ enum status packed_iterator_init(struct packed_iterator *iterator, const struct 
     struct front_iterator *front = NULL;
     enum status status = front_iterator_create(heap, packed->front, &front);
     if (status != STATUS_OK) return status;
-    *iterator = (struct packed_iterator){.packed = packed, .front = front};
+    *iterator = (struct packed_iterator){.packed = packed, .front = front, .heap = heap};
     return STATUS_OK;
 }
 
 void packed_iterator_deinit(struct packed_iterator *iterator)
 {
     front_iterator_destroy(iterator->front);
+    heap_free(iterator->heap, iterator->records);
     iterator->front = NULL;
+    iterator->records = NULL;
 }
 
 static enum status iterator_show(struct packed_iterator *iterator, enum status status)
@@ -363,6 +372,19 @@ enum status packed_iterator_next(struct packed_iterator *iterator)
 enum status packed_iterator_previous(struct packed_iterator *iterator)
 {
     return iterator_show(iterator, front_iterator_previous(iterator->front));
+}
+
+enum status packed_iterator_record(struct packed_iterator *iterator, uint64_t ordinal,
+                                   struct record *record)
+{
+    const struct packed *packed = iterator->packed;
+    bool absent;
+    enum status status = is_absent(packed, ordinal, &absent);
+    if (status != STATUS_OK) return status;
+    if (iterator->records == NULL)
+        iterator->records = heap_zalloc(iterator->heap, sizeof *iterator->records);
+    if (iterator->records == NULL) return STATUS_NOMEM;
+    return rows_walk_record(&packed->rows, iterator->records, ordinal, absent, record);
 }
 
 /* --- Pages --- */

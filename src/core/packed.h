@@ -177,8 +177,10 @@ enum status packed_postings_next(struct packed_postings *postings, uint64_t *ord
 struct packed_iterator {
     const struct packed *packed;
     uint64_t ordinal;
-    struct slice key;             /* Valid until the next call. */
+    struct slice key;             /* Valid until the next move. */
     struct front_iterator *front; /* Private. */
+    struct rows_walk *records;    /* Private; made when a record is asked for. */
+    struct heap *heap;
 };
 
 enum status packed_iterator_init(struct packed_iterator *iterator, const struct packed *packed,
@@ -189,6 +191,15 @@ void packed_iterator_deinit(struct packed_iterator *iterator);
 enum status packed_iterator_seek(struct packed_iterator *iterator, uint64_t ordinal);
 enum status packed_iterator_next(struct packed_iterator *iterator);
 enum status packed_iterator_previous(struct packed_iterator *iterator);
+
+/* As packed_record(), wherever the iterator stands, and cheaper where `ordinal` is a little
+ * greater than that of the call before. */
+enum status packed_iterator_record(struct packed_iterator *iterator, uint64_t ordinal,
+                                   struct record *record);
+
+/* As packed_hash(); moves the iterator there, which is cheap from a little before it. */
+enum status packed_iterator_hash(struct packed_iterator *iterator, uint64_t ordinal,
+                                 struct sum *sum);
 
 /* --- Pages --- */
 

@@ -3,6 +3,9 @@
 #include "base/math.h"
 #include "core/packed_parts.h"
 
+/* Entries that an iterator passes one by one before it seeks. */
+enum { STEP_MAX = 8 };
+
 /* Sum of all below ordinal `index` * PACKED_SUM_ORDINALS, or of everything. */
 static enum status sum_at(const struct packed *packed, uint64_t ordinal, struct sum *sum)
 {
@@ -21,19 +24,34 @@ static enum status sum_at(const struct packed *packed, uint64_t ordinal, struct 
     return status;
 }
 
+enum status packed_iterator_hash(struct packed_iterator *iterator, uint64_t ordinal,
+                                 struct sum *sum)
+{
+    enum status status = STATUS_OK;
+    bool stands = iterator->key.data != NULL;
+    if (!stands || ordinal < iterator->ordinal || ordinal - iterator->ordinal > STEP_MAX)
+        status = packed_iterator_seek(iterator, ordinal);
+    while (status == STATUS_OK && iterator->ordinal < ordinal)
+        status = packed_iterator_next(iterator);
+
+    struct record record;
+    if (status == STATUS_OK) status = packed_iterator_record(iterator, ordinal, &record);
+    /* The ordinal exists: an end before it is a lie of the file. */
+    if (status != STATUS_OK) return status == STATUS_END ? STATUS_CORRUPT : status;
+    *sum = record_hash(iterator->key, &record, iterator->packed->footer.info.hash_seed);
+    return STATUS_OK;
+}
+
 /* Adds the hashes of [low, high) to `sum`. */
 static enum status sum_walk(struct packed_iterator *iterator, uint64_t low, uint64_t high,
                             struct sum *sum)
 {
-    const struct packed *packed = iterator->packed;
     struct sum total = {0};
     for (uint64_t ordinal = low; ordinal < high; ordinal++) {
-        struct record record;
-        enum status status = ordinal == low ? packed_iterator_seek(iterator, ordinal)
-                                            : packed_iterator_next(iterator);
-        if (status == STATUS_OK) status = packed_record(packed, ordinal, &record);
-        if (status != STATUS_OK) return status == STATUS_END ? STATUS_CORRUPT : status;
-        total = sum_add(total, record_hash(iterator->key, &record, packed->footer.info.hash_seed));
+        struct sum hash;
+        enum status status = packed_iterator_hash(iterator, ordinal, &hash);
+        if (status != STATUS_OK) return status;
+        total = sum_add(total, hash);
     }
     *sum = sum_add(*sum, total);
     return STATUS_OK;

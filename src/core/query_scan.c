@@ -129,7 +129,7 @@ static enum status settle_packed(const struct query_iterator *iterator, struct c
         if (status != STATUS_OK) return status;
         if (cursor->expires) {
             struct record record;
-            status = packed_record(cursor->layer->packed, ordinal, &record);
+            status = packed_iterator_record(&cursor->packed, ordinal, &record);
             if (status != STATUS_OK) return status;
             if (query_is_unsettled(&iterator->query, &record)) {
                 from = iterator->backward ? ordinal : ordinal + 1;
@@ -365,10 +365,10 @@ struct slice query_iterator_key(const struct query_iterator *iterator)
 
 enum status query_iterator_record(const struct query_iterator *iterator, struct record *record)
 {
-    const struct cursor *cursor = iterator->current;
+    struct cursor *cursor = iterator->current;
     CHECK(cursor != NULL);
     if (cursor->layer->packed != NULL)
-        return packed_record(cursor->layer->packed, cursor->packed.ordinal, record);
+        return packed_iterator_record(&cursor->packed, cursor->packed.ordinal, record);
     *record = cursor->memory.record;
     return STATUS_OK;
 }
