@@ -196,6 +196,21 @@ bool repair_record_next(struct slice *rest, struct slice *key, struct record *re
     return true;
 }
 
+bool repair_record_find(struct slice *rest, struct slice key, struct record *record)
+{
+    struct slice next, before = *rest;
+    while (repair_record_next(rest, &next, record)) {
+        int order = slice_compare(next, key);
+        if (order == 0) return true;
+        if (order > 0) {
+            *rest = before;
+            return false;
+        }
+        before = *rest;
+    }
+    return false;
+}
+
 bool repair_tag_next(struct slice *rest, uint64_t *tag)
 {
     struct reader reader = reader_of(*rest);

@@ -131,6 +131,10 @@ bool repair_tag_next(struct slice *rest, uint64_t *tag);
 /* EXCHANGE, EXCHANGED */
 void repair_record_append(struct buf *list, struct slice key, const struct record *record);
 bool repair_record_next(struct slice *rest, struct slice *key, struct record *record);
+
+/* The record that a list has of `key`, if it has. Both ascend, and `*rest` goes on to where the key
+ * would be. */
+bool repair_record_find(struct slice *rest, struct slice key, struct record *record);
 bool repair_encoded_next(struct slice *rest, struct slice *key, struct slice *encoded);
 
 /* EXCHANGE: records with these tags, among the first from `range.low` on, and the sum of their hashes; without tags all

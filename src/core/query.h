@@ -51,6 +51,12 @@ struct key_range {
     struct slice low, high;
 };
 
+static inline bool key_range_has(const struct key_range *range, struct slice key)
+{
+    return slice_compare(range->low, key) <= 0 &&
+           (range->high.size == 0 || slice_compare(key, range->high) < 0);
+}
+
 /* Memory that queries use again and again, so that most allocate nothing. Private. */
 struct query_scratch;
 
