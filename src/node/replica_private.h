@@ -1,13 +1,16 @@
 /* The parts of a replica, for the files that make it up.
  *
- *   replica.c         life, time, what goes out and when
+ *   replica.c         life, messages, time
+ *   replica_batch.c   the batch under way, and what waits for it
+ *   replica_flow.c    requests under way
+ *   replica_request.c who does a request, this node or another
  *   replica_clock.c   which time it is
  *   replica_local.c   what the node keeps for itself, in the store
  *   replica_serve.c   an owner's side: writes to apply, questions to answer
  *   replica_write.c   a coordinator's side of writes
  *   replica_load.c    many sets at once
  *   replica_operation.c  which increments were counted already
- *   replica_read.c    a coordinator's side of reads
+ *   replica_read.c    a coordinator's side of reads, in files of its own (replica_read.h)
  *   replica_merge.c   many owners' answers into one
  *   replica_count.c   counts: of shards whose owners agree, and word by word of others
  *   replica_hint.c    what peers are owed
@@ -468,6 +471,14 @@ enum { HOLD_MAP_NUMBER_BITS = 48 };
 /* Increments go to a new slot from now on: how often the former one was added to may be forgotten. */
 void replica_next_slot(struct replica *replica);
 
+/* What is visible here. */
+struct query replica_query(const struct replica *replica);
+
+/* A message without its envelope. */
+void replica_dispatch(struct replica *replica, node_id from, struct slice bytes);
+
+/* --- replica_batch.c --- */
+
 /* Opens the batch if it is not; every write of a step goes into it. */
 void replica_batch(struct replica *replica);
 void replica_store_write(struct replica *replica, const struct store_write *write,
@@ -485,12 +496,16 @@ void replica_take_outbox(struct replica *replica);
 /* The flow is told when the batch under way is durable: replica_write_durable(). */
 void replica_hold_flow(struct replica *replica, uint64_t label);
 
+/* Tries again to write that this node started. */
+void replica_start_again(struct replica *replica);
+
+/* --- replica_flow.c --- */
+
 /* The flow that a label belongs to, or NULL when it is gone. */
 struct flow *replica_flow_find(struct replica *replica, uint64_t label);
 
 /* A place for a request, which is copied; NULL: there is none. May move all flows. */
 struct flow *replica_flow_start(struct replica *replica, const struct request *request);
-void replica_flow_begin(struct replica *replica, struct flow *flow);
 
 /* Replies to whoever asked. */
 void replica_reply(struct replica *replica, struct flow *flow, const struct request_reply *reply);
@@ -498,13 +513,22 @@ void replica_flow_end(struct replica *replica, struct flow *flow);
 void replica_fail(struct replica *replica, struct flow *flow, enum request_outcome outcome,
                   enum status status);
 
+/* --- replica_request.c --- */
+
+/* Checks it, and does it here or forwards it. */
+void replica_flow_begin(struct replica *replica, struct flow *flow);
+
 /* On to another owner that may coordinate it, if there is one; nothing was done here. */
 void replica_forward(struct replica *replica, struct flow *flow);
 void replica_forward_to(struct replica *replica, struct flow *flow, node_id owner,
                         unsigned attempt);
 
 bool replica_is_down(const struct replica *replica, node_id id);
-struct query replica_query(const struct replica *replica);
+
+/* Another node's request, and what became of one of ours there. */
+void replica_serve_forward(struct replica *replica, node_id from,
+                           const struct data_message *message);
+void replica_forwarded(struct replica *replica, node_id from, const struct data_message *message);
 
 /* --- replica_clock.c --- */
 
