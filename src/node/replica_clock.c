@@ -11,8 +11,10 @@
  *                 are set right at once, nobody is left to say so
  *     after a start, or a long freeze, the time is trusted once as many peers agree as disagree
  *
- * A node that does not trust its time stamps nothing: requests go to another owner. A node without
- * peers has nobody to ask and believes its clock. */
+ * A node that does not trust its time stamps nothing: requests go to another owner. Nor does one whose
+ * versions have run ahead of it by half of what peers put up with: each start stamps above the ceiling
+ * of the one before, and a node that ends again and again would run away. A node without peers has
+ * nobody to ask and believes its clock. */
 #include "base/math.h"
 #include "node/replica_private.h"
 
@@ -123,6 +125,13 @@ struct replica_time replica_clock_look(struct replica *replica, struct replica_t
     if (sum < 0) clock->trusted = false;
     if (sum >= 0 && agreeing > 0) clock->trusted = true;
     return (struct replica_time){time.now_ms, steady};
+}
+
+bool replica_may_stamp(const struct replica *replica)
+{
+    uint64_t ahead_ms = store_ahead_ms(replica->store, replica->time.wall_ms);
+    bool is_near = ahead_ms <= bound_ms(replica) / 2 || !has_peers(replica);
+    return replica->clock.trusted && is_near;
 }
 
 void replica_clock_heard(struct replica *replica, node_id from, uint64_t wall_ms)

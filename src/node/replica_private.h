@@ -536,6 +536,9 @@ void replica_forwarded(struct replica *replica, node_id from, const struct data_
 struct replica_time replica_clock_look(struct replica *replica, struct replica_time time);
 
 /* What time `from` thought it was when it sent what has come now. */
+/* Whether what is stamped here now is near the time of everybody else: it is refused where it is not. */
+bool replica_may_stamp(const struct replica *replica);
+
 void replica_clock_heard(struct replica *replica, node_id from, uint64_t wall_ms);
 
 /* --- replica_local.c --- */

@@ -108,7 +108,7 @@ static bool route_operation(struct replica *replica, struct flow *flow)
  * that is not filled does not know; one with a name has no choice. */
 static bool may_coordinate(const struct replica *replica, const struct request *request)
 {
-    return replica->clock.trusted && replica_serves(replica) &&
+    return replica_may_stamp(replica) && replica_serves(replica) &&
            rangemap_takes(replica->map, replica->self.id, request->key) &&
            (request->kind != REQUEST_LOAD || replica_load_is_whole(replica, request)) &&
            (request->kind != REQUEST_INCREMENT || has_operation(request) ||

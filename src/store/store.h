@@ -193,6 +193,10 @@ enum status store_batch_commit(struct store *store, uint64_t *sequence);
 /* What the batch under way will have for its sequence, if it is not empty. */
 uint64_t store_next_sequence(const struct store *store);
 
+/* How far the versions that come next are ahead of `wall_ms`, at least: after a start that did not wait
+ * out the ceiling of the one before, or for what a peer with a fast clock stamped. */
+uint64_t store_ahead_ms(const struct store *store, uint64_t wall_ms);
+
 /* Batches up to here are visible and may be acknowledged. */
 uint64_t store_visible_sequence(const struct store *store);
 

@@ -608,6 +608,12 @@ uint64_t store_next_sequence(const struct store *store)
     return log_last(store->log) + 1;
 }
 
+uint64_t store_ahead_ms(const struct store *store, uint64_t wall_ms)
+{
+    uint64_t last_ms = hlc_wall_ms(store->clock.last);
+    return last_ms - u64_min(last_ms, wall_ms);
+}
+
 enum status store_batch_commit(struct store *store, uint64_t *sequence)
 {
     struct pending_view *pending;

@@ -108,6 +108,27 @@ TEST_CASE(a_clock_that_jumps_hides_nothing)
     bench_destroy(bench);
 }
 
+/* Each start stamps above the ceiling of the one before; what is too far ahead peers would refuse. */
+TEST_CASE(a_node_that_ends_again_and_again_leaves_stamping_to_others_until_time_has_come_after)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    for (int start = 0; start < 8; start++) {
+        EXPECT(bench_put(bench, 2, "w", start)->reply.outcome == REQUEST_DONE);
+        bench_kill(bench, 2, SIM_DISK_KILLED);
+        bench_restart(bench, 2);
+        bench_pass(bench, 100);
+    }
+    const struct bench_reply *reply = bench_put(bench, 2, "w", 8);
+    EXPECT(reply->reply.outcome == REQUEST_DONE);
+    EXPECT(reply->reply.version.node != 2);
+    bench_pass(bench, 20000);
+    reply = bench_put(bench, 2, "w", 9);
+    EXPECT(reply->reply.outcome == REQUEST_DONE);
+    EXPECT(reply->reply.version.node == 2);
+    bench_destroy(bench);
+}
+
 /* Each sees a jump, and that its peers agree with the time before: nobody would ever follow. */
 TEST_CASE(when_all_clocks_are_set_right_at_once_time_goes_to_meet_them)
 {
@@ -1013,32 +1034,32 @@ TEST_CASE(a_shard_that_grows_is_cut_and_spread)
     bench_destroy(bench);
 }
 
-TEST_MAIN(TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
-          TEST(nothing_is_acknowledged_before_enough_disks_have_it),
-          TEST(a_node_that_does_not_own_the_key_forwards_to_one_that_does),
-          TEST(a_write_by_a_slow_clock_is_stamped_again_above_what_it_replaces),
-          TEST(a_clock_that_jumps_hides_nothing),
-          TEST(when_all_clocks_are_set_right_at_once_time_goes_to_meet_them),
-          TEST(a_message_says_what_time_it_is_and_then_what_it_is),
-          TEST(an_owner_that_missed_a_write_gets_it_as_a_hint),
-          TEST(hints_are_counted_as_they_stand),
-          TEST(what_an_owner_was_owed_goes_to_those_that_own_it_now),
-          TEST(an_answer_to_a_hint_of_an_earlier_start_counts_for_none),
-          TEST(what_went_out_leaves_no_bytes_behind),
-          TEST(requests_go_on_when_their_numbers_are_used_up),
-          TEST(a_stand_in_keeps_the_hint_of_a_write_that_is_stamped_again),
-          TEST(a_removal_that_meets_newer_increments_is_joined_with_them),
-          TEST(each_start_numbers_its_sessions_anew), TEST(increments_of_all_nodes_add_up),
-          TEST(every_node_gives_the_same_order_page_by_page),
-          TEST(a_quorum_sees_what_was_acknowledged_though_one_owner_does_not),
-          TEST(a_read_without_memory_gives_no_wrong_answer),
-          TEST(a_write_without_memory_is_not_said_to_be_nothing_when_it_is_there),
-          TEST(an_owner_that_is_silent_is_passed_over), TEST(owners_that_differ_become_equal),
-          TEST(an_empty_owner_is_filled_and_deletions_travel_as_well),
-          TEST(equal_owners_say_so_in_a_few_bytes),
-          TEST(who_goes_by_an_old_map_is_sent_the_new_one_once_and_not_for_each_message),
-          TEST(a_map_that_was_lost_on_its_way_is_fetched_again),
-          TEST(a_change_that_cannot_be_made_keeps_no_other_waiting),
-          TEST(a_full_node_promises_and_acknowledges_nothing),
-          TEST(a_node_that_joins_is_given_its_share_and_one_that_leaves_hands_over),
-          TEST(clients_notice_nothing_of_moves), TEST(a_shard_that_grows_is_cut_and_spread))
+TEST_MAIN(
+    TEST(a_write_is_acknowledged_by_a_quorum_and_reaches_all_owners),
+    TEST(nothing_is_acknowledged_before_enough_disks_have_it),
+    TEST(a_node_that_does_not_own_the_key_forwards_to_one_that_does),
+    TEST(a_write_by_a_slow_clock_is_stamped_again_above_what_it_replaces),
+    TEST(a_clock_that_jumps_hides_nothing),
+    TEST(a_node_that_ends_again_and_again_leaves_stamping_to_others_until_time_has_come_after),
+    TEST(when_all_clocks_are_set_right_at_once_time_goes_to_meet_them),
+    TEST(a_message_says_what_time_it_is_and_then_what_it_is),
+    TEST(an_owner_that_missed_a_write_gets_it_as_a_hint), TEST(hints_are_counted_as_they_stand),
+    TEST(what_an_owner_was_owed_goes_to_those_that_own_it_now),
+    TEST(an_answer_to_a_hint_of_an_earlier_start_counts_for_none),
+    TEST(what_went_out_leaves_no_bytes_behind), TEST(requests_go_on_when_their_numbers_are_used_up),
+    TEST(a_stand_in_keeps_the_hint_of_a_write_that_is_stamped_again),
+    TEST(a_removal_that_meets_newer_increments_is_joined_with_them),
+    TEST(each_start_numbers_its_sessions_anew), TEST(increments_of_all_nodes_add_up),
+    TEST(every_node_gives_the_same_order_page_by_page),
+    TEST(a_quorum_sees_what_was_acknowledged_though_one_owner_does_not),
+    TEST(a_read_without_memory_gives_no_wrong_answer),
+    TEST(a_write_without_memory_is_not_said_to_be_nothing_when_it_is_there),
+    TEST(an_owner_that_is_silent_is_passed_over), TEST(owners_that_differ_become_equal),
+    TEST(an_empty_owner_is_filled_and_deletions_travel_as_well),
+    TEST(equal_owners_say_so_in_a_few_bytes),
+    TEST(who_goes_by_an_old_map_is_sent_the_new_one_once_and_not_for_each_message),
+    TEST(a_map_that_was_lost_on_its_way_is_fetched_again),
+    TEST(a_change_that_cannot_be_made_keeps_no_other_waiting),
+    TEST(a_full_node_promises_and_acknowledges_nothing),
+    TEST(a_node_that_joins_is_given_its_share_and_one_that_leaves_hands_over),
+    TEST(clients_notice_nothing_of_moves), TEST(a_shard_that_grows_is_cut_and_spread))
