@@ -296,11 +296,12 @@ static struct slice get_key(struct reader *reader)
     return key;
 }
 
-static struct record get_record(struct reader *reader)
+/* Also as it is encoded. */
+static struct record get_record(struct reader *reader, struct slice *encoded)
 {
     struct record record = {0};
-    struct slice bytes = get_slice(reader, RECORD_BYTES_MAX);
-    if (!reader->failed && record_decode(bytes, &record) != STATUS_OK) reader->failed = true;
+    *encoded = get_slice(reader, RECORD_BYTES_MAX);
+    if (!reader->failed && record_decode(*encoded, &record) != STATUS_OK) reader->failed = true;
     return record;
 }
 
@@ -423,15 +424,21 @@ static void get_request(struct reader *reader, struct request *request)
     if (request->kind == REQUEST_BEST || request->kind == REQUEST_SCAN) get_place(reader, request);
 }
 
-bool data_entry_next(struct slice *rest, struct request_entry *entry)
+bool data_encoded_next(struct slice *rest, struct request_entry *entry, struct slice *encoded)
 {
     struct reader reader = reader_of(*rest);
     if (reader_left(&reader) == 0) return false;
     entry->key = get_key(&reader);
-    entry->record = get_record(&reader);
+    entry->record = get_record(&reader, encoded);
     if (reader.failed) return false;
     *rest = slice_of(reader.at, reader_left(&reader));
     return true;
+}
+
+bool data_entry_next(struct slice *rest, struct request_entry *entry)
+{
+    struct slice encoded;
+    return data_encoded_next(rest, entry, &encoded);
 }
 
 bool data_range_next(struct slice *rest, struct key_range *range)

@@ -115,6 +115,9 @@ enum status data_message_decode(struct slice bytes, struct data_message *message
 /* Entries and ranges in their packed form; the walk cannot fail after a decode. */
 void data_entry_append(struct buf *out, struct slice key, struct slice encoded_record);
 bool data_entry_next(struct slice *rest, struct request_entry *entry);
+
+/* The same, with the record as it is encoded. */
+bool data_encoded_next(struct slice *rest, struct request_entry *entry, struct slice *encoded);
 void data_range_append(struct buf *out, const struct key_range *range);
 bool data_range_next(struct slice *rest, struct key_range *range);
 void data_version_append(struct buf *out, struct version version);

@@ -135,9 +135,10 @@ void ask_absorb(struct ask *ask, const struct data_message *told)
     buf_append_slice(&ask->counts, told->counts);
     ask->entry_count += told->entry_count;
     buf_append_slice(&ask->entries, told->entries);
-    while (data_entry_next(&rest, &entry)) {
-        ask->end_best = record_best(&entry.record);
+    /* Where a list ends matters if it goes on. */
+    while (ask->more && data_entry_next(&rest, &entry)) {
         if (rest.size > 0) continue;
+        ask->end_best = record_best(&entry.record);
         buf_clear(&ask->end);
         buf_append_slice(&ask->end, entry.key);
     }

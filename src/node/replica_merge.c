@@ -26,31 +26,36 @@ static void collect(struct merge *merge, const struct asks *asks)
         const struct ask *ask = &asks->list[i];
         struct slice rest = buf_slice(&ask->entries);
         struct request_entry entry;
-        const uint8_t *end;
-        while (data_entry_next(&rest, &entry)) {
-            struct report *report = &merge->reports[merge->report_count++];
-            end = rest.data;
-            /* An entry ends with its record. */
-            *report = (struct report){.key = entry.key, .record = entry.record, .node = ask->node};
-            const uint8_t *start = entry.key.data + entry.key.size;
-            report->encoded = slice_of(start, (size_t)(end - start));
-        }
+        struct slice encoded;
+        while (data_encoded_next(&rest, &entry, &encoded))
+            merge->reports[merge->report_count++] =
+                (struct report){entry.key, encoded, entry.record, ask->node};
     }
 }
 
-/* The joined record, in bytes of its own. */
-static enum status join_reports(struct merge *merge, const struct candidate *candidate,
+/* Joins what was told of one word. What all told alike stands as it is; else the record is encoded at the
+ * end of merge->joined, which may move: until join_all() is done, candidate->encoded has its size alone. */
+static enum status join_reports(struct merge *merge, struct candidate *candidate,
                                 struct buf scratch[2])
 {
-    struct record record = merge->reports[candidate->first].record;
+    const struct report *first = &merge->reports[candidate->first];
+    struct record record = first->record;
+    bool is_joined = false;
     for (size_t i = 1; i < candidate->count; i++) {
+        const struct report *report = &first[i];
         struct record joined;
-        enum status status = record_join(&record, &merge->reports[candidate->first + i].record,
-                                         &scratch[i % 2], &joined);
+        if (!is_joined && slice_equal(report->encoded, first->encoded)) continue;
+        is_joined = true;
+        enum status status = record_join(&record, &report->record, &scratch[i % 2], &joined);
         if (status != STATUS_OK) return status;
         record = joined;
     }
+    candidate->record = record;
+    candidate->encoded = first->encoded;
+    if (!is_joined) return STATUS_OK;
+    size_t before = merge->joined.size;
     record_encode(&record, &merge->joined);
+    candidate->encoded = (struct slice){NULL, merge->joined.size - before};
     return buf_status(&merge->joined);
 }
 
@@ -58,23 +63,23 @@ static enum status join_all(struct merge *merge, struct heap *heap)
 {
     struct buf scratch[2] = {{.heap = heap}, {.heap = heap}};
     enum status status = STATUS_OK;
-    size_t *ends = heap_alloc(heap, (merge->report_count + 1) * sizeof *ends);
-    if (ends == NULL) return STATUS_NOMEM;
     for (size_t i = 0; status == STATUS_OK && i < merge->report_count;) {
-        struct candidate *candidate = &merge->candidates[merge->candidate_count];
+        struct candidate *candidate = &merge->candidates[merge->candidate_count++];
         *candidate = (struct candidate){.key = merge->reports[i].key, .first = i};
         while (i < merge->report_count && slice_equal(merge->reports[i].key, candidate->key)) {
             candidate->count++;
             i++;
         }
         status = join_reports(merge, candidate, scratch);
-        ends[merge->candidate_count++] = merge->joined.size;
     }
-    /* The bytes stay where they are from here on. */
-    for (size_t i = 0, at = 0; status == STATUS_OK && i < merge->candidate_count; at = ends[i++])
-        status = record_decode(slice_of(merge->joined.data + at, ends[i] - at),
-                               &merge->candidates[i].record);
-    heap_free(heap, ends);
+    const uint8_t *at = merge->joined.data;
+    for (size_t i = 0; status == STATUS_OK && i < merge->candidate_count; i++) {
+        struct candidate *candidate = &merge->candidates[i];
+        if (candidate->encoded.data != NULL) continue;
+        candidate->encoded.data = at;
+        at += candidate->encoded.size;
+        status = record_decode(candidate->encoded, &candidate->record);
+    }
     buf_deinit(&scratch[0]);
     buf_deinit(&scratch[1]);
     return status;

@@ -51,6 +51,7 @@ enum {
     READ_HEDGE_BURST = 16,       /* and so many at once. */
     READ_LATE_MAX = 64,          /* Answers that are measured though a twin came first. */
     WRITE_RETRY_MS = 100, /* From one question to an owner that said no for now to the next. */
+    READ_AVOIDED_MAX = 256,
     READ_SCAN_SHARDS = 4, /* Asked at once by a walk, and twice as many each time. */
     LOAD_PIECES_MAX = 16, /* Of one load under way at the same time. */
 };
@@ -148,8 +149,8 @@ struct flow_read {
     bool self_waits; /* There would be enough owners if this node could answer already. */
     bool no_memory;  /* A part of a question found none. */
     struct asks lists, confirms;
-    unsigned serial;           /* Of the next label. */
-    struct avoided avoid[256]; /* Refused in this flow, or too slow. */
+    unsigned serial;       /* Of the next label. */
+    struct avoided *avoid; /* Refused in this flow, or too slow; NULL: nobody did. */
     size_t avoid_count;
     uint64_t pass_ms;  /* When silent ones are passed over. */
     uint64_t hedge_ms; /* When the first of them is late enough for another to be asked as well. */
@@ -709,7 +710,8 @@ void replica_read_plan(struct replica *replica, struct flow *flow);
 struct candidate {
     struct slice key;
     struct record record;
-    size_t first, count; /* The reports about it. */
+    struct slice encoded; /* The record. */
+    size_t first, count;  /* The reports about it. */
 };
 
 struct report {
@@ -724,7 +726,8 @@ struct merge {
     size_t report_count;
     struct candidate *candidates; /* By key. */
     size_t candidate_count;
-    struct buf joined; /* What the candidates' records borrow from. */
+    struct buf
+        joined; /* Records that nobody told as they are; the others borrow from what was told. */
 };
 
 /* Joins all that was told. Errors: STATUS_NOMEM; STATUS_LIMIT from the join. */

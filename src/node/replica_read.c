@@ -34,6 +34,8 @@ void replica_read_free(struct replica *replica, struct flow *flow)
     buf_deinit(&read->result);
     buf_deinit(&read->from);
     buf_deinit(&read->differing);
+    heap_free(replica->heap, read->avoid);
+    read->avoid = NULL;
     rangemap_unref(read->map);
     read->map = NULL;
 }

@@ -89,14 +89,15 @@ static void repair(struct replica *replica, const struct flow_read *read, const 
 
 /* --- The end --- */
 
-static void reply_entries(struct replica *replica, struct flow *flow, bool more)
+/* What was kept, and then the first `count` candidates. */
+static void reply_entries(struct replica *replica, struct flow *flow, const struct merge *merge,
+                          size_t count, bool more)
 {
     struct flow_read *read = &flow->read;
     struct request_reply reply = {.outcome = REQUEST_DONE, .more = more};
-    if (flow->request.kind == REQUEST_GET && read->result_count == 0)
-        reply.outcome = REQUEST_ABSENT;
-    struct request_entry *entries =
-        heap_alloc(replica->heap, (read->result_count + 1) * sizeof *entries);
+    size_t all = read->result_count + count;
+    if (flow->request.kind == REQUEST_GET && all == 0) reply.outcome = REQUEST_ABSENT;
+    struct request_entry *entries = heap_alloc(replica->heap, (all + 1) * sizeof *entries);
     if (entries == NULL || buf_status(&read->result) != STATUS_OK) {
         heap_free(replica->heap, entries);
         replica_fail(replica, flow, REQUEST_REFUSED, STATUS_NOMEM);
@@ -106,24 +107,20 @@ static void reply_entries(struct replica *replica, struct flow *flow, bool more)
     while (reply.entry_count < read->result_count &&
            data_entry_next(&rest, &entries[reply.entry_count]))
         reply.entry_count++;
+    for (size_t i = 0; i < count; i++)
+        entries[reply.entry_count++] =
+            (struct request_entry){merge->candidates[i].key, merge->candidates[i].record};
     reply.entries = entries;
     replica_reply(replica, flow, &reply);
     replica_flow_end(replica, flow);
     heap_free(replica->heap, entries);
 }
 
-static void keep_results(struct replica *replica, struct flow_read *read, const struct merge *merge,
-                         size_t count)
+static void keep_results(struct flow_read *read, const struct merge *merge, size_t count)
 {
-    struct buf encoded = {.heap = replica->heap};
-    for (size_t i = 0; i < count; i++) {
-        buf_clear(&encoded);
-        record_encode(&merge->candidates[i].record, &encoded);
-        data_entry_append(&read->result, merge->candidates[i].key, buf_slice(&encoded));
-        if (encoded.failed) read->result.failed = true;
-    }
+    for (size_t i = 0; i < count; i++)
+        data_entry_append(&read->result, merge->candidates[i].key, merge->candidates[i].encoded);
     read->result_count += count;
-    buf_deinit(&encoded);
 }
 
 /* How many of the candidates, in their order, come before the end of every list that goes on. */
@@ -207,12 +204,13 @@ static void evaluate_merged(struct replica *replica, struct flow *flow, struct m
         replica_count_page(replica, flow, merge, count, more);
         return;
     }
-    keep_results(replica, read, merge, count);
     bool shards_left = read->next_shard < read->end_shard;
-    if (count < wanted && shards_left && !get)
+    if (count < wanted && shards_left && !get) {
+        keep_results(read, merge, count);
         next_piece(replica, flow);
-    else
-        reply_entries(replica, flow, more || shards_left);
+    } else {
+        reply_entries(replica, flow, merge, count, more || shards_left);
+    }
 }
 
 void read_evaluate(struct replica *replica, struct flow *flow)

@@ -32,9 +32,14 @@ void read_avoid_nobody(struct flow_read *read)
 
 static void avoid(struct flow_read *read, const struct avoided *what)
 {
-    size_t room = sizeof read->avoid / sizeof *read->avoid;
-    if (read->avoid_count == room) read_avoid_nobody(read);
-    if (read->avoid_count == room) read->avoid_count = 0;
+    if (read->avoid == NULL)
+        read->avoid = heap_alloc(read->result.heap, READ_AVOIDED_MAX * sizeof *read->avoid);
+    if (read->avoid == NULL) {
+        read->no_memory = true;
+        return;
+    }
+    if (read->avoid_count == READ_AVOIDED_MAX) read_avoid_nobody(read);
+    if (read->avoid_count == READ_AVOIDED_MAX) read->avoid_count = 0;
     read->avoid[read->avoid_count++] = *what;
 }
 
