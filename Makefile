@@ -70,6 +70,10 @@ faults: build ## five nodes with real faults, in namespaces and on disks of thei
 	@scripts/setup faults
 	@test/process/faults.py $(BUILD)/src/cmd/trifectad $(or $(SECONDS),60) $(SEED)
 
+upgrade: ## a cluster of the newest release goes over to what is here, node by node and under load: make upgrade FROM=v0.1.0
+	@scripts/setup
+	@scripts/upgrade $(FROM)
+
 scale: build ## a growing cluster, a healing one, and a thousand nodes, in simulation: make scale SEED=1
 	@scripts/scale $(SEED)
 
@@ -96,5 +100,5 @@ install: build ## PREFIX=/usr/local, DESTDIR=
 clean: ## removes every build directory
 	rm -rf build build-*
 
-.PHONY: all help build demo cluster kills faults test check lint format coverage docs fuzz fuzz-short sim scale campaign \
+.PHONY: all help build demo cluster kills faults upgrade test check lint format coverage docs fuzz fuzz-short sim scale campaign \
 	bench data bare-check install clean
