@@ -81,6 +81,7 @@ struct node_cluster_facts {
     uint64_t requests, hints, held; /* Now: under way, owed to peers, waiting for a sync. */
     uint64_t invalid, repair_sessions, repaired, hedged, restamped; /* Since the start. */
     uint64_t peers_connected, peers_sent_bytes, peers_received_bytes, peers_lost;
+    uint64_t clock_skew_ms, stamps; /* See struct replica_stats. */
 };
 
 /* What the shell knows and the node shows. */

@@ -179,5 +179,7 @@ struct replica_stats {
     uint64_t purge_round_count; /* That this node drove to their end. */
     uint64_t forgotten_count;   /* Deletions that are no more. */
     uint64_t restamp_count, superseded_count, refused_count, hedge_count, repaired_count;
+    uint64_t clock_skew_ms; /* How far the wall clock is from those of most peers. */
+    bool stamps;            /* Versions: no clock forbids it. */
 };
 void replica_stats(const struct replica *replica, struct replica_stats *stats);

@@ -15,6 +15,8 @@
  * versions have run ahead of it by half of what peers put up with: each start stamps above the ceiling
  * of the one before, and a node that ends again and again would run away. A node without peers has
  * nobody to ask and believes its clock. */
+#include <stdlib.h>
+
 #include "base/math.h"
 #include "node/replica_private.h"
 
@@ -44,6 +46,17 @@ static uint64_t bound_ms(const struct replica *replica)
     return rangemap_settings(replica->map)->max_clock_skew_ms;
 }
 
+static bool is_fresh(const struct replica_clock *clock, const struct peer_clock *peer)
+{
+    return peer->id != 0 && clock->now_ms - peer->heard_ms <= CLOCK_FRESH_MS;
+}
+
+/* What the peer's clock shows by now. */
+static uint64_t theirs_ms(const struct replica_clock *clock, const struct peer_clock *peer)
+{
+    return peer->wall_ms + (clock->now_ms - peer->heard_ms);
+}
+
 /* Peers heard lately that agree with `wall_ms`, less those that do not. */
 static int balance(const struct replica *replica, uint64_t wall_ms, int *agreeing)
 {
@@ -52,13 +65,34 @@ static int balance(const struct replica *replica, uint64_t wall_ms, int *agreein
     *agreeing = 0;
     for (size_t i = 0; i < REPLICA_CLOCK_PEERS; i++) {
         const struct peer_clock *peer = &clock->peers[i];
-        if (peer->id == 0 || clock->now_ms - peer->heard_ms > CLOCK_FRESH_MS) continue;
-        uint64_t theirs = peer->wall_ms + (clock->now_ms - peer->heard_ms);
-        bool agrees = within(difference(theirs, wall_ms), bound_ms(replica) / 2);
+        if (!is_fresh(clock, peer)) continue;
+        bool agrees = within(difference(theirs_ms(clock, peer), wall_ms), bound_ms(replica) / 2);
         *agreeing += agrees;
         sum += agrees ? 1 : -1;
     }
     return sum;
+}
+
+static int compare_ms(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+uint64_t replica_clock_skew_ms(const struct replica *replica)
+{
+    const struct replica_clock *clock = &replica->clock;
+    uint64_t skews[REPLICA_CLOCK_PEERS];
+    size_t count = 0;
+    for (size_t i = 0; i < REPLICA_CLOCK_PEERS; i++) {
+        const struct peer_clock *peer = &clock->peers[i];
+        if (!is_fresh(clock, peer)) continue;
+        int64_t ahead = difference(theirs_ms(clock, peer), clock->wall_ms);
+        skews[count++] = (uint64_t)(ahead < 0 ? -ahead : ahead);
+    }
+    if (count == 0) return 0;
+    qsort(skews, count, sizeof *skews, compare_ms);
+    return skews[(count - 1) / 2];
 }
 
 static bool has_peers(const struct replica *replica)
@@ -100,6 +134,7 @@ struct replica_time replica_clock_look(struct replica *replica, struct replica_t
     bool first = clock->anchor_wall_ms == 0;
     bool gap = time.now_ms - clock->now_ms > CLOCK_FRESH_MS; /* Frozen: nobody was heard. */
     clock->now_ms = time.now_ms;
+    clock->wall_ms = time.wall_ms;
     if (!has_peers(replica)) {
         anchor(clock, time);
         clock->trusted = true;

@@ -229,7 +229,8 @@ struct peer_clock {
 
 struct replica_clock {
     uint64_t anchor_wall_ms, anchor_now_ms;
-    uint64_t now_ms, slewed_ms;
+    uint64_t wall_ms, now_ms; /* As given at the last look. */
+    uint64_t slewed_ms;
     bool trusted; /* This node may stamp. */
     struct peer_clock peers[REPLICA_CLOCK_PEERS];
 };
@@ -537,6 +538,9 @@ void replica_forwarded(struct replica *replica, node_id from, const struct data_
 struct replica_time replica_clock_look(struct replica *replica, struct replica_time time);
 
 /* What time `from` thought it was when it sent what has come now. */
+/* Median of how far the wall clock is from those of peers heard lately, the lower of two; 0: none was. */
+uint64_t replica_clock_skew_ms(const struct replica *replica);
+
 /* Whether what is stamped here now is near the time of everybody else: it is refused where it is not. */
 bool replica_may_stamp(const struct replica *replica);
 

@@ -63,7 +63,7 @@ const struct config_setting config_settings[CONFIG_SETTING_COUNT] = {
     {"gossip_interval_ms", CONFIG_KIND_NUMBER, true, false, FIELD(gossip_interval_ms), 10, 60000,
      NULL, "1000", "time between two rounds of gossip"},
     {"max_clock_skew_ms", CONFIG_KIND_NUMBER, true, false, FIELD(max_clock_skew_ms), 10, DAY_MS,
-     NULL, "5000", "writes from further ahead are refused; a tenth of it alarms"},
+     NULL, "5000", "writes from further ahead are refused; a tenth of it is logged as clock.off"},
     {"sync", CONFIG_KIND_SYNC, false, false, FIELD(sync_interval_ms), 1, 60000, NULL, "always",
      "when writes reach the disk: before they are acknowledged, or every so often"},
     {"memory_limit", CONFIG_KIND_BYTES, false, true, FIELD(memory_limit_bytes), 64 * MIB,

@@ -315,6 +315,16 @@ static void note_part(struct host *host)
     if ((state == HOST_TAKES_PART || state == HOST_AWAY) && state != is) set_state(host, is);
 }
 
+/* Warns once a clock is wrong by a tenth of what is refused, and says when it is right again. */
+static void watch_clock(struct host *host, uint64_t skew_ms, uint64_t skew_ms_max)
+{
+    bool is_off = skew_ms >= skew_ms_max / 10;
+    if (is_off == host->clock_is_off) return;
+    host->clock_is_off = is_off;
+    log_line(is_off ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, is_off ? "clock.off" : "clock.right",
+             log_number("skew_ms", skew_ms), log_number("refused_from_ms", skew_ms_max));
+}
+
 static void note_facts(struct host *host, uint64_t now_ms)
 {
     struct replica_stats stats;
@@ -341,7 +351,10 @@ static void note_facts(struct host *host, uint64_t now_ms)
         .peers_sent_bytes = peers.sent_bytes,
         .peers_received_bytes = peers.received_bytes,
         .peers_lost = peers.lost_count,
+        .clock_skew_ms = stats.clock_skew_ms,
+        .stamps = stats.stamps,
     };
+    watch_clock(host, stats.clock_skew_ms, rangemap_settings(map)->max_clock_skew_ms);
     pthread_mutex_lock(&host->mutex);
     host->facts = facts;
     pthread_mutex_unlock(&host->mutex);

@@ -80,6 +80,7 @@ struct host {
     uint64_t board_mark;    /* ... as of this own_ranges_mark(); 0: look again. */
 
     uint64_t facts_ms;     /* When they were looked at last. */
+    bool clock_is_off;     /* As it was said last. */
     pthread_mutex_t mutex; /* Guards `facts`. */
     struct node_cluster_facts facts;
 };

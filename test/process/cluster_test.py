@@ -7,9 +7,11 @@ import shutil
 import signal
 import socket
 import threading
+import time
 import unittest
 from urllib.parse import quote
 
+import wall_clock
 from node_process import NodeTest, Server, read_answer
 
 
@@ -35,6 +37,7 @@ class ClusterTest(NodeTest):
     def setUp(self):
         super().setUp()
         self.nodes, self.peers = {}, []
+        self.environment = {}  # On top, for the next node.
 
     def folder_of(self, number):
         return os.path.join(self.folder, f"n{number}")
@@ -45,7 +48,7 @@ class ClusterTest(NodeTest):
         flags = ["--peer", f"127.0.0.1:{self.peers[number]}", "--zone", f"z{number}", *flags]
         if seeds:
             flags += ["--join", ",".join(f"127.0.0.1:{self.peers[seed]}" for seed in seeds)]
-        server = Server(self.folder_of(number), *flags)
+        server = Server(self.folder_of(number), *flags, environment=self.environment)
         self.servers.append(server)
         self.nodes[number] = server
         return server
@@ -528,6 +531,58 @@ class OwnReads(ClusterTest):
         status, answer = node.get("/nodes/all/ranges")
         self.assertEqual((status, len(answer["ranges"])), (200, 1))
         return answer["ranges"][0]["owners"]
+
+
+@unittest.skipUnless(wall_clock.is_possible(), "needs libfaketime, and no sanitizer")
+class Clocks(ClusterTest):
+    """One of three nodes has a wall clock that the test sets."""
+
+    def setUp(self):
+        super().setUp()
+        self.clock = wall_clock.WallClock(os.path.join(self.folder, "clock"))
+
+    def start_node(self, number, *flags, seeds=None):
+        self.environment = self.clock.environment if number == 2 else {}
+        return super().start_node(number, *flags, seeds=seeds)
+
+    def figure(self, node, name):
+        return node.get("/api/v1/stats")[1][name]
+
+    def is_off(self, node):
+        """As it said last."""
+        return node.log.rfind("event=clock.off") > node.log.rfind("event=clock.right")
+
+    def stamp(self, word):
+        """Written at the node with that clock: (who stamped it, seconds ahead of the machine's time)."""
+        status, answer = self.write(self.nodes[2], word)
+        self.assertIn(status, (200, 201), answer)
+        milliseconds, _, rest = answer["version"].partition(".")
+        return int(rest.partition("@")[2]), int(milliseconds) / 1000 - time.time()
+
+    def test_a_clock_that_is_an_hour_off_stamps_nothing_and_is_told_of(self):
+        self.start_cluster(3)
+        node = self.nodes[2]
+        own = self.figure(node, "cluster_node")
+        for seconds in (3600, -3600):
+            self.clock.set(seconds)
+            self.wait_for(lambda: self.is_off(node))
+            self.assertAlmostEqual(self.figure(node, "clock_skew_ms"), 3600_000, delta=60_000)
+            for number in range(20):  # A jump is not followed.
+                self.assertLess(abs(self.stamp(f"word {number}")[1]), 60)
+                self.assertEqual(self.read(self.nodes[0], f"word {number}"), 1)
+            # A start has no time before the jump to go on from.
+            self.assertEqual(node.stop(), 0)
+            node = self.start_node(2, seeds=())
+            self.wait_for(lambda: node.ask("GET", "/ready")[0] == 200)
+            self.wait_for(lambda: "event=clock.off" in node.log)
+            self.assertEqual(self.figure(node, "clock_stamps"), 0)
+            stamped_by, ahead = self.stamp(f"after {seconds}")
+            self.assertNotEqual(stamped_by, own)
+            self.assertLess(abs(ahead), 60)
+            self.clock.set(0)
+            self.wait_for(lambda: self.figure(node, "clock_stamps") == 1)
+            self.wait_for(lambda: self.stamp("right again")[0] == own)
+            self.wait_for(lambda: not self.is_off(node))
 
 
 class Refused(ClusterTest):

@@ -12,7 +12,6 @@ removed; and writers set, change, delete, add again and count
 up words of their own, one request at a time, and read them at a quorum: what is read must be what was acknowledged, or may have been
 done; searchers check the order of what they get. At the end all faults end, every word is compared, the best words are in order, and
 all nodes must export the same. Prints one line; exits non-zero when anything is wrong. Needs root; removes all that it makes."""
-import glob
 import json
 import os
 import random
@@ -25,6 +24,7 @@ import time
 
 import network
 import node_process
+import wall_clock
 from kills import Kills, Writer
 
 NODES, WRITERS, SEARCHERS = 5, 6, 2
@@ -208,7 +208,7 @@ class Faults(Kills):
         join = ",".join(f"{self.net.address_of(seed)}:{PEER_PORT}" for seed in seeds)
         environment = {"TRIFECTA_PEER_INSECURE": "true"}
         if number in self.clocks:
-            environment |= self.clocks[number]
+            environment |= self.clocks[number].environment
         server = FaultNode(self.net, number, os.path.join(self.disks[number].path, "data"),
                            "--peer", f"{self.net.address_of(number)}:{PEER_PORT}",
                            "--zone", f"z{number % 3}", "--join", join, *flags, *self.flags,
@@ -218,28 +218,6 @@ class Faults(Kills):
             self.failed_starts.append(f"node {number}: exit {server.ended()}: {server.log[-1000:]}")
         else:
             self.nodes[number] = server
-
-    def give_clock(self, number):
-        """The node's wall clock follows a file, unless the library for that is missing, or the program's sanitizer must be
-        loaded before any other."""
-        libraries = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
-        if not libraries:
-            return
-        try:
-            subprocess.run([node_process.PROGRAM, "--version"], env={"LD_PRELOAD": libraries[0]},
-                           capture_output=True, check=True, timeout=5)
-        except subprocess.SubprocessError:
-            return
-        path = os.path.join(self.folder, f"clock{number}")
-        self.clocks[number] = {"LD_PRELOAD": libraries[0], "FAKETIME_TIMESTAMP_FILE": path,
-                               "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-        self.set_clock(number, 0)
-
-    def set_clock(self, number, seconds):
-        path = self.clocks[number]["FAKETIME_TIMESTAMP_FILE"]
-        with open(path + ".new", "w", encoding="ascii") as clock:
-            clock.write(f"{seconds:+.1f}s\n")
-        os.rename(path + ".new", path)
 
     def end_node(self, number):
         node = self.nodes.pop(number, None)
@@ -372,8 +350,8 @@ class Faults(Kills):
         if not self.clocks:
             return None
         number = self.chance.choice(sorted(self.clocks))
-        self.set_clock(number, self.chance.choice((-3600, -4, -1, 1, 4, 3600)))
-        return lambda: self.set_clock(number, 0)
+        self.clocks[number].set(self.chance.choice((-3600, -4, -1, 1, 4, 3600)))
+        return lambda: self.clocks[number].set(0)
 
     # --- The story ---
 
@@ -425,8 +403,8 @@ class Faults(Kills):
 
     def runTest(self):
         for number in range(NODES):
-            if number == 2:
-                self.give_clock(number)
+            if number == 2 and wall_clock.is_possible():
+                self.clocks[number] = wall_clock.WallClock(os.path.join(self.folder, f"clock{number}"))
             self.add_node()
         self.wait_until_whole()
         writers = [FaultWriter(self, f"w{number}", self.seed * 100 + number)
