@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/heap.h"
@@ -141,15 +142,19 @@ static void print_address(char out[ADDRESS_BYTES], const char *host, unsigned po
     snprintf(out, ADDRESS_BYTES, strchr(host, ':') == NULL ? "%s:%u" : "[%s]:%u", host, port);
 }
 
-static void note_certificate(struct peer_tls *tls)
+static void note_certificate(struct peer_tls *tls, const char *key_file)
 {
     struct certificate_facts facts;
+    struct stat key;
     char end[CERTIFICATE_TIME_BYTES];
     peer_tls_facts(tls, &facts);
     certificate_time_text(facts.period.end_s, end);
     log_line(LOG_LEVEL_INFO, "peer.certificate", log_text("certificate", facts.subject),
              log_text("issuer", facts.issuer), log_text("valid_until", end),
              log_text("sha256", facts.fingerprint));
+    if (stat(key_file, &key) == 0 && (key.st_mode & (S_IRWXG | S_IRWXO)) != 0)
+        log_line(LOG_LEVEL_WARN, "peer.key_is_open", log_text("file", key_file),
+                 log_text("reason", "others than its owner may use it: expected mode 0600"));
 }
 
 /* What the files of peer_tls_… say, or NULL where there are none. */
@@ -170,7 +175,7 @@ static enum status open_peer_tls(const struct config *config, struct heap *heap,
     if (*config->peer_tls_cert_file == '\0') return STATUS_OK;
     enum status status = peer_tls_open(heap, &options, out, reason);
     if (status == STATUS_OK)
-        note_certificate(*out);
+        note_certificate(*out, config->peer_tls_key_file);
     else
         log_line(LOG_LEVEL_ERROR, "peer.certificate_refused", log_text("reason", reason));
     return status;
@@ -240,12 +245,12 @@ struct settings {
 };
 
 /* The files may have been replaced; what cannot be used changes nothing. */
-static void reload_peer_tls(struct peer_tls *tls)
+static void reload_peer_tls(struct peer_tls *tls, const char *key_file)
 {
     char reason[PEER_TLS_REASON_BYTES];
     if (tls == NULL) return;
     if (peer_tls_reload(tls, reason) == STATUS_OK)
-        note_certificate(tls);
+        note_certificate(tls, key_file);
     else
         log_line(LOG_LEVEL_ERROR, "peer.certificate_kept", log_text("reason", reason));
 }
@@ -271,7 +276,7 @@ static void reload(struct settings *settings, struct server *server)
         const struct server_limits limits = limits_of(fresh);
         server_set_limits(server, &limits);
         log_configure((enum log_level)fresh->log_level, old->log_format == CONFIG_LOG_JSON);
-        reload_peer_tls(settings->peer_tls);
+        reload_peer_tls(settings->peer_tls, settings->config.peer_tls_key_file);
         log_line(LOG_LEVEL_INFO, "config.reloaded", log_text("signal", "HUP"));
     } else {
         buf_append_u8(&message, 0);

@@ -36,6 +36,7 @@ class TlsTest(ClusterTest):
         """Valid from and until so many days from now."""
         subprocess.run([CERTIFY, self.ca, name, role, str(int(begin * 86400)), str(int(end * 86400))],
                        check=True)
+        os.chmod(f"{self.ca}/{name}.key", 0o600)
 
     def tls(self, name, directory=None, authority=None):
         """The flags of a node that shows this certificate."""
@@ -238,6 +239,10 @@ class Files(TlsTest):
         second = self.fingerprint("n0")
         self.assertNotEqual(second, first)
         self.assertEqual(self.shown(0, "watcher"), second)
+        self.assertNotIn("event=peer.key_is_open", node.log)
+        os.chmod(key, 0o640)
+        self.reload(node)
+        self.assertRegex(node.log, r"level=warn event=peer\.key_is_open file=\S*/n0\.key")
 
         # The nodes went on over the connection that they had, and find each other with the new one.
         self.assertNotIn("event=peer.lost", other.log)
