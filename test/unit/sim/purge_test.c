@@ -261,6 +261,41 @@ TEST_CASE(a_disk_that_was_set_back_brings_nothing_back)
     bench_destroy(bench);
 }
 
+static void add(struct bench *bench, node_id id, const char *key, double by)
+{
+    struct request more = {.kind = REQUEST_INCREMENT, .key = slice_from_text(key), .score = by};
+    EXPECT(bench_do(bench, id, &more)->reply.outcome == REQUEST_DONE);
+}
+
+/* The word that was made anew is older than what is purged by then, as the copy is. */
+TEST_CASE(a_value_from_an_old_disk_gives_way_to_one_that_is_older_than_the_purge_too)
+{
+    struct rangemap_settings settings = settings_of(3, 0);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    EXPECT(bench_put(bench, 2, "count", 7)->reply.outcome == REQUEST_DONE);
+    bench_pass(bench, 2000);
+    EXPECT(bench_peek(bench, 3, "count") == 7);
+    bench_kill(bench, 3, SIM_DISK_KILLED);
+    struct sim_disk_image *image = sim_disk_image_take(bench->nodes[3].world.disk);
+    bench_restart(bench, 3);
+    bench_pass(bench, 2000);
+    remove_word(bench, 1, "count");
+    bench_pass(bench, 2 * ROUND_MS);
+    for (node_id id = 1; id <= 3; id++) EXPECT(!holds(bench, id, "count"));
+    add(bench, 1, "count", 1);
+    bench_pass(bench, 2 * ROUND_MS);
+    for (node_id id = 1; id <= 3; id++) EXPECT(bench_peek(bench, id, "count") == 1);
+
+    bench_kill(bench, 3, SIM_DISK_KILLED);
+    sim_disk_restore(bench->nodes[3].world.disk, image);
+    sim_disk_image_destroy(image);
+    bench_restart(bench, 3);
+    EXPECT(bench_peek(bench, 3, "count") == 7);
+    bench_pass(bench, 4 * ROUND_MS);
+    for (node_id id = 1; id <= 3; id++) EXPECT(bench_peek(bench, id, "count") == 1);
+    bench_destroy(bench);
+}
+
 /* Node 1 is to own the second half as well, which does not get there. Nodes 1 and 3 compare no more than the first half
  * meanwhile, of which node 3 is as complete by that as it was. */
 TEST_CASE(what_is_on_its_way_keeps_nobody_from_being_complete_in_the_rest)
@@ -403,6 +438,8 @@ TEST_MAIN(TEST(a_deletion_that_all_owners_know_is_forgotten),
           TEST(a_direct_write_that_is_older_than_the_promise_is_not_applied),
           TEST(a_write_that_meets_a_promise_is_stamped_again_above_it),
           TEST(what_was_purged_is_taken_from_nobody),
-          TEST(a_disk_that_was_set_back_brings_nothing_back), TEST(an_empty_disk_is_no_evidence),
+          TEST(a_disk_that_was_set_back_brings_nothing_back),
+          TEST(a_value_from_an_old_disk_gives_way_to_one_that_is_older_than_the_purge_too),
+          TEST(an_empty_disk_is_no_evidence),
           TEST(what_is_on_its_way_keeps_nobody_from_being_complete_in_the_rest),
           TEST(a_sweep_goes_on_after_a_crash), TEST(a_node_that_joins_learns_what_was_purged))

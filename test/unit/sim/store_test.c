@@ -417,7 +417,11 @@ TEST_CASE(a_value_that_may_have_been_deleted_is_not_joined)
         {{0, 10, 20}, {0, 15, 60}, 50, false, JOINED, JOINED},
         /* Who knows what was purged, and who comes from before it, have nothing to doubt. */
         {{0, 10, 20}, {0, 0, 60}, 50, true, JOINED, REFUSED},
-        {{0, 10, 20}, {0, 0, 45}, 50, false, JOINED, REFUSED},
+        {{0, 10, 46}, {0, 0, 45}, 50, false, PASSED_OVER, REFUSED},
+        /* Made again so long ago that it is older than what was purged by now, and joined before that was told. */
+        {{0, 10, 20}, {0, 0, 45}, 50, false, TAKEN, TAKEN},
+        {{0, 10, 45}, {0, 0, 45}, 50, false, TAKEN, TAKEN},
+        {{0, 0, 45}, {0, 10, 45}, 50, true, PASSED_OVER, REFUSED},
         /* Only added to since a removal: it has no value that could be old. */
         {{0, 0, 0}, {10, 10, 60}, 50, true, TAKEN, TAKEN},
         {{10, 10, 60}, {0, 5, 61}, 50, false, JOINED, REFUSED},
