@@ -81,6 +81,38 @@ TEST_CASE(a_next_owner_that_is_not_filled_answers_nothing_of_its_own)
     bench_destroy(bench);
 }
 
+/* All that it was to be given came, and what it shows is what it has durably. */
+TEST_CASE(a_next_owner_answers_once_what_it_was_given_is_durable)
+{
+    struct rangemap_settings settings = bench_settings(2, 1, 2);
+    struct bench *bench = bench_prepare(3, &settings, NULL);
+    begin_move(bench, bits(2, 3, 0));
+    bench_change(bench, &(struct change){.kind = CHANGE_SWITCH});
+    bench->mute[3][PROTOCOL_REPAIR] = bench->deaf[3][PROTOCOL_REPAIR] = true;
+    bench_start_all(bench);
+    bench_pass(bench, 5000); /* What is moved as a file has come. */
+    struct record record = record_of_set((struct version){1000000ULL << HLC_COUNTER_BITS, 2}, 5);
+    struct store_write write = {.kind = STORE_MERGE, .key = SLICE_LITERAL("w"), .record = &record};
+    struct store_outcome outcome;
+    uint64_t sequence;
+    for (node_id id = 1; id <= 2; id++)
+        EXPECT(store_world_write(&bench->nodes[id].world, &write, 1, &outcome, &sequence) ==
+               STATUS_OK);
+
+    bench->nodes[3].frozen = true;
+    bench->mute[3][PROTOCOL_REPAIR] = bench->deaf[3][PROTOCOL_REPAIR] = false;
+    for (int turn = 0; turn < 10; turn++) {
+        const struct bench_reply *reply = bench_get(bench, 3, "w", CONSISTENCY_ONE);
+        EXPECT(reply->reply.outcome == REQUEST_DONE && reply->scores[0] == 5);
+        bench_pass(bench, 300);
+    }
+    EXPECT(bench_peek(bench, 3, "w") == -1);
+    bench->nodes[3].frozen = false;
+    bench_pass(bench, 1000);
+    EXPECT(bench_peek(bench, 3, "w") == 5);
+    bench_destroy(bench);
+}
+
 /* It is asked again when time has passed, not at once and for ever. */
 TEST_CASE(a_read_that_only_meets_refusals_asks_a_few_times)
 {
@@ -379,6 +411,7 @@ TEST_CASE(a_start_counts_in_a_slot_of_its_own)
 }
 
 TEST_MAIN(TEST(a_next_owner_that_is_not_filled_answers_nothing_of_its_own),
+          TEST(a_next_owner_answers_once_what_it_was_given_is_durable),
           TEST(a_read_that_only_meets_refusals_asks_a_few_times),
           TEST(a_node_that_starts_in_the_middle_of_a_move_is_filled),
           TEST(reads_switch_when_enough_next_owners_are_synced_and_owners_go_when_all_are),
