@@ -15,6 +15,11 @@ import wall_clock
 from node_process import NodeTest, Server, read_answer
 
 
+# All of 127.0.0.0/8 is loopback: nodes of tests that run at the same time meet at no port, also while one is down.
+PID = os.getpid()
+HOST = f"127.{1 + (PID >> 16) % 254}.{PID >> 8 & 255}.{PID & 255}"
+
+
 def free_ports(count):
     """Ports below those that the system gives to connections, or one of these may have them before their node does."""
     with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as bounds:
@@ -23,7 +28,7 @@ def free_ports(count):
     while len(ports) < count:
         port = random.randrange(end // 2, end)
         try:
-            socket.create_server(("127.0.0.1", port)).close()
+            socket.create_server((HOST, port)).close()
         except OSError:
             continue
         if port not in ports:
@@ -45,9 +50,9 @@ class ClusterTest(NodeTest):
     def start_node(self, number, *flags, seeds=None):
         if seeds is None:
             seeds = range(len(self.peers))
-        flags = ["--peer", f"127.0.0.1:{self.peers[number]}", "--zone", f"z{number}", *flags]
+        flags = ["--peer", f"{HOST}:{self.peers[number]}", "--zone", f"z{number}", *flags]
         if seeds:
-            flags += ["--join", ",".join(f"127.0.0.1:{self.peers[seed]}" for seed in seeds)]
+            flags += ["--join", ",".join(f"{HOST}:{self.peers[seed]}" for seed in seeds)]
         server = Server(self.folder_of(number), *flags, environment=self.environment)
         self.servers.append(server)
         self.nodes[number] = server
@@ -602,7 +607,7 @@ class Refused(ClusterTest):
                 self.assertIn("--peer: peer: " + why, log)
         code, log = self.refuse(0, "--node-id", "4")
         self.assertIn("each node is given its id", log)
-        with socket.create_server(("127.0.0.1", self.peers[0])):
+        with socket.create_server((HOST, self.peers[0])):
             code, log = self.refuse(0)
         self.assertEqual(code, 1)
         self.assertIn("choose another with --peer", log)
@@ -623,7 +628,7 @@ class Refused(ClusterTest):
         shutil.copytree(self.folder_of(1), copy)
         self.start_node(1)
         self.wait_until_whole()
-        twin = Server(copy, "--peer", f"127.0.0.1:{free_ports(1)[0]}")
+        twin = Server(copy, "--peer", f"{HOST}:{free_ports(1)[0]}")
         self.servers.append(twin)
         self.wait_for(lambda: "is one data directory a copy of the other?" in twin.log)
         status, answer = self.write(twin, "of the copy")

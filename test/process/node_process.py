@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import unittest
 
 PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 else "build/src/cmd/trifectad"
@@ -117,18 +118,33 @@ def read_answer(stream):
 
 
 class NodeTest(unittest.TestCase):
+    result = None
+
+    def run(self, result=None):
+        self.result = result
+        return super().run(result)
+
     def setUp(self):
         self.folder = tempfile.mkdtemp()
         self.data = os.path.join(self.folder, "data")
         self.servers = []
 
     def tearDown(self):
+        if self.result and any(test is self for test, _ in self.result.errors + self.result.failures):
+            self.tell_servers()
         for server in self.servers:
             if server.process.poll() is None:
                 server.stop(signal.SIGKILL)
             # A report of a sanitizer ends the server, which a test may not notice.
             self.assertNotRegex(server.log, "Sanitizer|runtime error|check failed")
         shutil.rmtree(self.folder)
+
+    def tell_servers(self):
+        """What may show why the test has failed."""
+        for server in self.servers:
+            code = server.process.poll()
+            state = "runs" if code is None else f"ended with {code}"
+            print(f"-- {' '.join(server.process.args)}: {state}\n{server.log[-6000:]}", file=sys.stderr)
 
     def start(self, *flags, before=()):
         server = Server(self.data, *flags, before=before)
@@ -152,4 +168,6 @@ class NodeTest(unittest.TestCase):
             if condition():
                 return
             threading.Event().wait(0.05)
-        self.fail("it did not happen")
+        waits = [f"{os.path.basename(frame.filename)}:{frame.lineno} {frame.line}"
+                 for frame in traceback.extract_stack()[:-1] if os.path.dirname(__file__) in frame.filename]
+        self.fail("it did not happen: " + " < ".join(reversed(waits)))

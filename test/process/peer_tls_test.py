@@ -13,7 +13,7 @@ import unittest
 
 CLIENT, CERTIFY = sys.argv.pop(2), sys.argv.pop(2)
 
-from cluster_test import ClusterTest, free_ports  # noqa: E402: it reads the arguments too.
+from cluster_test import HOST, ClusterTest, free_ports  # noqa: E402: it reads the arguments too.
 
 
 class TlsTest(ClusterTest):
@@ -68,7 +68,7 @@ class TlsTest(ClusterTest):
 
     def shown(self, number, name):
         """The fingerprint of what a node shows to who shows it `name`."""
-        with socket.create_connection(("127.0.0.1", self.peers[number])) as plain:
+        with socket.create_connection((HOST, self.peers[number])) as plain:
             with self.context(name).wrap_socket(plain) as connection:
                 shown = hashlib.sha256(connection.getpeercert(True)).hexdigest()
                 hello = connection.recv(64)
@@ -170,7 +170,7 @@ class Strangers(TlsTest):
 
         # It dials as well: whoever is where its seed should be.
         self.peers[0] = free_ports(1)[0]
-        with socket.create_server(("127.0.0.1", self.peers[0])) as server:
+        with socket.create_server((HOST, self.peers[0])) as server:
             dialler = self.start_tls(1, seeds=(0,))
             with server.accept()[0] as plain, self.assertRaises(ssl.SSLError):
                 self.context("expired", True).wrap_socket(plain, server_side=True).recv(64)
@@ -178,7 +178,7 @@ class Strangers(TlsTest):
 
     def intrude(self, name):
         """Shows a certificate that does not count, says something all the same, and is shut out."""
-        with socket.create_connection(("127.0.0.1", self.peers[0])) as plain:
+        with socket.create_connection((HOST, self.peers[0])) as plain:
             with self.context(name).wrap_socket(plain) as connection:
                 connection.sendall(b"anything")
                 with self.assertRaises(ssl.SSLError):
