@@ -182,6 +182,7 @@ struct flow {
     enum consistency consistency;
     uint64_t deadline_ms;
     node_id forwarded_to;
+    bool moved;          /* Added here already, to a value that another owner knows to be old. */
     uint8_t tried;       /* Owners that were forwarded to, by place. */
     enum status refusal; /* Why an owner that did nothing said no; STATUS_OK: none did so far. */
     uint32_t next_free;  /* Of a place that is free: the next free one, plus one. */

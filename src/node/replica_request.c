@@ -236,6 +236,11 @@ void replica_forwarded(struct replica *replica, node_id from, const struct data_
     struct flow *flow = replica_flow_find(replica, message->flow);
     if (flow == NULL || flow->kind != FLOW_FORWARD || flow->forwarded_to != from) return;
     struct request_reply reply = message->reply;
+    if (flow->moved && reply.outcome != REQUEST_DONE) {
+        /* Nothing was done there, maybe, but here: until the newer value comes it can be read. */
+        replica_fail(replica, flow, REQUEST_TIMED_OUT, reply.status);
+        return;
+    }
     if (reply.outcome == REQUEST_NO_HEALTHY_OWNER && flow->from_client) {
         /* Nothing was done there. */
         if (has_operation(&flow->request)) {

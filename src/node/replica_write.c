@@ -559,6 +559,7 @@ static void move_increment(struct replica *replica, struct flow *flow, node_id t
 {
     uint64_t now_ms = replica->time.now_ms;
     uint64_t left_ms = u64_max(flow->deadline_ms, now_ms) - now_ms;
+    flow->moved = true;
     /* The way itself takes nothing off its time. */
     flow->deadline_ms = now_ms + left_ms / 2;
     if (left_ms < 2 || flow->request.operation.moves++ == UINT8_MAX)

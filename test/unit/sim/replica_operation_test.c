@@ -172,6 +172,42 @@ TEST_CASE(an_increment_that_moved_counts_where_it_went)
     }
 }
 
+/* Who started often in a short time stamps far ahead, and leaves that to others. */
+static void start_often(struct bench *bench, node_id id)
+{
+    for (int start = 0; start < 8; start++) {
+        bench_kill(bench, id, SIM_DISK_KILLED);
+        bench_restart(bench, id);
+        bench_pass(bench, 100);
+    }
+    EXPECT(!replica_may_stamp(bench->nodes[id].replica));
+}
+
+/* Those who know the newer value do nothing. But node 1 has added to what it knew. */
+TEST_CASE(an_increment_that_moved_in_vain_may_have_been_done)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    for (unsigned story = 0; story < 4; story++) {
+        bool named = (story & 1) != 0;
+        node_id at = (story & 2) != 0 ? 1 : 4; /* Who was asked. */
+        struct bench *bench = bench_create(4, &settings, NULL);
+        struct request request = increment(bench, 7, number_for(bench, 7, 1), OPERATION_FIRST);
+        if (!named) request.operation = (struct request_operation){0};
+        bench_put(bench, 1, "w", 50);
+        bench_settle(bench);
+        for (node_id id = 1; id <= 3; id++) bench->mute[id][PROTOCOL_REPAIR] = true;
+        bench->cut[2][1] = bench->cut[3][1] = true;
+        bench_put(bench, 2, "w", 100);
+        start_often(bench, 2);
+        start_often(bench, 3);
+        bench->cut[2][1] = bench->cut[3][1] = false;
+        EXPECT(bench_peek(bench, 1, "w") == 50);
+        EXPECT(bench_do(bench, at, &request)->reply.outcome == REQUEST_TIMED_OUT);
+        EXPECT(bench_peek(bench, 1, "w") == 51);
+        bench_destroy(bench);
+    }
+}
+
 /* It once moved from node 1 to node 2, which knew a newer value then. Now node 1 knows the newest: the retry goes to
  * node 2, which finds that out and sends it back, to where the note says that it went to node 2. */
 TEST_CASE(an_increment_that_comes_back_counts_in_the_newest_value)
@@ -415,6 +451,7 @@ TEST_MAIN(TEST(a_retry_counts_once_through_whatever_node_it_comes),
           TEST(a_retry_while_the_first_attempt_waits_counts_once),
           TEST(an_increment_counts_once_in_each_value),
           TEST(an_increment_that_moved_counts_where_it_went),
+          TEST(an_increment_that_moved_in_vain_may_have_been_done),
           TEST(an_increment_that_comes_back_counts_in_the_newest_value),
           TEST(two_attempts_at_once_move_to_one_owner),
           TEST(an_attempt_that_was_overtaken_goes_the_same_way),
