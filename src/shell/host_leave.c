@@ -69,8 +69,9 @@ void host_leave_lost(struct host *host, node_id id)
 
 bool host_leave_message(struct host *host, const struct peer_hello *from, struct slice message)
 {
+    if (from->id == 0) return false; /* What strangers say has no envelope. */
     if (message.size <= ENVELOPE_BYTES || message.data[ENVELOPE_BYTES] != FAREWELL) return false;
-    if (message.size != FAREWELL_BYTES || from->id == 0 || host->replica == NULL) return true;
+    if (message.size != FAREWELL_BYTES || host->replica == NULL) return true;
     if (message.data[ENVELOPE_BYTES + 1] == FAREWELL_GOES) {
         note_going(host, from);
         replica_peer_gone(host->replica, from->id);
