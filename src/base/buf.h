@@ -110,6 +110,13 @@ static inline void buf_append_u32le(struct buf *buf, uint32_t value)
     buf->size += sizeof value;
 }
 
+/* The lowest 48 bits. */
+static inline void buf_append_u48le(struct buf *buf, uint64_t value)
+{
+    buf_append_u32le(buf, (uint32_t)value);
+    buf_append_u16le(buf, (uint16_t)(value >> 32));
+}
+
 static inline void buf_append_u64le(struct buf *buf, uint64_t value)
 {
     uint8_t *to = buf_reserve(buf, sizeof value);

@@ -97,6 +97,12 @@ static inline uint32_t reader_u32le(struct reader *reader)
     return bytes.size == 0 ? 0 : load_u32le(bytes.data);
 }
 
+static inline uint64_t reader_u48le(struct reader *reader)
+{
+    uint64_t low = reader_u32le(reader), high = reader_u16le(reader);
+    return high << 32 | low;
+}
+
 static inline uint64_t reader_u64le(struct reader *reader)
 {
     struct slice bytes = reader_bytes(reader, 8);

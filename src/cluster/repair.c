@@ -15,7 +15,7 @@ static void session_init(struct repair_session *session, struct heap *heap)
                                        .push = {.heap = heap},
                                        .wants = {.heap = heap},
                                        .want_ranges = {.heap = heap},
-                                       .lost = {.heap = heap}};
+                                       .later = {.heap = heap}};
 }
 
 /* Memory of an idle session is given back: it may have been megabytes. */
@@ -28,7 +28,7 @@ static void session_free(struct repair_session *session)
     buf_deinit(&session->push);
     buf_deinit(&session->wants);
     buf_deinit(&session->want_ranges);
-    buf_deinit(&session->lost);
+    buf_deinit(&session->later);
     session_init(session, heap);
 }
 
@@ -281,7 +281,7 @@ static bool rooted(struct repair *repair, struct repair_session *session,
     while (repair_range_next(&rest, &range, &ignored)) {
         struct sum sum;
         if (repair_sum(repair, &range, &sum) != STATUS_OK) return false;
-        repair_range_append(&repair->list, &range, sum.low);
+        repair_range_append(&repair->list, &range, repair_sum_cut(sum.low));
     }
     TRACE(repair->env.trace, "repair with n%u: differs", session->peer);
     return buf_status(&repair->ranges) == STATUS_OK && buf_status(&repair->list) == STATUS_OK &&
@@ -291,7 +291,8 @@ static bool rooted(struct repair *repair, struct repair_session *session,
 static void go_on(struct repair *repair, struct repair_session *session, uint64_t now_ms,
                   struct outbox *outbox)
 {
-    if (session->want_count == 0 && session->lost.size > 0 && !repair_want_lost(repair, session)) {
+    if (session->want_count == 0 && session->later.size > 0 &&
+        !repair_look_again(repair, session)) {
         finish(repair, session, false);
         return;
     }

@@ -4,7 +4,7 @@
  * One of the two drives a *session*: it asks, the other answers and keeps nothing. First one digest
  * over everything they share; where that differs, ranges with their digests, of which the peer says
  * "equal", cuts into up to sixteen pieces with a digest each, or lists the few records it has by a tag of
- * three bytes each, and their digest. Pieces that differ here are asked about in turn. Records here whose tags were not listed
+ * two bytes each, and their digest. Pieces that differ here are asked about in turn. Records here whose tags were not listed
  * are sent; those listed whose tags are not here are asked for, and come unless what was sent is newer.
  * Both sides join what they get, so that order and repetition do not matter.
  *
@@ -115,7 +115,7 @@ struct repair_session {
     struct buf stack; /* Ranges to ask about: each packed, then its size in four bytes. */
     struct buf push, wants, want_ranges; /* Each want is of one of the ranges. */
     uint64_t push_count, want_count;
-    struct buf lost; /* Ranges of which not all was there that had been listed. */
+    struct buf later; /* Ranges to look at again once what is wanted has come. */
 };
 
 struct repair_pause {

@@ -41,7 +41,7 @@ static enum status list_tags(struct repair *repair, uint64_t session, const stru
     enum status status = repair_walk_begin(repair, range, &walk);
     while (status == STATUS_OK && count <= REPAIR_LEAF_MAX) {
         uint64_t hash = repair_hash(repair, walk.key, &walk.record);
-        repair_tag_append(&parts, repair_tag(session, walk.key, hash));
+        buf_append_u16le(&parts, repair_tag(session, walk.key, hash));
         sum += hash;
         count++;
         status = repair_walk_next(&walk);
@@ -93,7 +93,7 @@ static enum status compare_range(struct repair *repair, uint64_t session,
     bool listed;
     enum status status = repair_sum(repair, range, &sum);
     if (status != STATUS_OK) return status;
-    if (sum.low == theirs) {
+    if (repair_sum_cut(sum.low) == theirs) {
         repair_finding_append(list, &(struct repair_part_list){.finding = REPAIR_EQUAL});
         return buf_status(list);
     }
@@ -154,9 +154,9 @@ static bool is_newer(const struct repair *repair, struct slice key, const struct
     return newer;
 }
 
-static bool is_wanted(struct slice tags, uint64_t tag)
+static bool is_wanted(struct slice tags, uint16_t tag)
 {
-    uint64_t wanted;
+    uint16_t wanted;
     while (repair_tag_next(&tags, &wanted))
         if (wanted == tag) return true;
     return false;
@@ -171,7 +171,7 @@ static enum status look_for(struct repair *repair, node_id from, uint64_t sessio
     struct repair_walk walk;
     struct record newer;
     bool whole = want->tags.size == 0;
-    size_t left = whole ? SIZE_MAX : want->tags.size / (REPAIR_TAG_BITS / 8);
+    size_t left = whole ? SIZE_MAX : want->tags.size / sizeof(uint16_t);
     size_t looks = whole ? SIZE_MAX : 2 * REPAIR_LEAF_MAX;
     uint64_t sum = 0;
     enum status status = repair_walk_begin(repair, &want->range, &walk);
@@ -193,7 +193,7 @@ static enum status look_for(struct repair *repair, node_id from, uint64_t sessio
         }
         status = repair_walk_next(&walk);
     }
-    *found = whole || (left == 0 && sum == want->sum);
+    *found = whole || (left == 0 && repair_sum_cut(sum) == want->sum);
     return repair_walk_end(&walk, status);
 }
 

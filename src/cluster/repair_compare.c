@@ -19,7 +19,8 @@ static bool look_at_cuts(const struct repair *repair, const struct key_range *ra
         }
         struct sum ours;
         if (repair_sum(repair, &piece, &ours) != STATUS_OK) return false;
-        if (ours.low != theirs) repair_range_append(list, &piece, ours.low);
+        if (repair_sum_cut(ours.low) != theirs)
+            repair_range_append(list, &piece, repair_sum_cut(ours.low));
         low = next_low;
         theirs = next_theirs;
     }
@@ -34,7 +35,7 @@ static void give(struct repair_session *session, struct slice key, const struct 
 
 /* What the peer listed of a range. */
 struct listed {
-    uint64_t tags[REPAIR_LEAF_MAX];
+    uint16_t tags[REPAIR_LEAF_MAX];
     bool here[REPAIR_LEAF_MAX]; /* So is it here. */
     size_t count, here_count;
     uint64_t rest;   /* Sum of those that are not here. */
@@ -52,7 +53,7 @@ static bool read_tags(struct slice *rest, const struct repair_part_list *parts,
 }
 
 /* Each of them stands for one record. */
-static bool find_tag(struct listed *listed, uint64_t tag)
+static bool find_tag(struct listed *listed, uint16_t tag)
 {
     for (size_t i = 0; i < listed->count; i++) {
         if (listed->tags[i] != tag || listed->here[i]) continue;
@@ -64,7 +65,7 @@ static bool find_tag(struct listed *listed, uint64_t tag)
 }
 
 /* Whether the peer may have the key, with another record. */
-static bool may_have(const struct listed *listed, uint64_t tag)
+static bool may_have(const struct listed *listed, uint16_t tag)
 {
     unsigned bits = REPAIR_TAG_BITS - REPAIR_TAG_KEY_BITS;
     for (size_t i = 0; i < listed->count; i++)
@@ -74,7 +75,7 @@ static bool may_have(const struct listed *listed, uint64_t tag)
 
 /* Records of a range that are here, as many as a leaf may have. */
 struct leaf {
-    uint64_t tags[REPAIR_LEAF_HERE_MAX];
+    uint16_t tags[REPAIR_LEAF_HERE_MAX];
     bool equal[REPAIR_LEAF_HERE_MAX]; /* So is it there. */
     size_t count;                     /* REPAIR_LEAF_HERE_MAX + 1: there are more. */
 };
@@ -93,7 +94,7 @@ static enum status read_leaf(const struct repair *repair, uint64_t session,
             uint64_t hash = repair_hash(repair, walk.key, &walk.record);
             leaf->tags[leaf->count] = repair_tag(session, walk.key, hash);
             leaf->equal[leaf->count] = find_tag(listed, leaf->tags[leaf->count]);
-            if (leaf->equal[leaf->count]) listed->rest -= hash;
+            if (leaf->equal[leaf->count]) listed->rest = repair_sum_cut(listed->rest - hash);
         }
         leaf->count++;
     }
@@ -136,7 +137,7 @@ static enum status want_rest(struct repair *repair, struct repair_session *sessi
 {
     struct buf tags = {.heap = repair->env.heap};
     for (size_t i = 0; i < listed->count; i++)
-        if (!listed->here[i]) repair_tag_append(&tags, listed->tags[i]);
+        if (!listed->here[i]) buf_append_u16le(&tags, listed->tags[i]);
     struct repair_want rest = {{.low = range->low}, buf_slice(&tags), listed->rest};
     enum status status = buf_status(&tags);
     if (status == STATUS_OK) status = ask_for(session, range, &rest, listed->peer_knows);
@@ -158,11 +159,11 @@ enum status repair_exchange_whole(struct repair *repair, struct repair_session *
 }
 
 enum status repair_put_back(const struct repair *repair, const struct key_range *range,
-                            struct buf *list)
+                            uint64_t doubted, struct buf *list)
 {
     struct sum sum;
     enum status status = repair_sum(repair, range, &sum);
-    if (status == STATUS_OK) repair_range_append(list, range, sum.low);
+    if (status == STATUS_OK) repair_range_append(list, range, repair_sum_cut(sum.low) | doubted);
     return status;
 }
 
@@ -191,7 +192,7 @@ static enum status cut_here(const struct repair *repair, const struct key_range 
         struct sum sum;
         if (i < count && slice_compare(piece.high, low) <= 0) continue; /* The low itself. */
         status = repair_sum(repair, &piece, &sum);
-        repair_range_append(list, &piece, sum.low);
+        repair_range_append(list, &piece, repair_sum_cut(sum.low));
         low = piece.high;
     }
     for (size_t i = 0; i < REPAIR_PIECES_MAX; i++) {
@@ -201,24 +202,28 @@ static enum status cut_here(const struct repair *repair, const struct key_range 
     return status;
 }
 
-/* The tags that the peer listed against those of the records here. What does not fit a message is put back. */
+/* The tags that the peer listed against those of the records here. What does not fit a message is put back. A range
+ * that is in doubt is mostly no more once what differs was exchanged: the peer does not take what it knows to be
+ * deleted. So it is compared again, and only if it differs then all of it goes both ways. */
 static bool look_at_tags(struct repair *repair, struct repair_session *session,
-                         const struct key_range *range, struct slice *rest,
+                         const struct key_range *range, uint64_t doubted, struct slice *rest,
                          const struct repair_part_list *parts, struct buf *list)
 {
     struct listed listed;
     struct leaf leaf;
     if (!read_tags(rest, parts, &listed)) return false;
-    if (repair_is_full(session)) return repair_put_back(repair, range, list) == STATUS_OK;
+    if (repair_is_full(session)) return repair_put_back(repair, range, doubted, list) == STATUS_OK;
     if (read_leaf(repair, session->number, range, &listed, &leaf) != STATUS_OK) return false;
     if (leaf.count > REPAIR_LEAF_HERE_MAX) return cut_here(repair, range, list) == STATUS_OK;
     bool all_here = listed.here_count == listed.count;
     bool collide = all_here && listed.rest != 0; /* Two records have one tag. */
-    if (collide || is_in_doubt(repair, range, &listed, &leaf))
+    bool in_doubt = is_in_doubt(repair, range, &listed, &leaf);
+    if (collide || (in_doubt && doubted != 0))
         return repair_exchange_whole(repair, session, range, listed.peer_knows) == STATUS_OK;
+    if (in_doubt) repair_range_append(&session->later, range, REPAIR_PEER_KNOWS | REPAIR_IN_DOUBT);
     enum status status = give_leaf(repair, session, range, &listed, &leaf);
     if (status == STATUS_OK && !all_here) status = want_rest(repair, session, range, &listed);
-    return status == STATUS_OK;
+    return status == STATUS_OK && buf_status(&session->later) == STATUS_OK;
 }
 
 bool repair_compared(struct repair *repair, struct repair_session *session,
@@ -241,7 +246,8 @@ bool repair_compared(struct repair *repair, struct repair_session *session,
         if (parts.finding == REPAIR_CUT)
             good = look_at_cuts(repair, &range, &rest, parts.count, &repair->list);
         else if (parts.finding != REPAIR_EQUAL)
-            good = look_at_tags(repair, session, &range, &rest, &parts, &repair->list);
+            good = look_at_tags(repair, session, &range, sum & REPAIR_DOUBTED, &rest, &parts,
+                                &repair->list);
     }
     return good && rest.size == 0 && repair_push_ranges(session, buf_slice(&repair->list));
 }

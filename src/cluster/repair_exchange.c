@@ -1,6 +1,6 @@
 #include "cluster/repair_private.h"
 
-/* --- What was lost --- */
+/* --- What is looked at again --- */
 
 /* Holds it more than a whole exchange may take? */
 static enum status has_grown(const struct repair *repair, const struct key_range *range,
@@ -14,38 +14,39 @@ static enum status has_grown(const struct repair *repair, const struct key_range
     return repair_walk_end(&walk, status);
 }
 
-/* What was lost, some of it. It held little when it was listed; what has grown since is compared anew. */
-bool repair_want_lost(struct repair *repair, struct repair_session *session)
+/* What was in doubt is compared again. The rest was lost: it held little when it was listed, and goes whole; what has
+ * grown since is compared anew. */
+bool repair_look_again(struct repair *repair, struct repair_session *session)
 {
-    struct slice rest = buf_slice(&session->lost);
+    struct slice rest = buf_slice(&session->later);
     struct key_range range;
-    uint64_t peer_knows;
+    uint64_t why;
     buf_clear(&repair->list);
     buf_clear(&session->wants);
     buf_clear(&session->want_ranges);
-    while (!repair_is_full(session) && repair_range_next(&rest, &range, &peer_knows)) {
-        bool grown;
+    while (!repair_is_full(session) && repair_range_next(&rest, &range, &why)) {
+        bool doubted = (why & REPAIR_IN_DOUBT) != 0, grown;
         enum status status = has_grown(repair, &range, &grown);
-        if (status == STATUS_OK && grown)
-            status = repair_put_back(repair, &range, &repair->list);
+        if (status == STATUS_OK && (doubted || grown))
+            status = repair_put_back(repair, &range, doubted ? REPAIR_DOUBTED : 0, &repair->list);
         else if (status == STATUS_OK)
-            status = repair_exchange_whole(repair, session, &range, peer_knows != 0);
+            status = repair_exchange_whole(repair, session, &range, why != 0);
         if (status != STATUS_OK) return false;
     }
     bool good = repair_push_ranges(session, buf_slice(&repair->list));
-    buf_consume(&session->lost, session->lost.size - rest.size);
+    buf_consume(&session->later, session->later.size - rest.size);
     return good;
 }
 
 /* --- What came --- */
 
 /* Has a tag that was asked for, or lies in a range of which all was. */
-static bool was_wanted(const struct repair_session *session, struct slice key, uint64_t tag)
+static bool was_wanted(const struct repair_session *session, struct slice key, uint16_t tag)
 {
     struct slice wants = buf_slice(&session->wants);
     struct repair_want want;
     while (repair_want_next(&wants, &want) && slice_compare(want.range.low, key) <= 0) {
-        uint64_t wanted;
+        uint16_t wanted;
         if (want.tags.size == 0 && key_range_has(&want.range, key)) return true;
         while (repair_tag_next(&want.tags, &wanted))
             if (wanted == tag) return true;
@@ -59,7 +60,7 @@ static bool were_wanted(const struct repair *repair, const struct repair_session
     struct slice key;
     struct record record;
     while (repair_record_next(&records, &key, &record)) {
-        uint64_t tag = repair_tag(session->number, key, repair_hash(repair, key, &record));
+        uint16_t tag = repair_tag(session->number, key, repair_hash(repair, key, &record));
         if (!was_wanted(session, key, tag)) return false;
     }
     return true;
@@ -92,14 +93,15 @@ static bool settle_wants(struct repair *repair, struct repair_session *session,
         if (!repair_want_next(&wants, &want)) return false;
         if (!repair_range_next(&ranges, &range, &peer_knows)) return false;
         bool found = (message->found.data[i / 8] >> i % 8 & 1) != 0;
-        if (!found) repair_range_append(&session->lost, &range, peer_knows);
+        if (!found)
+            repair_range_append(&session->later, &range, peer_knows != 0 ? REPAIR_PEER_KNOWS : 0);
         bool tells = found && want.tags.size == 0 && peer_knows != 0;
         if (tells && forget_absent(repair, &range, message->list) != STATUS_OK) return false;
     }
     session->want_count -= message->want_count;
     buf_consume(&session->wants, session->wants.size - wants.size);
     buf_consume(&session->want_ranges, session->want_ranges.size - ranges.size);
-    return buf_status(&session->lost) == STATUS_OK;
+    return buf_status(&session->later) == STATUS_OK;
 }
 
 /* Joins what came; what was sent is newer than the rest. */

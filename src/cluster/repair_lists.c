@@ -2,8 +2,6 @@
 
 #include "core/key.h"
 
-enum { TAG_BYTES = REPAIR_TAG_BITS / 8 };
-
 /* --- Packing --- */
 
 static void put_sized(struct buf *out, struct slice bytes)
@@ -28,7 +26,7 @@ void repair_pack_ranges(struct buf *out, struct slice list)
     while (repair_range_next(&list, &range, &sum)) {
         put_key(out, &last, range.low);
         put_key(out, &last, range.high);
-        buf_append_u64le(out, sum);
+        buf_append_u48le(out, sum);
     }
 }
 
@@ -36,17 +34,18 @@ void repair_pack_findings(struct buf *out, struct slice list)
 {
     struct repair_part_list parts;
     struct slice key, last = {0};
-    uint64_t value;
+    uint64_t sum;
+    uint16_t tag;
     while (repair_finding_next(&list, &parts)) {
         repair_finding_append(out, &parts);
         for (size_t i = 0; i < parts.count; i++) {
             if (parts.finding == REPAIR_CUT) {
-                if (!repair_part_next(&list, &key, &value)) return;
+                if (!repair_part_next(&list, &key, &sum)) return;
                 put_key(out, &last, key);
-                buf_append_u64le(out, value);
+                buf_append_u48le(out, sum);
             } else {
-                if (!repair_tag_next(&list, &value)) return;
-                repair_tag_append(out, value);
+                if (!repair_tag_next(&list, &tag)) return;
+                buf_append_u16le(out, tag);
             }
         }
     }
@@ -67,11 +66,11 @@ void repair_pack_wants(struct buf *out, struct slice list)
     struct slice last = {0};
     while (repair_want_next(&list, &want)) {
         put_key(out, &last, want.range.low);
-        buf_append_u8(out, (uint8_t)(want.tags.size / TAG_BYTES));
+        buf_append_u8(out, (uint8_t)(want.tags.size / sizeof(uint16_t)));
         if (want.tags.size == 0)
             put_key(out, &last, want.range.high);
         else
-            buf_append_u64le(out, want.sum);
+            buf_append_u48le(out, want.sum);
         buf_append_slice(out, want.tags);
     }
 }
@@ -135,17 +134,9 @@ void repair_unpack_ranges(struct reader *reader, uint64_t count, struct buf *lis
     struct unpacking unpacking = unpacking_of(reader, list);
     for (; count > 0 && goes_on(&unpacking); count--) {
         struct key_range range = get_range(&unpacking);
-        repair_range_append(list, &range, reader_u64le(reader));
+        repair_range_append(list, &range, reader_u48le(reader));
     }
     unpacking_end(&unpacking);
-}
-
-static uint64_t get_tag(struct reader *reader)
-{
-    struct slice bytes = reader_bytes(reader, TAG_BYTES);
-    uint64_t tag = 0;
-    if (!reader->failed && !repair_tag_next(&bytes, &tag)) reader->failed = true;
-    return tag;
 }
 
 void repair_unpack_findings(struct reader *reader, uint64_t count, struct buf *list)
@@ -163,11 +154,11 @@ void repair_unpack_findings(struct reader *reader, uint64_t count, struct buf *l
         repair_finding_append(list, &parts);
         for (size_t i = 0; i < parts.count && goes_on(&unpacking); i++) {
             if (parts.finding != REPAIR_CUT) {
-                repair_tag_append(list, get_tag(reader));
+                buf_append_u16le(list, reader_u16le(reader));
                 continue;
             }
             struct slice key = get_key(&unpacking);
-            repair_part_append(list, key, reader_u64le(reader));
+            repair_part_append(list, key, reader_u48le(reader));
         }
     }
     unpacking_end(&unpacking);
@@ -197,8 +188,8 @@ void repair_unpack_wants(struct reader *reader, uint64_t count, struct buf *list
         if (tags > REPAIR_LEAF_MAX) reader->failed = true;
         struct repair_want want = {.range.low = buf_slice(&unpacking.low)};
         if (tags == 0) want.range.high = get_key(&unpacking);
-        if (tags > 0) want.sum = reader_u64le(reader);
-        want.tags = reader_bytes(reader, reader->failed ? 0 : tags * TAG_BYTES);
+        if (tags > 0) want.sum = reader_u48le(reader);
+        want.tags = reader_bytes(reader, reader->failed ? 0 : tags * sizeof(uint16_t));
         repair_want_append(list, &want);
     }
     unpacking_end(&unpacking);

@@ -6,8 +6,6 @@
 #include "cluster/repair_lists.h"
 #include "core/key.h"
 
-enum { TAG_BYTES = REPAIR_TAG_BITS / 8 };
-
 /* --- Writing --- */
 
 static void put_slice(struct buf *out, struct slice slice)
@@ -73,13 +71,13 @@ void repair_finding_append(struct buf *list, const struct repair_part_list *part
 {
     buf_append_u8(list, (uint8_t)parts->finding);
     if (parts->finding != REPAIR_EQUAL) buf_append_u8(list, (uint8_t)parts->count);
-    if (parts->finding > REPAIR_CUT) buf_append_u64le(list, parts->sum);
+    if (parts->finding > REPAIR_CUT) buf_append_u48le(list, parts->sum);
 }
 
 void repair_part_append(struct buf *list, struct slice key, uint64_t sum)
 {
     put_slice(list, key);
-    buf_append_u64le(list, sum);
+    buf_append_u48le(list, sum);
 }
 
 void repair_record_append(struct buf *list, struct slice key, const struct record *record)
@@ -92,31 +90,24 @@ void repair_record_append(struct buf *list, struct slice key, const struct recor
     buf_deinit(&encoded);
 }
 
-uint64_t repair_tag(uint64_t session, struct slice key, uint64_t record_hash)
+uint16_t repair_tag(uint64_t session, struct slice key, uint64_t record_hash)
 {
     unsigned record_bits = REPAIR_TAG_BITS - REPAIR_TAG_KEY_BITS;
     uint64_t of_key = XXH3_64bits_withSeed(key.data, key.size, session) >>
                       (64 - REPAIR_TAG_KEY_BITS);
     uint64_t of_record = XXH3_64bits_withSeed(&record_hash, sizeof record_hash, session) >>
                          (64 - record_bits);
-    return of_key << record_bits | of_record;
-}
-
-void repair_tag_append(struct buf *list, uint64_t tag)
-{
-    uint8_t bytes[TAG_BYTES];
-    for (size_t i = 0; i < TAG_BYTES; i++) bytes[i] = (uint8_t)(tag >> 8 * i);
-    buf_append(list, bytes, sizeof bytes);
+    return (uint16_t)(of_key << record_bits | of_record);
 }
 
 void repair_want_append(struct buf *list, const struct repair_want *want)
 {
     put_slice(list, want->range.low);
-    buf_append_u8(list, (uint8_t)(want->tags.size / TAG_BYTES));
+    buf_append_u8(list, (uint8_t)(want->tags.size / sizeof(uint16_t)));
     if (want->tags.size == 0)
         put_slice(list, want->range.high);
     else
-        buf_append_u64le(list, want->sum);
+        buf_append_u48le(list, want->sum);
     buf_append_slice(list, want->tags);
 }
 
@@ -163,7 +154,7 @@ bool repair_finding_next(struct slice *rest, struct repair_part_list *parts)
     if (value >= REPAIR_FINDING_END) reader.failed = true;
     *parts = (struct repair_part_list){.finding = (enum repair_finding)value};
     if (!reader.failed && value != REPAIR_EQUAL) parts->count = reader_u8(&reader);
-    if (!reader.failed && value > REPAIR_CUT) parts->sum = reader_u64le(&reader);
+    if (!reader.failed && value > REPAIR_CUT) parts->sum = reader_u48le(&reader);
     unsigned count_max = value == REPAIR_CUT ? REPAIR_PIECES_MAX : REPAIR_LEAF_MAX;
     /* One piece would be the range itself, asked about for ever. */
     if (parts->count > count_max || (value == REPAIR_CUT && parts->count < 2)) reader.failed = true;
@@ -174,7 +165,7 @@ bool repair_part_next(struct slice *rest, struct slice *key, uint64_t *sum)
 {
     struct reader reader = reader_of(*rest);
     *key = get_key(&reader);
-    *sum = reader_u64le(&reader);
+    *sum = reader_u48le(&reader);
     return took(&reader, rest);
 }
 
@@ -211,13 +202,11 @@ bool repair_record_find(struct slice *rest, struct slice key, struct record *rec
     return false;
 }
 
-bool repair_tag_next(struct slice *rest, uint64_t *tag)
+bool repair_tag_next(struct slice *rest, uint16_t *tag)
 {
     struct reader reader = reader_of(*rest);
     if (reader_left(&reader) == 0) return false;
-    struct slice bytes = reader_bytes(&reader, TAG_BYTES);
-    *tag = 0;
-    for (size_t i = 0; i < bytes.size; i++) *tag |= (uint64_t)bytes.data[i] << 8 * i;
+    *tag = reader_u16le(&reader);
     return took(&reader, rest);
 }
 
@@ -230,10 +219,10 @@ bool repair_want_next(struct slice *rest, struct repair_want *want)
     range->high = (struct slice){0};
     unsigned count = reader_u8(&reader);
     if (count > REPAIR_LEAF_MAX) reader.failed = true;
-    want->sum = count == 0 ? 0 : reader_u64le(&reader);
+    want->sum = count == 0 ? 0 : reader_u48le(&reader);
     if (count == 0) range->high = get_slice(&reader, KEY_BYTES_MAX);
     if (range->high.size != 0 && slice_compare(range->low, range->high) >= 0) reader.failed = true;
-    want->tags = reader_bytes(&reader, reader.failed ? 0 : count * TAG_BYTES);
+    want->tags = reader_bytes(&reader, reader.failed ? 0 : count * sizeof(uint16_t));
     return took(&reader, rest);
 }
 
@@ -261,12 +250,13 @@ static bool findings_are_sound(struct slice rest, uint64_t *count)
 {
     struct repair_part_list parts;
     uint64_t sum;
+    uint16_t tag;
     for (*count = 0; repair_finding_next(&rest, &parts); ++*count) {
         struct slice key, last = {0};
         for (size_t i = 0; i < parts.count; i++) {
             bool good = parts.finding == REPAIR_CUT
                             ? repair_part_next(&rest, &key, &sum) && follows(key, &last)
-                            : repair_tag_next(&rest, &sum);
+                            : repair_tag_next(&rest, &tag);
             if (!good) return false;
         }
     }

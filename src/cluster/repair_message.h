@@ -8,7 +8,7 @@
  *                                                   those tags, but for what came is as new
  *
  * The peer keeps nothing between two messages. `session` is the initiator's number and comes back
- * as it was. Sums are cut to 64 bits, but for that of ROOT. Tags are short, and other ones in each session: a list and what
+ * as it was. Sums are cut to 48 bits, but for that of ROOT. Tags are short, and other ones in each session: a list and what
  * is wanted of it come with sums, so that a collision is found out. Bytes: docs/format/peer.md. */
 #pragma once
 
@@ -35,10 +35,11 @@ enum repair_kind {
 
 enum {
     REPAIR_PIECES_MAX = 16,  /* That a range is cut into. */
-    REPAIR_LEAF_MAX = 16,    /* A range of so few keys is listed. */
+    REPAIR_LEAF_MAX = 32,    /* A range of so few keys is listed. */
     REPAIR_RANGES_MAX = 64,  /* In one COMPARE. */
     REPAIR_WANTS_MAX = 1024, /* In one EXCHANGE. */
-    REPAIR_TAG_BITS = 24,
+    REPAIR_SUM_BITS = 48,    /* Of a sum that travels; but for that of ROOT. */
+    REPAIR_TAG_BITS = 16,
     REPAIR_TAG_KEY_BITS = 4,      /* The upper ones, of the key alone. */
     REPAIR_BYTES_AIM = 256 << 10, /* Of records in one message; one more may pass it. */
 };
@@ -106,7 +107,13 @@ void repair_message_encode(const struct repair_message *message, struct buf *out
 enum status repair_message_decode(struct slice bytes, struct buf *lists,
                                   struct repair_message *message);
 
-/* COMPARE */
+/* What is left of a sum, or of a difference of sums, where it is cut. */
+static inline uint64_t repair_sum_cut(uint64_t sum)
+{
+    return sum & (UINT64_MAX >> (64 - REPAIR_SUM_BITS));
+}
+
+/* COMPARE; bits of `sum` beyond a cut one do not travel. */
 void repair_range_append(struct buf *list, const struct key_range *range, uint64_t sum);
 bool repair_range_next(struct slice *rest, struct key_range *range, uint64_t *sum);
 
@@ -124,9 +131,8 @@ void repair_part_append(struct buf *list, struct slice key, uint64_t sum);
 bool repair_part_next(struct slice *rest, struct slice *key, uint64_t *sum);
 
 /* What stands for a record in the lists of one session; of equal keys the key's bits are equal. */
-uint64_t repair_tag(uint64_t session, struct slice key, uint64_t record_hash);
-void repair_tag_append(struct buf *list, uint64_t tag);
-bool repair_tag_next(struct slice *rest, uint64_t *tag);
+uint16_t repair_tag(uint64_t session, struct slice key, uint64_t record_hash);
+bool repair_tag_next(struct slice *rest, uint16_t *tag);
 
 /* EXCHANGE, EXCHANGED */
 void repair_record_append(struct buf *list, struct slice key, const struct record *record);
@@ -138,7 +144,7 @@ bool repair_record_find(struct slice *rest, struct slice key, struct record *rec
 bool repair_encoded_next(struct slice *rest, struct slice *key, struct slice *encoded);
 
 /* EXCHANGE: records with these tags, among the first from `range.low` on, and the sum of their hashes; without tags all
- * of the range, which has an end then alone. `tags` as repair_tag_append() makes them. */
+ * of the range, which has an end then alone. `tags` in u16le. */
 struct repair_want {
     struct key_range range;
     struct slice tags;

@@ -58,6 +58,15 @@ bool repair_knows_all(const struct repair *repair, const struct key_range *range
 
 /* --- The side that drives --- */
 
+/* Of a range in session->later: why, and what the peer said when it listed it. */
+enum {
+    REPAIR_PEER_KNOWS = 1, /* What it lacks is deleted. */
+    REPAIR_IN_DOUBT = 2,   /* Something here may be, which its tags do not tell. */
+};
+
+/* Beside the sum of a range that is asked about: what was in doubt of it has been exchanged. */
+#define REPAIR_DOUBTED (UINT64_C(1) << REPAIR_SUM_BITS)
+
 /* False where there is no room or memory, or the list breaks the rules: the session ends. `list` is
  * packed (repair_range_append()); the ranges come off the stack in their order. */
 bool repair_push_ranges(struct repair_session *session, struct slice list);
@@ -72,12 +81,12 @@ bool repair_exchanged(struct repair *repair, struct repair_session *session,
 enum status repair_exchange_whole(struct repair *repair, struct repair_session *session,
                                   const struct key_range *range, bool peer_knows);
 
-/* Appends the range with its digest, to be asked about again. */
+/* Appends the range with its digest, to be asked about again. `doubted`: REPAIR_DOUBTED or 0. */
 enum status repair_put_back(const struct repair *repair, const struct key_range *range,
-                            struct buf *list);
+                            uint64_t doubted, struct buf *list);
 
-/* Some of what was lost (session->lost): it is exchanged whole. False: the session ends. */
-bool repair_want_lost(struct repair *repair, struct repair_session *session);
+/* Goes over to some of session->later. False: the session ends. */
+bool repair_look_again(struct repair *repair, struct repair_session *session);
 
 /* Has as much to send or to ask for as goes into a message. */
 static inline bool repair_is_full(const struct repair_session *session)

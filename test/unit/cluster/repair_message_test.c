@@ -30,20 +30,21 @@ static size_t fill_list(struct buf *list, enum repair_kind kind, struct prng *pr
         struct key_range range = {keys[i], i + 1 < KEY_COUNT ? keys[i + 1] : (struct slice){0}};
         struct record record = made_record(prng, (unsigned)i % MADE_RECORD_SHAPES);
         count++;
-        if (kind == REPAIR_COMPARE) repair_range_append(list, &range, prng_u64(prng));
+        if (kind == REPAIR_COMPARE)
+            repair_range_append(list, &range, repair_sum_cut(prng_u64(prng)));
         if (kind == REPAIR_EXCHANGE || kind == REPAIR_EXCHANGED)
             repair_record_append(list, keys[i], &record);
         if (kind != REPAIR_COMPARED) continue;
         struct repair_part_list parts = {
             .finding = (enum repair_finding)prng_below(prng, REPAIR_FINDING_END)};
         if (parts.finding != REPAIR_EQUAL) parts.count = 2 + prng_below(prng, KEY_COUNT - 1);
-        if (parts.finding > REPAIR_CUT) parts.sum = prng_u64(prng);
+        if (parts.finding > REPAIR_CUT) parts.sum = repair_sum_cut(prng_u64(prng));
         repair_finding_append(list, &parts);
         for (size_t j = 0; j < parts.count; j++) {
             if (parts.finding == REPAIR_CUT)
-                repair_part_append(list, keys[j], prng_u64(prng));
+                repair_part_append(list, keys[j], repair_sum_cut(prng_u64(prng)));
             else
-                repair_tag_append(list, prng_u32(prng) >> (32 - REPAIR_TAG_BITS));
+                buf_append_u16le(list, (uint16_t)prng_u32(prng));
         }
     }
     return count;
@@ -58,9 +59,9 @@ static size_t fill_wants(struct buf *list, struct prng *prng)
         struct buf tags = empty_buf();
         struct repair_want want = {.range.low = keys[i]};
         for (uint32_t left = prng_below(prng, 4); left > 0; left--)
-            repair_tag_append(&tags, prng_u32(prng) >> (32 - REPAIR_TAG_BITS));
+            buf_append_u16le(&tags, (uint16_t)prng_u32(prng));
         want.tags = buf_slice(&tags);
-        if (tags.size > 0) want.sum = prng_u64(prng);
+        if (tags.size > 0) want.sum = repair_sum_cut(prng_u64(prng));
         if (tags.size == 0 && i + 1 < KEY_COUNT) want.range.high = keys[i + 1];
         repair_want_append(list, &want);
         count++;
@@ -203,24 +204,24 @@ TEST_CASE(lists_are_walked_to_their_end)
 TEST_CASE(a_compared_has_these_bytes)
 {
     static const uint8_t expected[] = {
-        5,    4,       /* repair, compared */
-        2,    3,    0, /* session, step, ok */
-        3,             /* findings */
-        0,             /* equal */
-        1,    2,       /* cut into two */
-        0,    3,    'w',  0,    'm',  1,    2,    3,    4,    5,    6,    7, 8, /* */
-        2,    1,    'p',  0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18,       /* */
-        2,    1,    0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28, /* listed, one, sum */
-        0x31, 0x32, 0x33,                                           /* its tag */
+        5,    4,                                                    /* repair, compared */
+        2,    3,    0,                                              /* session, step, ok */
+        3,                                                          /* findings */
+        0,                                                          /* equal */
+        1,    2,                                                    /* cut into two */
+        0,    3,    'w',  0,    'm',  1,    2,    3,    4,    5, 6, /* */
+        2,    1,    'p',  0x11, 0x12, 0x13, 0x14, 0x15, 0x16,       /* */
+        2,    1,    0x21, 0x22, 0x23, 0x24, 0x25, 0x26,             /* listed, one, sum */
+        0x31, 0x32,                                                 /* its tag */
     };
     struct buf bytes = empty_buf(), list = empty_buf();
     repair_finding_append(&list, &(struct repair_part_list){.finding = REPAIR_EQUAL});
     repair_finding_append(&list, &(struct repair_part_list){REPAIR_CUT, 2, 0});
-    repair_part_append(&list, SLICE_LITERAL("w\0m"), UINT64_C(0x0807060504030201));
-    repair_part_append(&list, SLICE_LITERAL("w\0p"), UINT64_C(0x1817161514131211));
-    repair_finding_append(
-        &list, &(struct repair_part_list){REPAIR_LISTED, 1, UINT64_C(0x2827262524232221)});
-    repair_tag_append(&list, 0x333231);
+    repair_part_append(&list, SLICE_LITERAL("w\0m"), UINT64_C(0x060504030201));
+    repair_part_append(&list, SLICE_LITERAL("w\0p"), UINT64_C(0x161514131211));
+    repair_finding_append(&list,
+                          &(struct repair_part_list){REPAIR_LISTED, 1, UINT64_C(0x262524232221)});
+    buf_append_u16le(&list, 0x3231);
     struct repair_message message = {
         .kind = REPAIR_COMPARED, .session = 2, .step = 3, .list = buf_slice(&list), .count = 3};
     buf_append_u8(&bytes, PROTOCOL_REPAIR);
@@ -252,7 +253,7 @@ static bool takes_keys(enum repair_kind kind, const struct slice *from, size_t c
 static bool takes_wants(const struct slice *from, size_t count, size_t tag_count)
 {
     struct buf wants = empty_buf(), tags = empty_buf();
-    for (size_t i = 0; i < tag_count; i++) repair_tag_append(&tags, i);
+    for (size_t i = 0; i < tag_count; i++) buf_append_u16le(&tags, (uint16_t)i);
     for (size_t i = 0; i < count; i++)
         repair_want_append(&wants,
                            &(struct repair_want){.range.low = from[i], .tags = buf_slice(&tags)});
@@ -330,7 +331,7 @@ TEST_CASE(lists_keep_to_their_limits)
     for (size_t tags = REPAIR_LEAF_MAX; tags <= REPAIR_LEAF_MAX + 1; tags++) {
         buf_clear(&list);
         repair_finding_append(&list, &(struct repair_part_list){REPAIR_LISTED, tags, 7});
-        for (size_t i = 0; i < tags; i++) repair_tag_append(&list, i);
+        for (size_t i = 0; i < tags; i++) buf_append_u16le(&list, (uint16_t)i);
         EXPECT(takes_list(REPAIR_COMPARED, &list, 1) == (tags == REPAIR_LEAF_MAX));
     }
 

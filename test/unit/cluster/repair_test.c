@@ -12,8 +12,8 @@
 
 enum {
     NODES_MAX = 3,
-    WORDS_MAX = 3000,
-    KEY_SIZE_MAX = 8192,
+    WORDS_MAX = 5000,
+    KEY_SIZE_MAX = 16384,
     QUEUE_MAX = 256,
     NOW_MS = 50000, /* Of the stores: half of the words that expire have. */
     HASH_SEED = 7,
@@ -93,9 +93,12 @@ static enum status env_merge(void *context, struct slice key, const struct recor
     struct store *store = context;
     struct record here, joined = *record;
     enum status status = memtrie_get(&store->trie, store->root, key, &here, NULL);
+    store->merge_count++;
+    /* What is not there was deleted. */
+    if (status != STATUS_OK && store->complete && record->version.time <= store->purged)
+        return STATUS_OK;
     if (status == STATUS_OK)
         EXPECT(record_join(&here, record, &store->joined, &joined) == STATUS_OK);
-    store->merge_count++;
     /* The trie may move what the result borrows from. */
     buf_clear(&store->kept);
     record_encode(&joined, &store->kept);
@@ -434,7 +437,7 @@ TEST_CASE(a_session_makes_two_stores_equal)
     static const struct {
         size_t count;
         uint32_t differ, alive;
-    } fills[] = {{0, 1, 0},       {1, 1, 0},     {16, 1, 0},      {17, 1, 0},
+    } fills[] = {{0, 1, 0},       {1, 1, 0},     {32, 1, 0},      {33, 1, 0},
                  {200, 1, 0},     {2500, 1, 0},  {2500, 10, 0},   {2500, 50, 0},
                  {2500, 1000, 0}, {1000, 1, 80}, {1000, 20, 5000}};
     for (size_t i = 0; i < sizeof fills / sizeof *fills; i++) {
@@ -508,7 +511,7 @@ TEST_CASE(complete_is_equal_whatever_the_network_does)
 TEST_CASE(words_of_any_length_fit_the_stack)
 {
     struct world *world = world_create(2);
-    world_fill(world, 1500, KEY_SIZE_MAX, 1, 0);
+    world_fill(world, WORDS_MAX, KEY_SIZE_MAX, 1, 0);
     EXPECT(run_session(world, 0));
     EXPECT(all_joined(world));
     EXPECT(world->stack_peak_bytes > REPAIR_STACK_BYTES_MAX / 8);
@@ -798,7 +801,7 @@ static uint64_t stage_hash(struct slice key, const struct record *record)
 
 static void stage_list_tag(struct stage *stage, struct slice key, const struct record *record)
 {
-    repair_tag_append(&stage->list, repair_tag(stage->asked.session, key, stage_hash(key, record)));
+    buf_append_u16le(&stage->list, repair_tag(stage->asked.session, key, stage_hash(key, record)));
 }
 
 /* Node 2 has "d" and "g" like node 1, and "e" and "f" besides: up to the question for these. */
@@ -823,8 +826,9 @@ static struct stage stage_want(struct record records[2])
     EXPECT(stage.asked.want_count == 1);
     struct slice rest = stage.asked.wants;
     struct repair_want want;
-    EXPECT(repair_want_next(&rest, &want) && want.tags.size == 2 * REPAIR_TAG_BITS / 8);
-    EXPECT(want.sum == stage_hash(keys[0], &records[0]) + stage_hash(keys[1], &records[1]));
+    EXPECT(repair_want_next(&rest, &want) && want.tags.size == 2 * sizeof(uint16_t));
+    EXPECT(want.sum ==
+           repair_sum_cut(stage_hash(keys[0], &records[0]) + stage_hash(keys[1], &records[1])));
     EXPECT(sum_equal(stage.before, store_sum(&stage.world->stores[1])));
     buf_clear(&stage.list);
     return stage;
@@ -954,7 +958,7 @@ TEST_CASE(what_was_sent_and_is_as_new_is_not_sent_back)
         repair_record_append(&stage.list, key, newer_here ? &older : &newer);
         struct buf tags = {.heap = &stage.world->heap};
         uint64_t hash = stage_hash(key, here);
-        repair_tag_append(&tags, repair_tag(9, key, hash));
+        buf_append_u16le(&tags, repair_tag(9, key, hash));
         struct repair_want want = {{.low = SLICE_LITERAL("c")}, buf_slice(&tags), hash + !right};
         repair_want_append(&stage.wants, &want);
         struct repair_message question = {
@@ -1020,10 +1024,11 @@ TEST_CASE(a_range_with_the_sum_that_was_sent_is_equal)
            STATUS_OK);
     struct slice rest = stage.asked.list;
     struct repair_part_list parts;
-    uint64_t tag, hash = stage_hash(word[1].key, &word[1].record[1]);
+    uint64_t hash = stage_hash(word[1].key, &word[1].record[1]);
+    uint16_t tag;
     EXPECT(repair_finding_next(&rest, &parts) && parts.finding == REPAIR_EQUAL);
     EXPECT(repair_finding_next(&rest, &parts) && parts.finding == REPAIR_LISTED);
-    EXPECT(parts.count == 1 && parts.sum == hash);
+    EXPECT(parts.count == 1 && parts.sum == repair_sum_cut(hash));
     EXPECT(repair_tag_next(&rest, &tag) && rest.size == 0);
     EXPECT(tag == repair_tag(0, word[1].key, hash));
     stage_end(&stage);
@@ -1119,14 +1124,63 @@ TEST_CASE(what_a_peer_lacks_is_deleted_only_if_it_would_know)
         struct record record = record_of_set((struct version){PURGED + shape % 2, 1}, 1);
         bool is_old = shape % 2 == 0;
         for (node_id id = 1; id <= 2; id++) world->stores[id].purged = PURGED;
+        EXPECT(env_merge(&world->stores[1], SLICE_LITERAL("w"), &record) == STATUS_OK);
         world->stores[1].complete = (shape & 2) != 0;
         world->stores[2].complete = (shape & 4) != 0;
         bool forgotten = is_old && !world->stores[1].complete && world->stores[2].complete;
-        EXPECT(env_merge(&world->stores[1], SLICE_LITERAL("w"), &record) == STATUS_OK);
         EXPECT(run_session(world, 0));
-        for (node_id id = 1; id <= 2; id++)
-            EXPECT(store_has(&world->stores[id], SLICE_LITERAL("w")) == !forgotten);
+        bool taken = !is_old || !world->stores[2].complete;
+        EXPECT(store_has(&world->stores[1], SLICE_LITERAL("w")) == !forgotten);
+        EXPECT(store_has(&world->stores[2], SLICE_LITERAL("w")) == taken);
         world_destroy(world);
+    }
+}
+
+/* Node 2 knows all, and has "d" and, by their bits, "g" or another key. */
+static void stage_list_doubtful(struct stage *stage)
+{
+    const struct word *words = stage->world->words;
+    uint16_t tag = repair_tag(stage->asked.session, words[2].key,
+                              stage_hash(words[2].key, &words[2].record[1]));
+    buf_clear(&stage->list);
+    repair_finding_append(&stage->list, &(struct repair_part_list){REPAIR_LISTED_ALL, 2, 5});
+    stage_list_tag(stage, words[1].key, &words[1].record[1]);
+    buf_append_u16le(&stage->list, tag ^ 1);
+    EXPECT(stage_say(stage, answer_to(stage, REPAIR_COMPARED, 1)) == STATUS_OK);
+    EXPECT(stage->asked.kind == REPAIR_EXCHANGE && stage->asked.want_count == 1);
+}
+
+/* First what differs is exchanged; what is in doubt then still goes whole, and what does not come back is deleted. */
+TEST_CASE(what_stays_in_doubt_is_exchanged_whole)
+{
+    for (int story = 0; story < 2; story++) {
+        struct stage stage = stage_begin();
+        struct store *store = &stage.world->stores[1];
+        const struct word *words = stage.world->words;
+        struct repair_want want;
+        store->purged = UINT64_MAX;
+        for (size_t i = 0; i < REPAIR_SESSIONS_MAX; i++)
+            stage.repair->sessions[i].purged = store->purged; /* As it was when it began. */
+        stage_list_doubtful(&stage);
+        struct slice rest = stage.asked.wants;
+        EXPECT(stage.asked.count == 1 && repair_want_next(&rest, &want) && want.tags.size > 0);
+        buf_clear(&stage.list);
+        EXPECT(stage_say(&stage, exchanged(&stage, 0, true)) == STATUS_OK);
+        EXPECT(stage.asked.kind == REPAIR_COMPARE && stage.asked.count == 1);
+        if (story == 0) {
+            list_equal(&stage.list);
+            EXPECT(stage_say(&stage, answer_to(&stage, REPAIR_COMPARED, 1)) == STATUS_OK);
+        } else {
+            stage_list_doubtful(&stage);
+            rest = stage.asked.wants;
+            EXPECT(stage.asked.count == 2 && repair_want_next(&rest, &want) && want.tags.size == 0);
+            buf_clear(&stage.list);
+            repair_record_append(&stage.list, words[1].key, &words[1].record[1]);
+            EXPECT(stage_say(&stage, exchanged(&stage, 1, true)) == STATUS_OK);
+        }
+        EXPECT(stage.repair->counts.complete_count == 1);
+        EXPECT(store_has(store, words[1].key) && store_has(store, words[2].key) == (story == 0));
+        stage_end(&stage);
     }
 }
 
@@ -1208,4 +1262,5 @@ TEST_MAIN(TEST(a_session_makes_two_stores_equal), TEST(all_of_a_store_goes_to_an
           TEST(questions_about_what_is_not_shared_are_refused),
           TEST(what_a_peer_lacks_is_deleted_only_if_it_would_know),
           TEST(what_a_peer_lacks_is_deleted_whatever_the_tags_of_others_are),
+          TEST(what_stays_in_doubt_is_exchanged_whole),
           TEST(nothing_is_compared_where_not_the_same_is_purged))
