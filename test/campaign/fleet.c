@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "cluster/rangemap_delta.h"
+#include "map_pool.h"
 
 enum { FLEET_MESSAGE = PROCESS_EVENT_COUNT, ENVELOPE_BYTES = 8, DELTA_AIM = 24 << 10 };
 
@@ -275,6 +276,7 @@ void fleet_destroy(struct fleet *fleet)
     }
     free(fleet->machines);
     rangemap_unref(fleet->map);
+    map_pool_clear();
     network_destroy(fleet->network);
     schedule_deinit(&fleet->schedule);
     CHECK(heap_used_bytes(&fleet->heap) == 0);
