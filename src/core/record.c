@@ -93,6 +93,20 @@ static struct record_slot slot_newer(struct record_slot a, struct record_slot b)
     return score_order_of(a.sum) >= score_order_of(b.sum) ? a : b;
 }
 
+/* Those of `slots` that outlive the set of another record, which is larger than theirs. All or none need no copy. */
+static enum status slots_left(struct slice slots, struct version set, struct buf *kept,
+                              struct slice *out)
+{
+    size_t count = slots.size / RECORD_SLOT_BYTES;
+    buf_clear(kept);
+    for (size_t i = 0; i < count; i++) {
+        struct record_slot slot = record_slot_at(slots, i);
+        if (record_slot_outlives(&slot, set)) record_slot_append(kept, &slot);
+    }
+    *out = kept->size == slots.size ? slots : buf_slice(kept);
+    return buf_status(kept);
+}
+
 static enum status slots_merge(struct slice a, struct slice b, struct buf *scratch,
                                struct slice *out)
 {
@@ -143,16 +157,19 @@ static enum status join_value(const struct record *a, const struct record *b, st
                               struct record *out)
 {
     int order = set_compare(a, b);
-    bool merge = (order == 0 || planted(BUG_SET_KEEPS_SLOTS)) && a->slots.size > 0 &&
-                 b->slots.size > 0 && !slice_equal(a->slots, b->slots);
-    bool kept = planted(BUG_SET_KEEPS_SLOTS);
-    struct slice slots = a->slots;
-    if (order < 0 || (order == 0 && slots.size == 0)) slots = b->slots;
-    if (kept && slots.size == 0) slots = a->slots.size > 0 ? a->slots : b->slots;
-    if (merge) {
-        enum status status = slots_merge(a->slots, b->slots, scratch, &slots);
-        if (status != STATUS_OK) return status;
+    struct slice more = order >= 0 ? a->slots : b->slots, less = order >= 0 ? b->slots : a->slots;
+    struct buf kept = {.heap = scratch->heap};
+    enum status status = STATUS_OK;
+    if (order != 0 && less.size > 0 && !planted(BUG_SET_KEEPS_SLOTS))
+        status = slots_left(less, order > 0 ? a->set : b->set, &kept, &less);
+    out->slots = more;
+    if (status == STATUS_OK && more.size == 0 && kept.size == 0) {
+        out->slots = less;
+    } else if (status == STATUS_OK && less.size > 0 && !slice_equal(more, less)) {
+        status = slots_merge(more, less, scratch, &out->slots);
     }
+    buf_deinit(&kept);
+    if (status != STATUS_OK) return status;
 
     if (order == 0 && !planted(BUG_TIE_BY_ARRIVAL)) order = value_compare(a, b);
     const struct record *from = order >= 0 ? a : b;
@@ -162,7 +179,6 @@ static enum status join_value(const struct record *a, const struct record *b, st
     out->has_payload = from->has_payload;
     out->payload = from->payload;
     out->tags = from->tags;
-    out->slots = slots;
     return STATUS_OK;
 }
 

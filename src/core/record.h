@@ -10,7 +10,8 @@
  *   3. The larger `since` gives `created`; equal ones the smaller `created`, where none is
  *      the largest and is shown as the version.
  *   4. The larger `set` gives score, payload, tags, expiry and slots; equal ones merge
- *      slots, each by its larger sequence. A `set` that is also `since` (a tombstone or an
+ *      slots, each by its larger sequence. Slots that outlive the larger `set` are merged
+ *      as well (record_slot_outlives()). A `set` that is also `since` (a tombstone or an
  *      expiry put an end to the value set then) beats an equal one that is not. (Otherwise
  *      equal sets carry equal values; should they not, the larger value wins, so that
  *      replicas still agree.)
@@ -41,6 +42,10 @@ enum {
     RECORD_BYTES_MAX = 1 + 4 * RECORD_VERSION_BYTES + 8 + 8 + 9 + PAYLOAD_BYTES_MAX +
                        RECORD_TAGS_BYTES_MAX + RECORD_SLOT_COUNT_MAX * RECORD_SLOT_BYTES,
 };
+
+/* Where a slot may begin after removals that are forgotten, its sequence counts on from the time up to which they are: it is
+ * more than this then, as all times are of clocks that were ever set. Else it counts from 1. */
+#define RECORD_SEQUENCE_TIME_MIN (UINT64_C(1) << 35)
 
 /* A flat view; the slices borrow from whoever made it. */
 struct record {
@@ -124,7 +129,7 @@ void record_encode(const struct record *record, struct buf *out);
  *
  * Errors: STATUS_CORRUPT unless `bytes` is exactly what record_encode() writes for a record
  * that keeps to the limits, to version <= VERSION_TIME_MAX and to since < version, since <= set <= version and
- * created <= version, which the join relies on, and has no value where set = since. */
+ * created <= version, and sequences that are times <= version, which the join relies on, and has no value where set = since. */
 enum status record_decode(struct slice bytes, struct record *out);
 
 /* Keeps to all that record_decode() demands, so that every other function may take it. */
@@ -140,10 +145,17 @@ bool record_is_plain(const struct record *record);
 
 /* One slot of record->slots. */
 struct record_slot {
-    uint64_t owner;    /* Incarnation of the node that adds to it. */
-    uint64_t sequence; /* Number of its additions, from 1. */
+    uint64_t owner; /* Incarnation of the node that adds to it. */
+    uint64_t
+        sequence; /* Number of its additions, from 1 or from a time (RECORD_SEQUENCE_TIME_MIN). */
     double sum;
 };
+
+/* Whether it is no part of what a tombstone or a set with that version ended: it began after all that up to then was. */
+static inline bool record_slot_outlives(const struct record_slot *slot, struct version set)
+{
+    return slot->sequence >= RECORD_SEQUENCE_TIME_MIN && slot->sequence > set.time;
+}
 struct record_slot record_slot_at(struct slice slots, size_t index);
 void record_slot_append(struct buf *out, const struct record_slot *slot);
 

@@ -133,12 +133,14 @@ static bool tags_are_canonical(struct slice tags)
     return count <= TAG_COUNT_MAX;
 }
 
-static bool slots_are_canonical(struct slice slots)
+static bool slots_are_canonical(struct slice slots, hlc_time time)
 {
     uint64_t previous = 0;
     for (size_t i = 0; i < slots.size / RECORD_SLOT_BYTES; i++) {
         struct record_slot slot = record_slot_at(slots, i);
         if (i > 0 && slot.owner <= previous) return false;
+        /* Or it would outlive a set that is newer than the record. */
+        if (slot.sequence >= RECORD_SEQUENCE_TIME_MIN && slot.sequence > time) return false;
         if (slot.sequence == 0 || !number_is_canonical(slot.sum)) return false;
         previous = slot.owner;
     }
@@ -170,7 +172,8 @@ bool record_is_canonical(const struct record *record)
            version_compare(record->set, record->version) <= 0 &&
            version_compare(record->created, record->version) <= 0 &&
            number_is_canonical(record->score) && value_is_canonical(record) &&
-           tags_are_canonical(record->tags) && slots_are_canonical(record->slots);
+           tags_are_canonical(record->tags) &&
+           slots_are_canonical(record->slots, record->version.time);
 }
 
 enum status record_decode(struct slice bytes, struct record *out)

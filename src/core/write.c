@@ -71,10 +71,11 @@ enum status write_remove(const struct record *current, uint64_t now_ms, struct v
     return STATUS_OK;
 }
 
-/* Copies `slots` to `out` with `by` added to the owner's, which is put in its place if new. */
-static enum status add_to_slot(struct slice slots, uint64_t owner, double by, struct buf *out)
+/* Copies `slots` to `out` with `by` added to the owner's, which is put in its place if new, and counts on from `first` then. */
+static enum status add_to_slot(struct slice slots, uint64_t owner, uint64_t first, double by,
+                               struct buf *out)
 {
-    struct record_slot own = {.owner = owner};
+    struct record_slot own = {.owner = owner, .sequence = first};
     size_t count = slots.size / RECORD_SLOT_BYTES;
     size_t at = 0;
     while (at < count && record_slot_at(slots, at).owner < owner) at++;
@@ -106,8 +107,8 @@ static bool score_overflows(const struct record *record)
 }
 
 enum status write_increment(const struct record *current, uint64_t now_ms, struct version version,
-                            double by, uint64_t owner, struct buf *scratch, struct record *out,
-                            struct write_outcome *outcome)
+                            double by, uint64_t owner, hlc_time forgotten, struct buf *scratch,
+                            struct record *out, struct write_outcome *outcome)
 {
     if (!isfinite(by)) return STATUS_INVALID;
     if (is_stale(current, version)) return STATUS_STALE;
@@ -122,7 +123,9 @@ enum status write_increment(const struct record *current, uint64_t now_ms, struc
         record.set = record.since;
     }
     buf_clear(scratch);
-    enum status status = add_to_slot(record.slots, owner, by, scratch);
+    /* One that is not older than what was forgotten (clocks of tests are not) counts from 1. */
+    bool after = forgotten >= RECORD_SEQUENCE_TIME_MIN && forgotten < version.time;
+    enum status status = add_to_slot(record.slots, owner, after ? forgotten : 0, by, scratch);
     if (status != STATUS_OK) return status;
     record.slots = buf_slice(scratch);
     if (score_overflows(&record)) return STATUS_INVALID;

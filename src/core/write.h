@@ -8,7 +8,8 @@
  *      deleted then.
  *   2. `created` survives as long as the word is live; else it is the new version.
  *   3. A set replaces value and slots. An increment keeps the value and adds to one slot;
- *      where the word is not live it starts from nothing, with `set` = `since`.
+ *      where the word is not live it starts from nothing, with `set` = `since`. Removals
+ *      that are forgotten take no slot along that begins after them.
  *
  * Pure: the time and the version are arguments.
  *
@@ -50,13 +51,14 @@ enum status write_remove(const struct record *current, uint64_t now_ms, struct v
                          struct record *out, struct write_outcome *outcome);
 
 /* Adds `by` to the slot of `owner`, the incarnation of this node. `out` borrows from what
- * `current` borrows from and from `scratch`, which is cleared first.
+ * `current` borrows from and from `scratch`, which is cleared first. What was removed up to `forgotten`
+ * (0: nothing) may have left no trace here, and a tombstone elsewhere: a slot that begins now outlives that.
  *
  * Errors: STATUS_INVALID if `by`, the slot's sum or the score shown were not finite;
  * STATUS_LIMIT when there is no room for one more slot; STATUS_NOMEM. */
 enum status write_increment(const struct record *current, uint64_t now_ms, struct version version,
-                            double by, uint64_t owner, struct buf *scratch, struct record *out,
-                            struct write_outcome *outcome);
+                            double by, uint64_t owner, hlc_time forgotten, struct buf *scratch,
+                            struct record *out, struct write_outcome *outcome);
 
 /* The `set` of the record that an increment makes: which value it counts in. */
 struct version write_increment_set(const struct record *current, uint64_t now_ms);

@@ -188,12 +188,24 @@ static enum operation_answer answer_unnoted(struct replica *replica,
     return is_forgotten(replica, operation) ? OPERATION_UNKNOWN : OPERATION_RUN;
 }
 
+/* Whether what stands has slots that began before it was known here what ended the value they were added to. */
+static bool has_outlived(const struct record *record)
+{
+    for (size_t i = 0; i < record->slots.size / RECORD_SLOT_BYTES; i++) {
+        struct record_slot slot = record_slot_at(record->slots, i);
+        if (record_slot_outlives(&slot, record->set)) return true;
+    }
+    return false;
+}
+
 /* Whether the record that stands is of the value it counted in. */
 static bool counts_still(struct replica *replica, struct slice key, struct version set)
 {
     struct record record;
-    return store_current(replica->store, key, &record) == STATUS_OK && record_is_present(&record) &&
-           !record_is_expired(&record, replica->time.wall_ms) && version_equal(record.set, set);
+    if (store_current(replica->store, key, &record) != STATUS_OK || !record_is_present(&record) ||
+        record_is_expired(&record, replica->time.wall_ms))
+        return false;
+    return version_equal(record.set, set) || has_outlived(&record);
 }
 
 /* The one that has this number's place; none: number 0. */

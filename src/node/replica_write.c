@@ -253,19 +253,19 @@ static enum status stamp(struct replica *replica, struct flow *flow, struct slic
     struct version promised = {.time = replica_promised(replica, request->key)};
     /* What was added once is not added again: it only gets a later version. */
     bool is_added = request->kind == REQUEST_INCREMENT && write->stamp_count > 0;
-    replica_store_write(replica,
-                        &(struct store_write){
-                            .kind = kind_of(request->kind),
-                            .key = request->key,
-                            .score = is_added ? 0 : request->score,
-                            .has_payload = request->has_payload,
-                            .payload = request->payload,
-                            .tags = request->tags,
-                            .expires_at = request->expires_at,
-                            .leave_tombstone = true,
-                            .above = version_max(write->above, promised),
-                        },
-                        &outcome);
+    struct store_write stored = {
+        .kind = kind_of(request->kind),
+        .key = request->key,
+        .score = is_added ? 0 : request->score,
+        .has_payload = request->has_payload,
+        .payload = request->payload,
+        .tags = request->tags,
+        .expires_at = request->expires_at,
+        .leave_tombstone = true,
+        .above = version_max(write->above, promised),
+    };
+    replica_purge_bound(replica, &stored);
+    replica_store_write(replica, &stored, &outcome);
     if (outcome.status != STATUS_OK) return outcome.status;
     CHECK(outcome.changed);
     write->stamp_count++; /* Whatever comes of it from here on: it is in the batch. */

@@ -135,7 +135,8 @@ struct store_write {
      * that there was up to then: nothing so old is joined to what is newer, or put. 0: none.
      * STORE_MERGE, STORE_APPLY: and so it is with values that were set so long ago. Where all is known, one
      * that is newer than the value that stands was deleted: STORE_MERGE passes over it, STORE_APPLY says
-     * STATUS_STALE. Where not, one that stands may have been, and gives way to what has not got it. */
+     * STATUS_STALE. Where not, one that stands may have been, and gives way to what has not got it.
+     * STORE_INCREMENT: a slot that begins now outlives what was removed up to then. */
     hlc_time purged_upto;
     bool knows_all;
     /* STORE_SET, STORE_REMOVE, STORE_INCREMENT: the new version lies above this one, which a

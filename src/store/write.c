@@ -200,7 +200,7 @@ static enum status make_record(struct store *store, const struct store_write *wr
         return write_remove(current, store->now_ms, version, record, outcome);
     case STORE_INCREMENT:
         return write_increment(current, store->now_ms, version, write->score, slot_owner(store),
-                               &store->scratch, record, outcome);
+                               write->purged_upto, &store->scratch, record, outcome);
     case STORE_MERGE:
     case STORE_APPLY:
     case STORE_FORGET:
@@ -288,16 +288,19 @@ enum status store_merge(struct store *store, struct slice key, const struct reco
     return merge(store, NULL, key, record, logged, outcome);
 }
 
-/* Whether `slots` has what the last addition in `added` made, or more. */
-static bool has_slots(struct slice slots, struct slice added)
+/* Whether `slots` has what the last addition in `added` made, or more; added to another value, only what outlives that one's
+ * end. */
+static bool has_slots(struct slice slots, struct slice added, bool same_value, struct version set)
 {
     size_t count = slots.size / RECORD_SLOT_BYTES, at = 0;
+    if (!same_value && added.size == 0) return false;
     for (size_t i = 0; i < added.size / RECORD_SLOT_BYTES; i++) {
         struct record_slot slot = record_slot_at(added, i);
         while (at < count && record_slot_at(slots, at).owner < slot.owner) at++;
         if (at == count) return false;
         struct record_slot held = record_slot_at(slots, at);
         if (held.owner != slot.owner || held.sequence < slot.sequence) return false;
+        if (!same_value && !record_slot_outlives(&slot, set)) return false;
     }
     return true;
 }
@@ -308,8 +311,9 @@ static bool survives(const struct store *store, const struct store_write *write,
 {
     const struct record *record = write->record;
     if (write->is_increment)
-        return !joined->tombstone && version_equal(joined->set, record->set) &&
-               has_slots(joined->slots, record->slots);
+        return !joined->tombstone &&
+               has_slots(joined->slots, record->slots, version_equal(joined->set, record->set),
+                         joined->set);
     int order = version_compare(current->version, record->version);
     if (order != 0) return order < 0;
     /* A version given out twice, over a restart that forgot the first: the client must have

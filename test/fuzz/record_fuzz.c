@@ -52,7 +52,7 @@ static void write_over(const struct record *current, struct heap *heap)
     if (next.time == 0) return;
     buf_init(&scratch, heap);
     buf_init(&joined_slots, heap);
-    if (write_increment(current, 1000, next, 1, 5, &scratch, &made, &outcome) == STATUS_OK) {
+    if (write_increment(current, 1000, next, 1, 5, 0, &scratch, &made, &outcome) == STATUS_OK) {
         CHECK(record_join(current, &made, &joined_slots, &joined) == STATUS_OK);
         CHECK(record_equal(&joined, &made));
     }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/math.h"
 #include "base/prng.h"
 #include "core/write.h"
 #include "test.h"
@@ -146,7 +147,7 @@ static void write_once(struct history *history, uint64_t time)
         status = write_set(current, time, version, &value, &record, &outcome);
         if (status == STATUS_OK) history->kind[time] = 's';
     } else if (kind < 4) {
-        status = write_increment(current, time, version, by, owner, &scratch, &record, &outcome);
+        status = write_increment(current, time, version, by, owner, 0, &scratch, &record, &outcome);
         if (status == STATUS_OK) note_increment(history, current, by);
     } else {
         status = write_remove(current, time, version, &record, &outcome);
@@ -468,6 +469,64 @@ TEST_CASE(damaged_bytes_are_refused_or_canonical)
     buf_deinit(&slots);
 }
 
+/* Some of few versions, a tombstone or not, with slots that count from 1 or from a time. */
+static void draw_record(struct prng *prng, struct held *out)
+{
+    enum { TIMES = 6 };
+    uint64_t times[3], first = RECORD_SEQUENCE_TIME_MIN;
+    for (int i = 0; i < 3; i++) times[i] = prng_below(prng, TIMES);
+    uint64_t since = u64_min(times[0], times[1]), set = u64_max(times[0], times[1]);
+    struct version version = {first + u64_max(set + 1, times[2]), 1};
+    struct record record = record_of_tombstone(version);
+    struct buf slots = empty_buf();
+    if (!prng_one_in(prng, 4)) {
+        record.tombstone = false;
+        /* One version stands for one write: what is set then is alike wherever it stands. */
+        record.since = since == 0 ? (struct version){0} : (struct version){first + since, 1};
+        record.set = set == 0 ? (struct version){0} : (struct version){first + set, 1};
+        record.created = version;
+        if (set != since) record.score = (double)set;
+        for (uint64_t owner = 1; owner <= 3; owner++) {
+            struct record_slot slot = {.owner = owner};
+            if (prng_one_in(prng, 2)) continue;
+            bool timed = prng_one_in(prng, 2);
+            slot.sequence = timed ? first + prng_below(prng, TIMES) : 1 + prng_below(prng, 3);
+            if (timed && slot.sequence > version.time) slot.sequence = version.time;
+            slot.sum = (double)(slot.sequence % 1024);
+            record_slot_append(&slots, &slot);
+        }
+        record.slots = buf_slice(&slots);
+    }
+    hold(out, &record);
+    buf_deinit(&slots);
+}
+
+TEST_CASE(slots_that_outlive_a_set_join_in_any_order)
+{
+    struct prng prng = {.state = test_seed};
+    uint64_t outlived = 0;
+    for (int round = 0; round < 50000; round++) {
+        struct held parts[3], left, right, all[3];
+        for (int i = 0; i < 3; i++) draw_record(&prng, &parts[i]);
+        for (int i = 0; i < 3; i++) {
+            join(&parts[i], &parts[(i + 1) % 3], &left);
+            join(&left, &parts[(i + 2) % 3], &all[i]);
+            join(&parts[(i + 1) % 3], &parts[i], &right);
+            EXPECT(left.size == right.size && memcmp(left.bytes, right.bytes, left.size) == 0);
+            join(&all[i], &parts[i], &right);
+            EXPECT(all[i].size == right.size && memcmp(all[i].bytes, right.bytes, right.size) == 0);
+            EXPECT(all[i].size == all[0].size &&
+                   memcmp(all[i].bytes, all[0].bytes, all[0].size) == 0);
+        }
+        struct record joined = view(&all[0]);
+        for (size_t i = 0; i < joined.slots.size / RECORD_SLOT_BYTES; i++) {
+            struct record_slot slot = record_slot_at(joined.slots, i);
+            outlived += record_slot_outlives(&slot, joined.set);
+        }
+    }
+    EXPECT(outlived > 1000);
+}
+
 static bool refused(const struct record *record)
 {
     struct buf bytes = empty_buf();
@@ -483,6 +542,16 @@ TEST_CASE(records_that_break_a_rule_are_refused)
     struct record good = record_of_set(version_at(9), 1);
     struct record record = good;
     EXPECT(!refused(&record));
+    struct buf slots = empty_buf();
+    for (uint64_t ahead = 0; ahead < 2; ahead++) { /* It would outlive a set after it. */
+        record = record_of_set(version_at(RECORD_SEQUENCE_TIME_MIN + 5), 1);
+        buf_clear(&slots);
+        record_slot_append(&slots, &(struct record_slot){1, record.version.time + ahead, 1});
+        record.slots = buf_slice(&slots);
+        EXPECT(refused(&record) == (ahead != 0));
+    }
+    buf_deinit(&slots);
+    record = good;
     struct record late = record_of_tombstone((struct version){VERSION_TIME_MAX, 1});
     EXPECT(!refused(&late));
     late.version.time++;
@@ -584,7 +653,7 @@ TEST_MAIN(TEST(replicas_agree_with_the_oracle_whatever_the_order),
           TEST(the_newer_tombstone_wins_and_an_older_one_ends_the_value),
           TEST(a_tombstone_between_set_and_increment_makes_the_word_read_as_deleted),
           TEST(creation_is_the_least_known_under_the_same_since),
-          TEST(the_score_shown_is_always_finite), TEST(too_many_slots_are_refused),
-          TEST(records_are_as_documented), TEST(damaged_bytes_are_refused_or_canonical),
-          TEST(records_that_break_a_rule_are_refused),
+          TEST(slots_that_outlive_a_set_join_in_any_order), TEST(the_score_shown_is_always_finite),
+          TEST(too_many_slots_are_refused), TEST(records_are_as_documented),
+          TEST(damaged_bytes_are_refused_or_canonical), TEST(records_that_break_a_rule_are_refused),
           TEST(the_hash_tells_everything_apart_but_since), TEST(tags_are_built_sorted_and_once))

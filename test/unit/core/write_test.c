@@ -93,7 +93,7 @@ TEST_CASE(an_expired_record_is_replaced_as_if_deleted)
     expect_joins_to_itself(&current, &late);
 
     struct record counted;
-    EXPECT(write_increment(&current, 100, version_at(7), 4, 1, &scratch, &counted, &outcome) ==
+    EXPECT(write_increment(&current, 100, version_at(7), 4, 1, 0, &scratch, &counted, &outcome) ==
            STATUS_OK);
     EXPECT(!outcome.was_live && outcome.score == 4);
     EXPECT(counted.since.time == 5 && counted.set.time == 5 && counted.created.time == 7);
@@ -118,12 +118,12 @@ TEST_CASE(increments_keep_the_value_and_add_to_their_own_slot)
 
     struct record second;
     struct record third;
-    EXPECT(write_increment(&first, NOW_MS, version_at(2), 2, 7, &scratch, &second, &outcome) ==
+    EXPECT(write_increment(&first, NOW_MS, version_at(2), 2, 7, 0, &scratch, &second, &outcome) ==
            STATUS_OK);
     EXPECT(outcome.was_live && outcome.score == 12);
-    EXPECT(write_increment(&second, NOW_MS, version_at(3), 1, 3, &other, &third, &outcome) ==
+    EXPECT(write_increment(&second, NOW_MS, version_at(3), 1, 3, 0, &other, &third, &outcome) ==
            STATUS_OK);
-    EXPECT(write_increment(&third, NOW_MS, version_at(4), 5, 7, &scratch, &second, &outcome) ==
+    EXPECT(write_increment(&third, NOW_MS, version_at(4), 5, 7, 0, &scratch, &second, &outcome) ==
            STATUS_OK);
     EXPECT(outcome.score == 18);
     EXPECT(second.slots.size == 2 * RECORD_SLOT_BYTES);
@@ -146,7 +146,7 @@ TEST_CASE(a_word_made_by_increments_alone_has_no_set)
     begin();
     struct write_outcome outcome;
     struct record record;
-    EXPECT(write_increment(NULL, NOW_MS, version_at(2), 0, 7, &scratch, &record, &outcome) ==
+    EXPECT(write_increment(NULL, NOW_MS, version_at(2), 0, 7, 0, &scratch, &record, &outcome) ==
            STATUS_OK);
     EXPECT(!outcome.was_live && outcome.score == 0);
     EXPECT(record_is_present(&record) && version_is_none(record.set));
@@ -167,15 +167,15 @@ TEST_CASE(what_cannot_be_stored_is_refused_and_changes_nothing)
     value = value_of(1);
     EXPECT(write_set(&current, NOW_MS, version_at(5), &value, &out, &outcome) == STATUS_STALE);
     EXPECT(write_remove(&current, NOW_MS, version_at(4), &out, &outcome) == STATUS_STALE);
-    EXPECT(write_increment(&current, NOW_MS, version_at(5), 1, 1, &scratch, &out, &outcome) ==
+    EXPECT(write_increment(&current, NOW_MS, version_at(5), 1, 1, 0, &scratch, &out, &outcome) ==
            STATUS_STALE);
-    EXPECT(write_increment(&current, NOW_MS, version_at(6), INFINITY, 1, &scratch, &out,
+    EXPECT(write_increment(&current, NOW_MS, version_at(6), INFINITY, 1, 0, &scratch, &out,
                            &outcome) == STATUS_INVALID);
-    EXPECT(write_increment(&current, NOW_MS, version_at(6), 1e308, 1, &scratch, &out, &outcome) ==
-           STATUS_INVALID);
+    EXPECT(write_increment(&current, NOW_MS, version_at(6), 1e308, 1, 0, &scratch, &out,
+                           &outcome) == STATUS_INVALID);
     buf_deinit(&scratch);
     heap.failure_after = 0;
-    EXPECT(write_increment(&current, NOW_MS, version_at(6), 1, 1, &scratch, &out, &outcome) ==
+    EXPECT(write_increment(&current, NOW_MS, version_at(6), 1, 1, 0, &scratch, &out, &outcome) ==
            STATUS_NOMEM);
     EXPECT(out.version.time == 77 && outcome.score == 77 && outcome.was_live);
     buf_deinit(&scratch);

@@ -84,6 +84,27 @@ TEST_CASE(a_deletion_that_all_owners_know_is_forgotten)
     bench_destroy(bench);
 }
 
+/* Another owner may not have heard yet that the removal may be forgotten, and holds it. */
+TEST_CASE(what_is_added_to_a_forgotten_word_counts_from_what_is_forgotten)
+{
+    struct rangemap_settings settings = settings_of(3, 0);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    EXPECT(bench_put(bench, 1, "w", 1)->reply.outcome == REQUEST_DONE);
+    remove_word(bench, 2, "w");
+    hlc_time removed = version_at(bench->now_ms, 0).time;
+    bench_pass(bench, ROUND_MS);
+    EXPECT(!holds(bench, 1, "w"));
+    struct request add = {.kind = REQUEST_INCREMENT, .key = SLICE_LITERAL("w"), .score = 2};
+    for (double sum = 2; sum <= 4; sum += 2) EXPECT(bench_do(bench, 1, &add)->reply.score == sum);
+    struct query query = store_world_query(&bench->nodes[3].world);
+    struct query_hit hit;
+    EXPECT(query_get(&query, SLICE_LITERAL("w"), &hit) == STATUS_OK);
+    EXPECT(hit.record.slots.size == RECORD_SLOT_BYTES);
+    struct record_slot slot = record_slot_at(hit.record.slots, 0);
+    EXPECT(slot.sequence > removed && slot.sequence < hit.record.version.time && slot.sum == 4);
+    bench_destroy(bench);
+}
+
 TEST_CASE(a_deletion_younger_than_the_least_age_stays)
 {
     struct rangemap_settings settings = settings_of(3, 90000);
@@ -431,6 +452,7 @@ TEST_CASE(a_node_that_joins_learns_what_was_purged)
 }
 
 TEST_MAIN(TEST(a_deletion_that_all_owners_know_is_forgotten),
+          TEST(what_is_added_to_a_forgotten_word_counts_from_what_is_forgotten),
           TEST(a_deletion_younger_than_the_least_age_stays),
           TEST(what_has_expired_is_forgotten_like_what_was_removed),
           TEST(nothing_is_forgotten_while_a_member_is_silent),

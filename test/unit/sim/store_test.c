@@ -344,13 +344,13 @@ TEST_CASE(a_record_stamped_elsewhere_is_applied_unless_something_newer_hides_it)
     struct write_outcome made;
     struct buf scratch;
     buf_init(&scratch, &world.heap);
-    EXPECT(write_increment(&older, now, version_at(now + 1, 3), 1, 77, &scratch, &increment,
+    EXPECT(write_increment(&older, now, version_at(now + 1, 3), 1, 77, 0, &scratch, &increment,
                            &made) == STATUS_OK);
     EXPECT(apply(&world, &increment, true).status == STATUS_STALE);
-    EXPECT(write_increment(&set, now, version_at(now - 1, 3), 1, 77, &scratch, &increment, &made) ==
-           STATUS_STALE);
-    EXPECT(write_increment(&set, now, version_at(now + 1, 3), 1, 77, &scratch, &increment, &made) ==
-           STATUS_OK);
+    EXPECT(write_increment(&set, now, version_at(now - 1, 3), 1, 77, 0, &scratch, &increment,
+                           &made) == STATUS_STALE);
+    EXPECT(write_increment(&set, now, version_at(now + 1, 3), 1, 77, 0, &scratch, &increment,
+                           &made) == STATUS_OK);
     struct store_outcome counted = apply(&world, &increment, true);
     EXPECT(counted.status == STATUS_OK && counted.changed && counted.score == 6);
 
@@ -363,6 +363,34 @@ TEST_CASE(a_record_stamped_elsewhere_is_applied_unless_something_newer_hides_it)
     increment.score = 9;
     EXPECT(apply(&world, &increment, true).status == STATUS_STALE);
     store_world_deinit(&world);
+}
+
+/* Where the removal is forgotten increments begin with nothing, and where it is not they must count as well. */
+TEST_CASE(an_increment_outlives_a_removal_that_is_forgotten_elsewhere)
+{
+    for (int knows = 0; knows < 2; knows++) {
+        struct store_world world;
+        struct store_options options = store_world_options();
+        EXPECT(store_world_init(&world, test_seed, &options) == STATUS_OK);
+        uint64_t now = world.now_ms;
+        struct record tombstone = record_of_tombstone(version_at(now - 20000, 2)), increment;
+        struct write_outcome made;
+        struct buf scratch;
+        buf_init(&scratch, &world.heap);
+        EXPECT(apply(&world, &tombstone, false).changed);
+        hlc_time forgotten = knows != 0 ? version_at(now - 10000, 0).time : 0;
+        EXPECT(write_increment(NULL, now, version_at(now, 3), 5, 77, forgotten, &scratch,
+                               &increment, &made) == STATUS_OK);
+        struct store_outcome counted = apply(&world, &increment, true);
+        EXPECT(counted.status == (knows != 0 ? STATUS_OK : STATUS_STALE));
+        if (knows != 0) EXPECT(counted.score == 5);
+        /* A removal since then takes it along. */
+        struct record removal = record_of_tombstone(version_at(now + 1, 2));
+        EXPECT(apply(&world, &removal, false).changed);
+        EXPECT(apply(&world, &increment, true).status == STATUS_STALE);
+        buf_deinit(&scratch);
+        store_world_deinit(&world);
+    }
 }
 
 enum { OLD_BEGIN_MS = 1000000 };
@@ -553,6 +581,7 @@ TEST_CASE(forgetting_during_a_flush_without_memory_is_refused)
 }
 
 TEST_MAIN(TEST(a_record_stamped_elsewhere_is_applied_unless_something_newer_hides_it),
+          TEST(an_increment_outlives_a_removal_that_is_forgotten_elsewhere),
           TEST(a_value_that_may_have_been_deleted_is_not_joined),
           TEST(a_stamp_from_a_broken_clock_is_refused_but_not_one_above_what_stands),
           TEST(a_removal_leaves_a_tombstone_where_another_replica_may_know_more),
