@@ -159,23 +159,17 @@ static void sort_errors(struct node_import *import)
     }
 }
 
-static void write_number(struct json_writer *writer, const char *name, uint64_t value)
-{
-    json_write_name(writer, name);
-    json_write_u64(writer, value);
-}
-
 static void write_outcome(struct node_import *import, struct json_writer *writer)
 {
-    write_number(writer, "imported", import->imported);
-    write_number(writer, "failed", import->failed);
+    json_write_named_u64(writer, "imported", import->imported);
+    json_write_named_u64(writer, "failed", import->failed);
     json_write_name(writer, "errors");
     json_write_array_begin(writer);
     sort_errors(import);
     for (size_t i = 0; i < import->error_count; i++) {
         const struct import_error *error = &import->errors[i];
         json_write_object_begin(writer);
-        write_number(writer, "line", error->line);
+        json_write_named_u64(writer, "line", error->line);
         json_write_name(writer, "code");
         json_write_text(writer, problem_code_name(error->code));
         json_write_name(writer, "detail");
@@ -200,7 +194,7 @@ void node_import_answer_cut(struct node_import *import, struct node_reader *read
     buf_clear(&reader->body);
     struct json_writer writer = json_writer_of(&reader->body);
     write_outcome(import, &writer);
-    write_number(&writer, "next_line", next);
+    json_write_named_u64(&writer, "next_line", next);
     if (buf_status(&reader->body) != STATUS_OK) buf_clear(&reader->body);
     node_refuse_with(reader, reply, PROBLEM_NOT_READY, detail, buf_slice(&reader->body), out);
 }

@@ -351,24 +351,12 @@ void jobs_look(struct jobs *jobs, struct replica *replica, struct replica_time t
 
 /* --- Telling --- */
 
-static void write_number(struct json_writer *writer, const char *name, uint64_t value)
-{
-    json_write_name(writer, name);
-    json_write_u64(writer, value);
-}
-
-static void write_text(struct json_writer *writer, const char *name, const char *text)
-{
-    json_write_name(writer, name);
-    json_write_text(writer, text);
-}
-
 /* At the pace so far. */
 static void write_eta(struct json_writer *writer, const struct job *job, uint64_t elapsed_ms)
 {
     uint64_t done = job->total - job->left;
     if (job->state != JOB_RUNNING || done == 0) return;
-    write_number(writer, "eta_ms", elapsed_ms * job->left / done);
+    json_write_named_u64(writer, "eta_ms", elapsed_ms * job->left / done);
 }
 
 /* What fewer nodes mean for those that stay. */
@@ -381,7 +369,7 @@ static void write_warning(struct json_writer *writer, const struct replica *repl
     snprintf(text, sizeof text,
              "there are nodes for %u of the %u copies that replication_factor asks for", effective,
              factor);
-    write_text(writer, "warning", text);
+    json_write_named_text(writer, "warning", text);
 }
 
 static void write_job(const struct replica *replica, const struct job *job,
@@ -397,18 +385,18 @@ static void write_job(const struct replica *replica, const struct job *job,
     double progress = job->total == 0 ? 0 : (double)(job->total - job->left) / (double)job->total;
     job_id_write(&job->id, id);
     json_write_object_begin(writer);
-    write_text(writer, "id", id);
-    write_text(writer, "kind", kind_names[job->id.kind]);
-    if (job->id.node != 0) write_number(writer, "node", job->id.node);
-    write_text(writer, "state", states[job->state]);
-    write_number(writer, "done", job->total - job->left);
-    write_number(writer, "total", job->total);
-    write_text(writer, "unit", job->id.kind == JOB_REPAIR ? "nodes" : "ranges");
+    json_write_named_text(writer, "id", id);
+    json_write_named_text(writer, "kind", kind_names[job->id.kind]);
+    if (job->id.node != 0) json_write_named_u64(writer, "node", job->id.node);
+    json_write_named_text(writer, "state", states[job->state]);
+    json_write_named_u64(writer, "done", job->total - job->left);
+    json_write_named_u64(writer, "total", job->total);
+    json_write_named_text(writer, "unit", job->id.kind == JOB_REPAIR ? "nodes" : "ranges");
     json_write_name(writer, "progress");
     json_write_double(writer, job->state == JOB_DONE ? 1 : progress);
-    write_number(writer, "elapsed_ms", elapsed_ms);
+    json_write_named_u64(writer, "elapsed_ms", elapsed_ms);
     write_eta(writer, job, elapsed_ms);
-    if (job->reason != NULL) write_text(writer, "reason", job->reason);
+    if (job->reason != NULL) json_write_named_text(writer, "reason", job->reason);
     if (job->id.kind == JOB_DRAIN || job->id.kind == JOB_REMOVE) write_warning(writer, replica);
     json_write_object_end(writer);
 }

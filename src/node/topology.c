@@ -15,32 +15,14 @@ bool topology_is_up(const struct replica *replica, node_id id)
     return id != replica->self.id && !replica_is_down(replica, id);
 }
 
-static void write_number(struct json_writer *writer, const char *name, uint64_t value)
-{
-    json_write_name(writer, name);
-    json_write_u64(writer, value);
-}
-
-static void write_text(struct json_writer *writer, const char *name, const char *text)
-{
-    json_write_name(writer, name);
-    json_write_text(writer, text);
-}
-
-static void write_bytes(struct json_writer *writer, const char *name, struct slice bytes)
-{
-    json_write_name(writer, name);
-    json_write_string(writer, bytes);
-}
-
 static void write_map(const struct replica *replica, struct json_writer *writer)
 {
     const struct rangemap_identity *identity = rangemap_identity(replica->map);
     char text[17];
     snprintf(text, sizeof text, "%016llx", (unsigned long long)identity->generation_id);
-    write_text(writer, "cluster", text);
-    write_number(writer, "generation", identity->generation);
-    write_number(writer, "map", identity->number);
+    json_write_named_text(writer, "cluster", text);
+    json_write_named_u64(writer, "generation", identity->generation);
+    json_write_named_u64(writer, "map", identity->number);
 }
 
 /* --- Nodes --- */
@@ -79,19 +61,19 @@ static void write_node(const struct replica *replica, struct json_writer *writer
     uint64_t owned, next;
     count_shards(replica, member->id, &owned, &next);
     json_write_object_begin(writer);
-    write_number(writer, "id", member->id);
-    write_bytes(writer, "address", member->address);
-    write_bytes(writer, "zone", member->zone);
-    write_text(writer, "state", states[member->state]);
-    write_text(writer, "health", health_name(replica, member->id));
+    json_write_named_u64(writer, "id", member->id);
+    json_write_named_string(writer, "address", member->address);
+    json_write_named_string(writer, "zone", member->zone);
+    json_write_named_text(writer, "state", states[member->state]);
+    json_write_named_text(writer, "health", health_name(replica, member->id));
     json_write_name(writer, "leaving");
     json_write_bool(writer, member->leaving);
     json_write_name(writer, "self");
     json_write_bool(writer, member->id == replica->self.id);
-    write_number(writer, "weight", member->capacity);
-    write_number(writer, "ranges", owned);
-    write_number(writer, "ranges_to_come", next);
-    write_number(writer, "map", acknowledged_by(replica, member->id));
+    json_write_named_u64(writer, "weight", member->capacity);
+    json_write_named_u64(writer, "ranges", owned);
+    json_write_named_u64(writer, "ranges_to_come", next);
+    json_write_named_u64(writer, "map", acknowledged_by(replica, member->id));
     json_write_object_end(writer);
 }
 
@@ -121,9 +103,9 @@ static void write_range(struct json_writer *writer, const struct shard *shard)
     static const char *const stages[] = {
         [SHARD_STABLE] = "stable", [SHARD_FILLING] = "filling", [SHARD_SWITCHED] = "switched"};
     json_write_object_begin(writer);
-    write_bytes(writer, "low", shard->low);
-    write_bytes(writer, "high", shard->high);
-    write_text(writer, "stage", stages[shard->stage]);
+    json_write_named_string(writer, "low", shard->low);
+    json_write_named_string(writer, "high", shard->high);
+    json_write_named_text(writer, "stage", stages[shard->stage]);
     write_owners(writer, "owners", &shard->owners);
     if (shard->stage != SHARD_STABLE) write_owners(writer, "next", &shard->next);
     json_write_object_end(writer);
@@ -160,10 +142,10 @@ void topology_answer(const struct replica *replica, struct node_question *questi
     json_write_object_begin(&writer);
     write_map(replica, &writer);
     if (question->endpoint == NODE_NODES) {
-        write_number(&writer, "replication_factor",
-                     rangemap_settings(replica->map)->replication_factor);
-        write_number(&writer, "effective_replication_factor",
-                     rangemap_effective_factor(replica->map));
+        json_write_named_u64(&writer, "replication_factor",
+                             rangemap_settings(replica->map)->replication_factor);
+        json_write_named_u64(&writer, "effective_replication_factor",
+                             rangemap_effective_factor(replica->map));
         write_nodes(replica, &writer);
     } else {
         write_ranges(replica, &writer, first, end, question->node);

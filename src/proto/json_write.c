@@ -158,3 +158,20 @@ void json_write_raw(struct json_writer *writer, struct slice json)
     comma(writer);
     buf_append_slice(writer->out, json);
 }
+
+void json_write_named_string(struct json_writer *writer, const char *name, struct slice text)
+{
+    json_write_name(writer, name);
+    json_write_string(writer, text);
+}
+
+void json_write_named_text(struct json_writer *writer, const char *name, const char *text)
+{
+    json_write_named_string(writer, name, slice_from_text(text));
+}
+
+void json_write_named_u64(struct json_writer *writer, const char *name, uint64_t value)
+{
+    json_write_name(writer, name);
+    json_write_u64(writer, value);
+}

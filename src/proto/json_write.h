@@ -44,3 +44,8 @@ void json_write_null(struct json_writer *writer);
 
 /* A value that is JSON already. */
 void json_write_raw(struct json_writer *writer, struct slice json);
+
+/* A name and its value. */
+void json_write_named_string(struct json_writer *writer, const char *name, struct slice text);
+void json_write_named_text(struct json_writer *writer, const char *name, const char *text);
+void json_write_named_u64(struct json_writer *writer, const char *name, uint64_t value);
