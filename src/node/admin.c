@@ -42,6 +42,16 @@ static enum admin_step tell_job(const struct replica *replica, const struct job 
     return finish(question, http_status);
 }
 
+/* Of a job that the map has: one that found no room when it came up is kept from now on. */
+static enum admin_step tell_job_of(struct jobs *jobs, struct replica *replica,
+                                   struct replica_time time, const struct job_id *id,
+                                   struct node_question *question, uint16_t http_status)
+{
+    const struct job *job = jobs_find(jobs, replica, time, id);
+    if (job == NULL) job = jobs_begin(jobs, replica, time, id);
+    return tell_job(replica, job, time, question, http_status);
+}
+
 /* --- Changes of the map --- */
 
 static size_t count_registrars(const struct replica *replica, size_t *up)
@@ -201,7 +211,7 @@ static enum admin_step tell_changed(struct jobs *jobs, struct replica *replica,
     jobs_look(jobs, replica, time);
     if (question->endpoint == NODE_ADMIN_REBALANCE)
         return watch_moves(jobs, replica, time, question);
-    return tell_job(replica, jobs_find(jobs, replica, time, &id), time, question, 202);
+    return tell_job_of(jobs, replica, time, &id, question, 202);
 }
 
 static enum admin_step ask_for(struct jobs *jobs, struct replica *replica, struct replica_time time,
@@ -489,11 +499,12 @@ enum admin_step admin_go_on(struct jobs *jobs, struct replica *replica, struct r
         if (question->endpoint != NODE_ADMIN_CANCEL)
             return tell_changed(jobs, replica, time, question);
         jobs_look(jobs, replica, time);
-        return tell_job(replica, jobs_find(jobs, replica, time, &question->job), time, question,
-                        200);
+        return tell_job_of(jobs, replica, time, &question->job, question, 200);
     }
     if (can_change(replica, question) && is_allowed(replica, &change, question)) {
-        (void)propose_weight(replica, &change);
+        /* Whoever asked for the same shared the wish, and withdrew it at its own deadline. */
+        if (!propose_weight(replica, &change) && !is_wished(replica, &change))
+            (void)replica_change(replica, &change);
         return ADMIN_WAITS;
     }
     withdraw(replica, &change);
