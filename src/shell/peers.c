@@ -334,11 +334,13 @@ static void explain(struct link *link, const struct sockaddr_storage *address, b
 }
 
 /* Before any frame of it counted, or for what cannot be one. An alert that says so goes out, and the peer has
- * PEERS_LEAVE_MS to read it. */
+ * PEERS_LEAVE_MS to read it. What follows a refusal in frames is not told a second time. */
 static void shut_out(struct link *link, bool by_peer, const char *why)
 {
-    explain(link, NULL, by_peer, why);
-    link->peers->stats.refused_count += !by_peer;
+    if (!link->explained) {
+        explain(link, NULL, by_peer, why);
+        link->peers->stats.refused_count += !by_peer;
+    }
     link->refused_ms = now_ms();
     link->peers->dirty = true;
 }

@@ -531,6 +531,62 @@ TEST_CASE(who_is_refused_may_read_why_and_then_goes)
     town_destroy(town);
 }
 
+/* What TLS has made of what came until now is sent, and an answer is waited for. */
+static void exchange(struct town *town, int fd, struct peer_tls_link *link)
+{
+    uint8_t bytes[PEER_TLS_ROOM_BYTES], room[PEER_TLS_ROOM_BYTES];
+    struct slice opened;
+    struct buf *out = peer_tls_out(link);
+    EXPECT(send(fd, out->data, out->size, MSG_NOSIGNAL) == (ssize_t)out->size);
+    buf_clear(out);
+    UNTIL(town, recv(fd, bytes, 1, MSG_DONTWAIT | MSG_PEEK) == 1);
+    ssize_t got = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+    peer_tls_receive(link, slice_of(bytes, (size_t)got));
+    while (peer_tls_next(link, room, &opened) != PEER_TLS_NOTHING) continue;
+}
+
+/* It is no member, and says what is no TLS right behind its hello. */
+TEST_CASE(who_is_refused_twice_is_counted_once)
+{
+    struct town *town = town_create();
+    struct peer_tls *one = load(town, "one", "ca");
+    struct peer_hello hello = {.cluster = 7,
+                               .generation = 1,
+                               .id = 2,
+                               .incarnation = 102,
+                               .boot = 1,
+                               .to = 1,
+                               .window = PEER_WINDOW_BYTES};
+    struct peer_tls_link *link;
+    struct peer_link wire;
+    struct buf frames = {.heap = &town->heap};
+    town->nodes[1].tls = one;
+    town->nodes[1].keeps_out = "excluded";
+    node_open(town, 1);
+    int fd = connect_to(town->nodes[1].port);
+    EXPECT(peer_tls_link_create(one, true, &link) == STATUS_OK);
+    peer_tls_receive(link, (struct slice){0});
+    uint8_t room[PEER_TLS_ROOM_BYTES];
+    struct slice opened;
+    EXPECT(peer_tls_next(link, room, &opened) == PEER_TLS_NOTHING);
+    while (peer_tls_peer(link)[0] == '\0') exchange(town, fd, link);
+    peer_link_init(&wire, &town->heap, &hello);
+    EXPECT(peer_link_write(&wire, PEERS_WRITE_BYTES, &frames) == STATUS_OK);
+    EXPECT(peer_tls_write(link, buf_slice(&frames)) == STATUS_OK);
+    struct buf *out = peer_tls_out(link);
+    buf_append(out, "no record of TLS", 16);
+    EXPECT(send(fd, out->data, out->size, MSG_NOSIGNAL) == (ssize_t)out->size);
+    UNTIL(town, is_closed(fd));
+    EXPECT(stats_of(town, 1).refused_count == 1 && stats_of(town, 1).broken_count == 1);
+    close(fd);
+    peer_link_deinit(&wire);
+    buf_deinit(&frames);
+    peer_tls_link_destroy(link);
+    node_close(town, 1);
+    peer_tls_close(one);
+    town_destroy(town);
+}
+
 TEST_CASE(plain_connections_stay_on_loopback)
 {
     /* All of these reach a node that listens on loopback, as Linux takes them; the last one is allowed to. */
@@ -579,5 +635,6 @@ TEST_MAIN(TEST(messages_go_both_ways_over_one_connection),
           TEST(who_has_no_id_asks_its_way_in_and_is_somebody_afterwards),
           TEST(a_node_with_tls_and_one_without_keep_apart),
           TEST(nodes_that_trust_other_authorities_keep_apart),
-          TEST(who_is_refused_may_read_why_and_then_goes), TEST(plain_connections_stay_on_loopback),
+          TEST(who_is_refused_may_read_why_and_then_goes),
+          TEST(who_is_refused_twice_is_counted_once), TEST(plain_connections_stay_on_loopback),
           TEST(an_address_that_is_none_fails_at_once))
