@@ -42,9 +42,18 @@ static const struct route routes[] = {
     {SLICE_INITIALIZER("/ready"), HTTP_GET, NODE_READY},
     {SLICE_INITIALIZER("/readyz"), HTTP_GET, NODE_READY},
     {SLICE_INITIALIZER("/healthz"), HTTP_GET, NODE_READY},
+    {SLICE_INITIALIZER("/openapi.json"), HTTP_GET, NODE_OPENAPI},
 };
 
 enum { ROUTE_COUNT = sizeof routes / sizeof *routes };
+
+bool node_route_at(size_t index, struct slice *path, enum http_method *method)
+{
+    if (index >= ROUTE_COUNT) return false;
+    *path = routes[index].path;
+    *method = routes[index].method;
+    return true;
+}
 
 /* `*id` is what stands for {id}. */
 static bool fits(const struct route *route, struct slice path, struct slice *id)

@@ -170,6 +170,7 @@ static const char *const endpoint_names[NODE_ENDPOINT_COUNT] = {
     [NODE_READY] = "ready",
     [NODE_METRICS] = "metrics",
     [NODE_STATS] = "stats",
+    [NODE_OPENAPI] = "openapi",
     [NODE_UNKNOWN] = "unknown",
 };
 

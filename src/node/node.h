@@ -54,6 +54,7 @@ enum node_endpoint {
     NODE_READY,
     NODE_METRICS,
     NODE_STATS,
+    NODE_OPENAPI,
     NODE_UNKNOWN, /* No such route, or not with this method. */
     NODE_ENDPOINT_COUNT,
 };
@@ -116,6 +117,9 @@ struct node_reader {
 
 enum status node_reader_init(struct node_reader *reader, struct heap *heap, uint64_t seed);
 void node_reader_deinit(struct node_reader *reader);
+
+/* The routes one after the other, with {id} where something is to stand; false: there are no more. */
+bool node_route_at(size_t index, struct slice *path, enum http_method *method);
 
 /* The endpoint for path and method. */
 enum node_endpoint node_route(const struct http_request *request);

@@ -4,6 +4,7 @@
 #include "core/key.h"
 #include "node/asking.h"
 #include "node/figures.h"
+#include "node/openapi.h"
 #include "node/words.h"
 
 void asking_answer_count(struct asking *asking, uint64_t count)
@@ -198,6 +199,9 @@ void node_read(struct node_reader *reader, enum node_endpoint endpoint,
     case NODE_STATS:
         figures_stats(facts, &reader->body);
         asking_answer(&asking, 200);
+        break;
+    case NODE_OPENAPI:
+        node_answer(reader, &asking.reply, 200, "application/json", openapi_document, out);
         break;
     case NODE_METRICS:
         content_type = figures_metrics(facts, request, &reader->body);

@@ -11,6 +11,7 @@ import time
 import unittest
 from urllib.parse import quote
 
+import openapi
 import wall_clock
 from node_process import NodeTest, Server, read_answer
 
@@ -273,6 +274,14 @@ class Requests(ClusterTest):
         self.assertEqual(status, 200)
         return [(each["low"], each["high"], each["owners"]) for each in answer["ranges"]
                 if each["stage"] == "stable"]
+
+    def test_members_answer_as_they_describe_it(self):
+        """But for what would make them fewer."""
+        self.start_cluster(3)
+        fewer = ("drain", "remove", "replace", "recover")
+        for operation, status in openapi.ask_all(self.nodes[0], without=fewer):
+            ended = operation["operationId"] == "cancelJob"  # There may be nothing to cancel.
+            self.assertIn(status, (200, 409) if ended else (200, 201, 202), operation["operationId"])
 
     def test_pipelined_writes_of_one_word_take_effect_in_their_order(self):
         self.start_cluster(4)  # One does not own the word: it hands each write to another.

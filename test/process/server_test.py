@@ -11,10 +11,21 @@ import threading
 import time
 import unittest
 
+import openapi
 from node_process import NodeTest, Server, read_answer
 
 
 class ServerTest(NodeTest):
+    # --- The description for programs ---
+
+    def test_what_openapi_json_says_of_each_operation_is_so(self):
+        """Each is asked once, with the examples for all its parameters; nothing else comes back than it says."""
+        server = self.start()
+        for operation, status in openapi.ask_all(server):
+            # A node alone is in no cluster, and says so.
+            alone = operation["tags"][0] in ("cluster", "administration")
+            self.assertIn(status, (404, 409) if alone else (200, 201), operation["operationId"])
+
     # --- Requests ---
 
     def test_any_bytes_are_a_word_and_come_back_exactly(self):

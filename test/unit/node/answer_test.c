@@ -1,7 +1,10 @@
 /* Routes, and what every answer has whatever it is about. */
+#include <ctype.h>
+#include <jansson.h>
 #include <string.h>
 
 #include "node/node.h"
+#include "node/openapi.h"
 #include "test.h"
 
 static struct heap heap;
@@ -178,7 +181,65 @@ TEST_CASE(a_client_may_come_back_after_503)
     }
 }
 
+static const json_t *paths_of(json_t **document)
+{
+    *document = json_loadb((const char *)openapi_document.data, openapi_document.size,
+                           JSON_REJECT_DUPLICATES, NULL);
+    const json_t *paths = json_object_get(*document, "paths");
+    EXPECT(json_is_object(paths));
+    return paths;
+}
+
+static void lower(const char *name, char to[16])
+{
+    size_t size = strlen(name);
+    EXPECT(size < 16);
+    for (size_t i = 0; i <= size; i++) to[i] = (char)tolower((unsigned char)name[i]);
+}
+
+static bool is_route(const char *path, const char *name)
+{
+    struct slice at;
+    enum http_method method;
+    char wanted[16];
+    for (size_t i = 0; node_route_at(i, &at, &method); i++) {
+        lower(http_method_name(method), wanted);
+        if (slice_equal(at, slice_from_text(path)) && strcmp(name, wanted) == 0) return true;
+    }
+    return false;
+}
+
+TEST_CASE(the_document_describes_every_route_and_no_other)
+{
+    json_t *document, *operation;
+    const json_t *paths = paths_of(&document);
+    struct slice at;
+    enum http_method method;
+    size_t routes = 0, described = 0;
+    char wanted[16];
+    for (; node_route_at(routes, &at, &method); routes++) {
+        const json_t *path = json_object_getn(paths, (const char *)at.data, at.size);
+        lower(http_method_name(method), wanted);
+        if (!json_is_object(json_object_get(path, wanted)))
+            fprintf(stderr, "not described: %s %.*s\n", wanted, (int)at.size, at.data);
+        EXPECT(json_is_object(json_object_get(path, wanted)));
+    }
+    const char *path, *name;
+    json_t *operations;
+    json_object_foreach((json_t *)(uintptr_t)paths, path, operations)
+    {
+        json_object_foreach(operations, name, operation)
+        {
+            EXPECT(is_route(path, name));
+            described++;
+        }
+    }
+    EXPECT(routes > 20 && described == routes);
+    json_decref(document);
+}
+
 TEST_MAIN(TEST(answers_say_what_time_it_is_once_it_is_known), TEST(ids_of_the_client_come_back),
           TEST(a_refusal_without_an_id_is_given_one), TEST(ids_that_are_none_are_passed_over),
           TEST(a_route_names_its_methods), TEST(what_is_no_route_is_not_found),
-          TEST(head_is_get_without_its_body), TEST(a_client_may_come_back_after_503))
+          TEST(head_is_get_without_its_body), TEST(a_client_may_come_back_after_503),
+          TEST(the_document_describes_every_route_and_no_other))
