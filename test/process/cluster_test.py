@@ -599,6 +599,47 @@ class Clocks(ClusterTest):
             self.wait_for(lambda: not self.is_off(node))
 
 
+@unittest.skipUnless(wall_clock.is_possible(), "needs libfaketime, and no sanitizer")
+class Months(ClusterTest):
+    """The clock of all nodes is the test's."""
+
+    def setUp(self):
+        super().setUp()
+        self.clock = wall_clock.WallClock(os.path.join(self.folder, "clock"))
+        self.environment = self.clock.environment
+
+    def test_who_was_away_for_months_brings_nothing_back(self):
+        """Deletions are kept for ten days, and then for as long as a member may not know them."""
+        self.start_cluster(3)
+        deleted, kept = [f"deleted {n}" for n in range(40)], [f"kept {n}" for n in range(40)]
+        for word in deleted + kept:
+            self.assertEqual(self.write(self.nodes[0], word, 1, "all")[0], 201)
+        self.assertEqual(self.nodes.pop(2).stop(), 0)
+        for word in deleted:
+            status, _, body = self.nodes[0].ask("DELETE", f"/api/v1/words?ns=test&word={quote(word)}")
+            self.assertEqual((status, json.loads(body)["deleted"]), (200, True), body)
+        for word in kept:
+            self.assertEqual(self.write(self.nodes[1], word, 2)[0], 200)
+        self.clock.set(90 * 24 * 3600)
+        for number in (0, 1):  # None follows a jump while it runs.
+            self.assertEqual(self.nodes.pop(number).stop(), 0)
+        for number in (0, 1):
+            self.start_node(number)
+        self.wait_until_ready()
+        status, answer = self.write(self.nodes[0], "months later")
+        self.assertEqual(status, 201, answer)
+        self.assertGreater(int(answer["version"].partition(".")[0]) / 1000 - time.time(), 80 * 24 * 3600)
+        # As long as a sweep of what is old enough would take, if there were one.
+        self.wait_for(lambda: self.nodes[0].get("/api/v1/stats")[1]["uptime_seconds"] >= 5)
+        self.start_node(2)
+        self.wait_until_whole()
+        expected = b"".join(b'{"word":"%s","score":2}\n' % word.encode() for word in sorted(kept))
+        expected += b'{"word":"months later","score":1}\n{"word":"whole","score":1}\n'
+        for node in self.nodes.values():
+            self.wait_for(lambda node=node: self.export(node) == self.export(self.nodes[0], "all"))
+            self.assertEqual(self.export(node), expected)
+
+
 class Refused(ClusterTest):
     def refuse(self, number, *flags, seeds=None):
         server = self.start_node(number, *flags, seeds=seeds)
