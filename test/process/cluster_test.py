@@ -11,6 +11,7 @@ import time
 import unittest
 from urllib.parse import quote
 
+import fake_peer
 import openapi
 import wall_clock
 from node_process import NodeTest, Server, read_answer
@@ -686,6 +687,35 @@ class Refused(ClusterTest):
         for number in range(20):
             status, answer = self.write(self.nodes[number % 2], f"word {number}", 1, "all")
             self.assertEqual((status, answer["acks"]), (201, 2))
+
+    def test_a_peer_that_tells_of_maps_that_are_none_or_old_is_not_believed(self):
+        self.start_cluster(2)
+        node, address = self.nodes[0], (HOST, self.peers[0])
+        liar = 77  # An id that the map does not know yet may be a new member's.
+        with fake_peer.Peer(address, liar) as peer:
+            old = peer.fetch_map()
+        self.peers += free_ports(1)
+        self.start_node(2, seeds=(0,))
+        self.wait_until_whole()
+        invalid = node.get("/api/v1/stats")[1]["cluster_invalid_messages"]
+        lies = 0
+        with fake_peer.Peer(address, liar) as peer:
+            new = peer.fetch_map()
+            self.assertNotEqual(old, new)
+            for size in range(len(new)):
+                peer.tell_map(new[:size])
+                lies += 1
+            peer.tell_map(new + b"\0")
+            peer.tell_map(b"\xff" * 10000)
+            lies += 2
+            peer.tell_map(old)
+            # The answer comes after all of that was looked at, and before others could mend it.
+            self.assertNotEqual(peer.fetch_map(), old)
+        self.wait_for(lambda: node.get("/api/v1/stats")[1]["cluster_invalid_messages"] == invalid + lies)
+        self.assertEqual(len(node.get("/nodes")[1]["nodes"]), 3)
+        for number, each in self.nodes.items():
+            status, answer = self.write(each, f"word {number}", 1, "all")
+            self.assertEqual((status, answer["acks"]), (201, 3))
 
     def test_a_member_of_one_cluster_is_none_of_another(self):
         self.peers = free_ports(2)
