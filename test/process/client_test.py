@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The client library, through its two examples: against nodes that misbehave, and a real cluster."""
+"""The client library, through its examples and a program of all calls: against nodes that misbehave, and a real cluster."""
 import json
 import re
 import socketserver
@@ -8,9 +8,10 @@ import sys
 import threading
 import unittest
 
-TRIFECTAD, SUGGEST, TALLY = sys.argv[1:4] if len(sys.argv) > 3 else (
-    "build/src/cmd/trifectad", "build/examples/suggest", "build/examples/tally")
-sys.argv[1:] = [TRIFECTAD, *sys.argv[4:]]
+TRIFECTAD, SUGGEST, TALLY, CALLS = sys.argv[1:5] if len(sys.argv) > 4 else (
+    "build/src/cmd/trifectad", "build/examples/suggest", "build/examples/tally",
+    "build/test/process/client_calls")
+sys.argv[1:] = [TRIFECTAD, *sys.argv[5:]]
 
 from cluster_test import ClusterTest as Cluster  # It takes the program off the arguments.
 
@@ -149,6 +150,13 @@ class Nodes(Cluster):
             code, output, errors = run(SUGGEST, urls[first:] + urls[:first], "Trial")
             self.assertEqual((code, output.split("\n")[0]), (0, "trial 4\t4"), errors)
         self.assertEqual([now - then for now, then in zip(self.reads(), before)], [12, 0])
+
+    def test_every_call_does_what_its_header_says(self):
+        alone = self.start()
+        self.start_cluster(3)
+        for urls in ([f"http://127.0.0.1:{alone.port}/"], self.urls()):
+            done = subprocess.run([CALLS, *urls], capture_output=True, text=True, timeout=120, check=False)
+            self.assertEqual((done.returncode, done.stderr), (0, ""), urls)
 
     def test_a_node_is_killed_while_calls_go_on(self):
         self.start_cluster(3)
