@@ -251,6 +251,7 @@ enum operation_answer replica_operation_look(struct replica *replica, const stru
     case OPERATION_COUNTED:
         return counts_still(replica, request->key, out->set) ? OPERATION_AGAIN : OPERATION_RUN;
     case OPERATION_ACKNOWLEDGED:
+    case OPERATION_STOOD_IN:
         return counts_still(replica, request->key, out->set) ? OPERATION_AGAIN : OPERATION_OVER;
     case OPERATION_NOTHING:
     case OPERATION_STATE_END:

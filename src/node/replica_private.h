@@ -661,8 +661,14 @@ enum operation_state {
     OPERATION_ACKNOWLEDGED, /* By as many owners as were asked for. */
     OPERATION_MOVED,        /* To an owner that knew a newer value. */
     OPERATION_NOTHING,      /* Nothing was done. */
+    OPERATION_STOOD_IN,     /* Acknowledged with hints, that others hold for owners, among those. */
     OPERATION_STATE_END,
 };
+
+static inline bool operation_is_acknowledged(enum operation_state state)
+{
+    return state == OPERATION_ACKNOWLEDGED || state == OPERATION_STOOD_IN;
+}
 
 static inline bool has_operation(const struct request *request)
 {
@@ -675,7 +681,7 @@ node_id replica_operation_owner(const struct owners *owners,
 
 struct operation_note {
     struct version set;     /* The value it counts in. */
-    struct version version; /* OPERATION_ACKNOWLEDGED: that of its reply. */
+    struct version version; /* Acknowledged: that of its reply. */
     enum operation_state state;
     node_id moved_to;
     uint8_t moves; /* Of the attempt that was noted. */

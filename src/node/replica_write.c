@@ -403,7 +403,8 @@ static void reply(struct replica *replica, struct flow *flow, enum request_outco
     write->replied = true;
     if (outcome == REQUEST_DONE && has_operation(&flow->request)) {
         /* Without the note a retry is told again, or done again in a value that was set since. */
-        enum status noted = note_operation(replica, flow, OPERATION_ACKNOWLEDGED);
+        enum status noted = note_operation(
+            replica, flow, reply.sloppy ? OPERATION_STOOD_IN : OPERATION_ACKNOWLEDGED);
         (void)noted;
     }
     replica_reply(replica, flow, &reply);
@@ -435,8 +436,11 @@ static void reply_over(struct replica *replica, struct flow *flow,
 {
     struct query query = replica_query(replica);
     struct query_hit hit;
-    struct request_reply reply = {
-        .outcome = REQUEST_DONE, .version = noted->version, .ack_count = 1, .was_live = true};
+    struct request_reply reply = {.outcome = REQUEST_DONE,
+                                  .version = noted->version,
+                                  .ack_count = 1,
+                                  .sloppy = noted->state == OPERATION_STOOD_IN,
+                                  .was_live = true};
     if (query_get(&query, flow->request.key, &hit) == STATUS_OK && hit.live)
         reply.score = record_score(&hit.record);
     replica_reply(replica, flow, &reply);
@@ -456,7 +460,9 @@ static void go_the_same_way(struct replica *replica, struct flow *flow,
 static bool is_noted_as(const struct flow *flow, const struct operation_note *noted,
                         enum operation_state state)
 {
-    return noted->state == state && version_equal(noted->set, flow->write.set) &&
+    bool same = noted->state == state ||
+                (operation_is_acknowledged(noted->state) && operation_is_acknowledged(state));
+    return same && version_equal(noted->set, flow->write.set) &&
            noted->moves == flow->request.operation.moves;
 }
 
@@ -472,7 +478,7 @@ static bool was_overtaken(struct replica *replica, struct flow *flow, bool has_q
         return false;
     if (status == STATUS_OK && noted.state == OPERATION_MOVED)
         go_the_same_way(replica, flow, &noted);
-    else if (status == STATUS_OK && noted.state == OPERATION_ACKNOWLEDGED)
+    else if (status == STATUS_OK && operation_is_acknowledged(noted.state))
         reply_over(replica, flow, &noted);
     else
         replica_fail(replica, flow, REQUEST_TIMED_OUT, STATUS_NOT_FOUND);

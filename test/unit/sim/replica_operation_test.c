@@ -172,6 +172,30 @@ TEST_CASE(an_increment_that_moved_counts_where_it_went)
     }
 }
 
+/* What it counted in is replaced; what its reply said of the owners holds still. */
+TEST_CASE(a_retry_is_told_that_others_stood_in)
+{
+    for (int sloppy = 0; sloppy < 2; sloppy++) {
+        struct rangemap_settings settings = bench_settings(3, 2, 2);
+        settings.sloppy_quorum = true;
+        struct bench *bench = bench_create(6, &settings, NULL);
+        if (sloppy == 1) bench_kill(bench, 3, SIM_DISK_KILLED);
+        bench_pass(bench, 10000); /* Until all know that it is down. */
+        struct request request = increment(bench, 7, number_for(bench, 7, 1), OPERATION_FIRST);
+        request.has_consistency = true;
+        request.consistency = CONSISTENCY_ALL;
+        const struct bench_reply *reply = bench_do(bench, 1, &request);
+        EXPECT(reply->reply.outcome == REQUEST_DONE && reply->reply.sloppy == (sloppy == 1));
+        bench_put(bench, 2, "w", 100);
+        bench_settle(bench);
+        request.operation.attempt = OPERATION_RETRY;
+        reply = bench_do(bench, 1, &request);
+        EXPECT(reply->reply.outcome == REQUEST_DONE && reply->reply.score == 100);
+        EXPECT(reply->reply.sloppy == (sloppy == 1));
+        bench_destroy(bench);
+    }
+}
+
 /* Who started often in a short time stamps far ahead, and leaves that to others. */
 static void start_often(struct bench *bench, node_id id)
 {
@@ -451,6 +475,7 @@ TEST_MAIN(TEST(a_retry_counts_once_through_whatever_node_it_comes),
           TEST(a_retry_while_the_first_attempt_waits_counts_once),
           TEST(an_increment_counts_once_in_each_value),
           TEST(an_increment_that_moved_counts_where_it_went),
+          TEST(a_retry_is_told_that_others_stood_in),
           TEST(an_increment_that_moved_in_vain_may_have_been_done),
           TEST(an_increment_that_comes_back_counts_in_the_newest_value),
           TEST(two_attempts_at_once_move_to_one_owner),
