@@ -361,7 +361,7 @@ void replica_stats(const struct replica *replica, struct replica_stats *stats)
     stats->repair_session_count = replica->repair.counts.session_count;
     stats->repair_sent_bytes = replica->repair.counts.sent_bytes;
     stats->clock_skew_ms = replica_clock_skew_ms(replica);
-    stats->stamps = replica_may_stamp(replica);
+    stats->stamps = replica_may_stamp(replica, false);
     stats->purge_round_count = replica->purge.purge.done_count;
     stats->hint_count = 0;
     for (size_t i = 0; i < replica->hint_peer_count; i++)

@@ -162,11 +162,11 @@ struct replica_time replica_clock_look(struct replica *replica, struct replica_t
     return (struct replica_time){time.now_ms, steady};
 }
 
-bool replica_may_stamp(const struct replica *replica)
+bool replica_may_stamp(const struct replica *replica, bool others_tried)
 {
     uint64_t ahead_ms = store_ahead_ms(replica->store, replica->time.wall_ms);
-    bool is_near = ahead_ms <= bound_ms(replica) / 2 || !has_peers(replica);
-    return replica->clock.trusted && is_near;
+    uint64_t near_ms = others_tried ? bound_ms(replica) / 4 * 3 : bound_ms(replica) / 2;
+    return replica->clock.trusted && (ahead_ms <= near_ms || !has_peers(replica));
 }
 
 void replica_clock_heard(struct replica *replica, node_id from, uint64_t wall_ms)

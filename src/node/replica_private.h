@@ -542,8 +542,9 @@ struct replica_time replica_clock_look(struct replica *replica, struct replica_t
 /* Median of how far the wall clock is from those of peers heard lately, the lower of two; 0: none was. */
 uint64_t replica_clock_skew_ms(const struct replica *replica);
 
-/* Whether what is stamped here now is near the time of everybody else: it is refused where it is not. */
-bool replica_may_stamp(const struct replica *replica);
+/* Whether what is stamped here now is near the time of everybody else: it is refused where it is not. Who may leave it to others
+ * does so sooner (`others_tried` is not set). */
+bool replica_may_stamp(const struct replica *replica, bool others_tried);
 
 void replica_clock_heard(struct replica *replica, node_id from, uint64_t wall_ms);
 

@@ -51,12 +51,30 @@ void replica_forward_to(struct replica *replica, struct flow *flow, node_id owne
     replica_send(replica, owner, false, &message);
 }
 
+/* Whether this node may coordinate the write. An increment tells what the value is then, which a node
+ * that is not filled does not know; one with a name has no choice. */
+static bool may_coordinate(const struct replica *replica, const struct request *request,
+                           bool others_tried)
+{
+    return replica_may_stamp(replica, others_tried) && replica_serves(replica) &&
+           rangemap_takes(replica->map, replica->self.id, request->key) &&
+           (request->kind != REQUEST_LOAD || replica_load_is_whole(replica, request)) &&
+           (request->kind != REQUEST_INCREMENT || has_operation(request) ||
+            replica_role(replica, request->key) == REPLICA_ANSWERS);
+}
+
 void replica_forward(struct replica *replica, struct flow *flow)
 {
     node_id owner = replica->time.now_ms < flow->deadline_ms ? choose_owner(replica, flow) : 0;
-    if (owner != 0)
+    bool last = owner == 0 && flow->from_client && flow->refusal == STATUS_OK;
+    if (owner != 0) {
         replica_forward_to(replica, flow, owner, flow->tried);
-    else if (flow->refusal != STATUS_OK)
+    } else if (last && request_is_write(flow->request.kind) && !has_operation(&flow->request) &&
+               may_coordinate(replica, &flow->request, true)) {
+        /* All have started anew a moment ago, and each would leave it to others. */
+        flow->kind = FLOW_WRITE;
+        replica_write_begin(replica, flow);
+    } else if (flow->refusal != STATUS_OK)
         replica_fail(replica, flow, REQUEST_REFUSED, flow->refusal);
     else
         replica_fail(replica, flow, REQUEST_NO_HEALTHY_OWNER, STATUS_BUSY);
@@ -104,17 +122,6 @@ static bool route_operation(struct replica *replica, struct flow *flow)
     return false;
 }
 
-/* Whether this node may coordinate the write. An increment tells what the value is then, which a node
- * that is not filled does not know; one with a name has no choice. */
-static bool may_coordinate(const struct replica *replica, const struct request *request)
-{
-    return replica_may_stamp(replica) && replica_serves(replica) &&
-           rangemap_takes(replica->map, replica->self.id, request->key) &&
-           (request->kind != REQUEST_LOAD || replica_load_is_whole(replica, request)) &&
-           (request->kind != REQUEST_INCREMENT || has_operation(request) ||
-            replica_role(replica, request->key) == REPLICA_ANSWERS);
-}
-
 void replica_flow_begin(struct replica *replica, struct flow *flow)
 {
     bool is_piece = flow->load_label != 0 || !flow->from_client;
@@ -133,7 +140,8 @@ void replica_flow_begin(struct replica *replica, struct flow *flow)
         replica_read_begin(replica, flow);
     } else if (flow->request.kind == REQUEST_LOAD && !is_piece) {
         replica_load_begin(replica, flow);
-    } else if (may_coordinate(replica, &flow->request)) {
+    } else if (may_coordinate(replica, &flow->request,
+                              !flow->from_client || has_operation(&flow->request))) {
         flow->kind = FLOW_WRITE;
         replica_write_begin(replica, flow);
     } else if (has_operation(&flow->request) && flow->from_client) {

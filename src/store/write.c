@@ -233,13 +233,15 @@ static bool is_of_deleted_value(const struct store_write *write, const struct re
 }
 
 /* Whether the value that stands may have been deleted: what comes is newer, or what it was joined with before, and has
- * it not. */
+ * it not. Of the old, only what increments made anew: one with an older value has missed this one, for a removal takes
+ * both. */
 static bool is_doubtful(const struct store_write *write, const struct record *current)
 {
     return current != NULL && !write->knows_all && is_of_old_value(current, write->purged_upto) &&
            !write->record->tombstone && version_compare(write->record->set, current->set) < 0 &&
            (write->record->version.time > write->purged_upto ||
-            version_compare(write->record->version, current->version) >= 0);
+            (version_equal(write->record->set, write->record->since) &&
+             version_compare(write->record->version, current->version) >= 0));
 }
 
 /* Whether a record is one that was purged, or is known here already. */

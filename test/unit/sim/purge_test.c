@@ -354,6 +354,46 @@ TEST_CASE(what_is_on_its_way_keeps_nobody_from_being_complete_in_the_rest)
     bench_destroy(bench);
 }
 
+/* Of two disks that were set back one missed the newer value, which is no reason to give that up. */
+TEST_CASE(an_old_disk_with_an_older_value_takes_no_newer_one_away)
+{
+    struct rangemap_settings settings = settings_of(3, 0);
+    struct bench *bench = bench_create(3, &settings, NULL);
+    struct sim_disk_image *images[4];
+    EXPECT(bench_put(bench, 1, "count", 5)->reply.outcome == REQUEST_DONE);
+    bench_pass(bench, 2000);
+    cut_between(bench, 1, 2, true);
+    cut_between(bench, 2, 3, true);
+    EXPECT(bench_put(bench, 1, "count", 10)->reply.outcome == REQUEST_DONE);
+    bench_pass(bench, 20);
+    struct request add = {.kind = REQUEST_INCREMENT,
+                          .key = SLICE_LITERAL("count"),
+                          .score = 1,
+                          .has_consistency = true,
+                          .consistency = CONSISTENCY_ONE,
+                          .timeout_ms = 500};
+    EXPECT(bench_do(bench, 2, &add)->reply.outcome == REQUEST_DONE);
+    EXPECT(bench_peek(bench, 2, "count") == 6 && bench_peek(bench, 3, "count") == 10);
+    for (node_id id = 2; id <= 3; id++) {
+        bench_kill(bench, id, SIM_DISK_KILLED);
+        images[id] = sim_disk_image_take(bench->nodes[id].world.disk);
+    }
+    cut_between(bench, 1, 2, false);
+    cut_between(bench, 2, 3, false);
+    for (node_id id = 2; id <= 3; id++) bench_restart(bench, id);
+    bench_pass(bench, 3 * ROUND_MS);
+    for (node_id id = 1; id <= 3; id++) EXPECT(bench_peek(bench, id, "count") == 10);
+    for (node_id id = 2; id <= 3; id++) {
+        bench_kill(bench, id, SIM_DISK_KILLED);
+        sim_disk_restore(bench->nodes[id].world.disk, images[id]);
+        sim_disk_image_destroy(images[id]);
+    }
+    for (node_id id = 2; id <= 3; id++) bench_restart(bench, id);
+    bench_pass(bench, 4 * ROUND_MS);
+    for (node_id id = 1; id <= 3; id++) EXPECT(bench_peek(bench, id, "count") == 10);
+    bench_destroy(bench);
+}
+
 TEST_CASE(an_empty_disk_is_no_evidence)
 {
     struct rangemap_settings settings = settings_of(3, 0);
@@ -462,6 +502,7 @@ TEST_MAIN(TEST(a_deletion_that_all_owners_know_is_forgotten),
           TEST(what_was_purged_is_taken_from_nobody),
           TEST(a_disk_that_was_set_back_brings_nothing_back),
           TEST(a_value_from_an_old_disk_gives_way_to_one_that_is_older_than_the_purge_too),
+          TEST(an_old_disk_with_an_older_value_takes_no_newer_one_away),
           TEST(an_empty_disk_is_no_evidence),
           TEST(what_is_on_its_way_keeps_nobody_from_being_complete_in_the_rest),
           TEST(a_sweep_goes_on_after_a_crash), TEST(a_node_that_joins_learns_what_was_purged))

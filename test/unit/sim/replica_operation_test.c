@@ -204,7 +204,7 @@ static void start_often(struct bench *bench, node_id id)
         bench_restart(bench, id);
         bench_pass(bench, 100);
     }
-    EXPECT(!replica_may_stamp(bench->nodes[id].replica));
+    EXPECT(!replica_may_stamp(bench->nodes[id].replica, true));
 }
 
 /* Those who know the newer value do nothing. But node 1 has added to what it knew. */

@@ -129,6 +129,33 @@ TEST_CASE(a_node_that_ends_again_and_again_leaves_stamping_to_others_until_time_
     bench_destroy(bench);
 }
 
+/* Then nobody is left to leave it to. */
+static void start_all_again(uint8_t factor)
+{
+    struct rangemap_settings settings = bench_settings(factor, factor / 2 + 1, factor / 2 + 1);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    EXPECT(bench_put(bench, 1, "w", 0)->reply.outcome == REQUEST_DONE);
+    for (int start = 0; start < 2; start++) {
+        for (node_id id = 1; id <= 4; id++) bench_kill(bench, id, SIM_DISK_KILLED);
+        for (node_id id = 1; id <= 4; id++) bench_restart(bench, id);
+        bench_pass(bench, 500);
+    }
+    for (node_id id = 1; id <= 4; id++) {
+        bool owns = rangemap_takes(bench->map, id, SLICE_LITERAL("w"));
+        while (!replica_serves(bench->nodes[id].replica)) bench_pass(bench, 20);
+        if (owns) EXPECT(!replica_may_stamp(bench->nodes[id].replica, false));
+        if (owns) EXPECT(bench_put(bench, id, "w", id)->reply.outcome == REQUEST_DONE);
+    }
+    EXPECT(bench_put(bench, 4, "w", 4)->reply.outcome == REQUEST_DONE);
+    bench_destroy(bench);
+}
+
+TEST_CASE(nodes_that_all_start_again_stamp_themselves)
+{
+    start_all_again(3);
+    start_all_again(1);
+}
+
 /* Each sees a jump, and that its peers agree with the time before: nobody would ever follow. */
 TEST_CASE(when_all_clocks_are_set_right_at_once_time_goes_to_meet_them)
 {
@@ -1041,6 +1068,7 @@ TEST_MAIN(
     TEST(a_write_by_a_slow_clock_is_stamped_again_above_what_it_replaces),
     TEST(a_clock_that_jumps_hides_nothing),
     TEST(a_node_that_ends_again_and_again_leaves_stamping_to_others_until_time_has_come_after),
+    TEST(nodes_that_all_start_again_stamp_themselves),
     TEST(when_all_clocks_are_set_right_at_once_time_goes_to_meet_them),
     TEST(a_message_says_what_time_it_is_and_then_what_it_is),
     TEST(an_owner_that_missed_a_write_gets_it_as_a_hint), TEST(hints_are_counted_as_they_stand),

@@ -449,6 +449,8 @@ TEST_CASE(a_value_that_may_have_been_deleted_is_not_joined)
         /* Made again so long ago that it is older than what was purged by now, and joined before that was told. */
         {{0, 10, 20}, {0, 0, 45}, 50, false, TAKEN, TAKEN},
         {{0, 10, 45}, {0, 0, 45}, 50, false, TAKEN, TAKEN},
+        /* With an older value: it missed this one, which is no reason to give that up. */
+        {{0, 10, 20}, {0, 5, 45}, 50, false, JOINED, REFUSED},
         {{0, 0, 45}, {0, 10, 45}, 50, true, PASSED_OVER, REFUSED},
         /* Only added to since a removal: it has no value that could be old. */
         {{0, 0, 0}, {10, 10, 60}, 50, true, TAKEN, TAKEN},
