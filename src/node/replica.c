@@ -4,7 +4,7 @@
 #include "base/math.h"
 #include "base/planted.h"
 
-enum { ENVELOPE_BYTES = 8 };
+enum { ENVELOPE_BYTES = 8, FORWARD_SERIAL_BITS = 20 /* More than are sent in a millisecond. */ };
 
 /* --- Life --- */
 
@@ -92,6 +92,8 @@ enum status replica_create(const struct replica_options *options, struct replica
     buf_init(&replica->token, replica->heap);
 
     replica->time = replica_clock_look(replica, time);
+    /* Of two starts with one number, as a disk that was set back has, those of the later are later as well. */
+    replica->forward_serial = time.wall_ms << FORWARD_SERIAL_BITS;
     replica_repair_init(replica);
     replica_transfer_init(replica);
     enum status status = query_scratch_create(replica->heap, &replica->scratch);

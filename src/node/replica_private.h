@@ -410,7 +410,7 @@ struct replica {
     struct replica_clock clock;
     struct seen **seen; /* Of each peer that forwarded. */
     size_t seen_count;
-    uint64_t forward_count; /* Since the start; numbers FORWARDs. */
+    uint64_t forward_serial; /* Of the last FORWARD. */
     struct query_scratch *scratch;
 
     struct flow *flows;

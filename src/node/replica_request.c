@@ -41,7 +41,7 @@ void replica_forward_to(struct replica *replica, struct flow *flow, node_id owne
         .kind = DATA_FORWARD,
         .flow = flow_label(flow, attempt),
         .boot = replica->self.boot,
-        .serial = ++replica->forward_count,
+        .serial = ++replica->forward_serial,
         .request = flow->request,
     };
     message.request.has_consistency = true;

@@ -283,7 +283,24 @@ TEST_CASE(starts_of_members_are_recorded_while_they_are_members)
     bench_destroy(bench);
 }
 
-TEST_MAIN(TEST(a_disk_that_was_set_back_answers_once_others_have_told_what_it_lacks),
+/* It starts with a number that it had before. What it hands on to owners is no repetition of what it did then. */
+TEST_CASE(what_a_node_hands_on_after_its_disk_was_set_back_is_done)
+{
+    struct rangemap_settings settings = bench_settings(3, 2, 2);
+    struct bench *bench = bench_create(4, &settings, NULL);
+    bench_kill(bench, 4, SIM_DISK_KILLED);
+    struct sim_disk_image *image = sim_disk_image_take(bench->nodes[4].world.disk);
+    bench_restart(bench, 4);
+    bench_pass(bench, 3000);
+    for (int i = 0; i < 20; i++) EXPECT(bench_put(bench, 4, "w", i)->reply.outcome == REQUEST_DONE);
+    set_back(bench, 4, image);
+    bench_pass(bench, 3000);
+    for (int i = 0; i < 20; i++) EXPECT(bench_put(bench, 4, "w", i)->reply.outcome == REQUEST_DONE);
+    bench_destroy(bench);
+}
+
+TEST_MAIN(TEST(what_a_node_hands_on_after_its_disk_was_set_back_is_done),
+          TEST(a_disk_that_was_set_back_answers_once_others_have_told_what_it_lacks),
           TEST(a_start_that_nobody_is_there_to_record_answers),
           TEST(a_next_owner_is_not_filled_by_who_was_set_back),
           TEST(who_is_left_alone_by_force_answers_with_what_it_has),
