@@ -61,8 +61,9 @@ static void pages_follow_each_other(void)
     char word[32];
     uint64_t count;
     for (int i = 0; i < 9; i++) {
-        struct trifecta_attributes attributes = {.score = 10 - i};
         snprintf(word, sizeof word, "page %d", i);
+        struct trifecta_bytes tag = trifecta_text(word);
+        struct trifecta_attributes attributes = {.score = 10 - i, .tags = &tag, .tag_count = 1};
         EXPECT(trifecta_put(client, &call, trifecta_text(word), &attributes) == TRIFECTA_OK);
     }
     EXPECT(trifecta_count(client, &call, BYTES("PAGE"), &count) == TRIFECTA_OK && count == 9);
@@ -77,6 +78,8 @@ static void pages_follow_each_other(void)
                 int number = sort == TRIFECTA_ALPHABETICAL_REVERSED ? 8 - seen : seen;
                 snprintf(word, sizeof word, "page %d", number);
                 EXPECT(equal(page->entries[i].word, trifecta_text(word)));
+                EXPECT(page->entries[i].attributes.tag_count == 1);
+                EXPECT(equal(page->entries[i].attributes.tags[0], trifecta_text(word)));
             }
             EXPECT((page->next_cursor == NULL) == (seen == 9));
             if (seen < 9) snprintf(cursor, sizeof cursor, "%s", page->next_cursor);
