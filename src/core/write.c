@@ -123,8 +123,10 @@ enum status write_increment(const struct record *current, uint64_t now_ms, struc
         record.set = record.since;
     }
     buf_clear(scratch);
-    /* One that is not older than what was forgotten (clocks of tests are not) counts from 1. */
-    bool after = forgotten >= RECORD_SEQUENCE_TIME_MIN && forgotten < version.time;
+    /* What is added to a value that was set ends with that, by an expiry as well, and counts from 1. So does what is not
+     * later than what was forgotten. */
+    bool has_value = !version_equal(record.set, record.since);
+    bool after = !has_value && forgotten >= RECORD_SEQUENCE_TIME_MIN && forgotten < version.time;
     enum status status = add_to_slot(record.slots, owner, after ? forgotten : 0, by, scratch);
     if (status != STATUS_OK) return status;
     record.slots = buf_slice(scratch);

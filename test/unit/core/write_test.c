@@ -154,6 +154,31 @@ TEST_CASE(a_word_made_by_increments_alone_has_no_set)
     buf_deinit(&scratch);
 }
 
+/* Though removals up to later than the set are forgotten. */
+TEST_CASE(what_was_added_to_a_value_ends_when_that_expires)
+{
+    begin();
+    enum { FIRST = 7, SECOND = 9 };
+    const uint64_t at = 2 * RECORD_SEQUENCE_TIME_MIN;
+    struct buf other;
+    struct write_outcome outcome;
+    struct record current, counted, again;
+    struct write_value value = value_of(10);
+    buf_init(&other, &heap);
+    value.expires_at = NOW_MS + 10;
+    EXPECT(write_set(NULL, NOW_MS, version_at(at), &value, &current, &outcome) == STATUS_OK);
+    EXPECT(write_increment(&current, NOW_MS, version_at(at + 100), 2, FIRST, at + 50, &scratch,
+                           &counted, &outcome) == STATUS_OK);
+    EXPECT(outcome.score == 12 && record_slot_at(counted.slots, 0).sequence == 1);
+    EXPECT(write_increment(&counted, NOW_MS + 20, version_at(at + 200), 4, SECOND, at + 150, &other,
+                           &again, &outcome) == STATUS_OK);
+    EXPECT(!outcome.was_live && outcome.score == 4);
+    EXPECT(record_slot_at(again.slots, 0).sequence == at + 151);
+    expect_joins_to_itself(&counted, &again);
+    buf_deinit(&other);
+    buf_deinit(&scratch);
+}
+
 TEST_CASE(what_cannot_be_stored_is_refused_and_changes_nothing)
 {
     begin();
@@ -195,5 +220,6 @@ TEST_MAIN(TEST(a_first_set_makes_a_plain_record),
           TEST(an_expired_record_is_replaced_as_if_deleted),
           TEST(increments_keep_the_value_and_add_to_their_own_slot),
           TEST(a_word_made_by_increments_alone_has_no_set),
+          TEST(what_was_added_to_a_value_ends_when_that_expires),
           TEST(what_cannot_be_stored_is_refused_and_changes_nothing),
           TEST(negative_zero_is_stored_as_zero))
